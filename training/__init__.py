@@ -1,0 +1,1 @@
+"""Offline training: data set to frozen network to a verified artefact folder. Never imported by the service."""

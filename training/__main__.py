@@ -1,0 +1,174 @@
+"""``python -m training``: the data sets, the evaluation set, and every model of this repository."""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from gauntlet.errors import GauntletError
+from gauntlet.manifest import TrainingRecord
+from training import provenance
+from training.data import SOURCES, DataError, data_root, download, load_test, load_training
+from training.evalset import write_evalset
+from training.export import ExportError, publish
+from training.recipes import RECIPES
+from training.run import JobConfig, Run, RunError
+
+ARTIFACTS = Path("models/artifacts")
+EVALSETS = Path("models/evalsets")
+RUNS = Path("runs")
+
+
+def configure(recipe: str, changes: dict[str, Any]) -> JobConfig:
+    """The named recipe's configuration with some fields changed.
+
+    Raises:
+        RunError: a field does not exist or cannot have this value.
+    """
+    config = RECIPES[recipe].config
+    try:
+        return type(config).model_validate(config.model_dump() | changes)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise RunError(f"{field}: {first['msg']}; fields are {', '.join(type(config).model_fields)}") from error
+
+
+def device_of(word: str) -> torch.device:
+    """``auto`` is the GPU where there is one.
+
+    Raises:
+        RunError: a GPU is asked for and there is none.
+    """
+    if word == "cuda" and not torch.cuda.is_available():
+        raise RunError("--device cuda: torch sees no GPU here; use --device cpu or auto")
+    return torch.device("cuda" if word != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a recipe; unless it is a trial, measure it on the test set and export it."""
+    recipe = RECIPES[options.recipe]
+    given = {key: value for key in ("name", "epochs", "seed") if (value := getattr(options, key)) is not None}
+    config = configure(options.recipe, dict(options.set) | given)
+    source, root = SOURCES[config.dataset], data_root()
+    data = load_training(source, root)
+    folder = options.runs / (f"{config.name}.trial" if options.trial else config.name)
+    run = Run(folder, config, device=device_of(options.device), artifacts=options.out, resume=options.resume)
+    trained = recipe.train(config, data, run)
+    if options.trial:
+        best = run.history[run.best_epoch - 1]
+        print(json.dumps({"name": config.name, "epoch": run.best_epoch, **best}))
+        return
+    record = TrainingRecord(
+        command=command_of(options.recipe, dict(options.set) | given),
+        config=config.model_dump(mode="json"),
+        seed=config.seed,
+        epochs=config.epochs,
+        selected_epoch=run.best_epoch,
+        commit=provenance.commit(),
+        data_sha256=data.sha256,
+        hardware=provenance.hardware(run.device),
+        seconds=round(run.seconds, 1),
+        versions=provenance.versions(),
+    )
+    product = recipe.package(trained, config, data, run, lambda: load_test(source, root))
+    manifest = publish(product, options.out / config.name, record)
+    for name, metric in manifest.metrics.items():
+        print(f"{name} = {metric.value:.4f} (n = {metric.n}, {metric.split})")
+    print(f"{options.out / config.name} is in place")
+
+
+def command_of(recipe: str, changes: dict[str, Any]) -> str:
+    """The command that repeats a run from its beginning."""
+    words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    return shlex.join(["python", "-m", "training", "train", recipe, *words])
+
+
+def list_recipes(_: argparse.Namespace) -> None:
+    """One line for each recipe."""
+    for name, recipe in RECIPES.items():
+        purpose = (sys.modules[recipe.train.__module__].__doc__ or "").partition("\n")[0]
+        print(f"{name:28} {recipe.config.epochs:4} epochs  {purpose}")
+
+
+def fetch(options: argparse.Namespace) -> None:
+    """Download what is missing and check what is there."""
+    for name, source in SOURCES.items():
+        download(source, data_root())
+        print(f"{name}: complete under {data_root() / source.folder}")
+    if options.evalset:
+        make_evalsets(options)
+
+
+def make_evalsets(options: argparse.Namespace) -> None:
+    """Write the evaluation sets that travel with the service."""
+    for name, source in SOURCES.items():
+        digest = write_evalset(name, source, data_root(), options.evalsets)
+        print(f"{options.evalsets / name}.npz sha256 {digest}")
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """``FIELD=VALUE`` of --set, the value as JSON where it is JSON and as text where not."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m training", description="Data sets and models, made offline.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="the models that can be trained")
+    listing.set_defaults(call=list_recipes)
+
+    data = commands.add_parser("data", help="download and check the data sets (GAUNTLET_DATA, by default data/)")
+    data.add_argument("--evalset", action="store_true", help="write the evaluation sets as well")
+    data.add_argument("--evalsets", type=Path, default=EVALSETS, help=argparse.SUPPRESS)
+    data.set_defaults(call=fetch)
+
+    evalset = commands.add_parser("evalset", help="write the evaluation sets")
+    evalset.add_argument("--evalsets", type=Path, default=EVALSETS, help="where they go")
+    evalset.set_defaults(call=make_evalsets)
+
+    job = commands.add_parser("train", help="train a model, measure it on the test set, export it")
+    job.add_argument("recipe", choices=RECIPES, metavar="NAME", help="see `list`")
+    job.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    job.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    job.add_argument("--epochs", type=int)
+    job.add_argument("--seed", type=int)
+    job.add_argument("--name", help="of the artefact, where not the recipe's")
+    job.add_argument("--set", type=assignment, action="append", default=[], metavar="FIELD=VALUE", help="a hyper-parameter")
+    job.add_argument("--runs", type=Path, default=RUNS, help="where checkpoints and logs go")
+    job.add_argument("--out", type=Path, default=ARTIFACTS, help="where the artefact goes")
+    job.add_argument("--trial", action="store_true", help="validation figures only: no test set, no export")
+    job.set_defaults(call=train)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when all went well, 1 for an error that names its way out, 130 when interrupted."""
+    options = parser().parse_args(arguments)
+    try:
+        options.call(options)
+    except (DataError, RunError, ExportError, GauntletError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the last finished epoch is kept: go on with --resume", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The model card: one page of Markdown, from the same fields as the manifest."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+CARD_FILE = "card.md"
+
+TEMPLATE = """\
+# {name}
+
+{notes}
+
+## Results
+
+| figure | value | 95 % interval | n | measured on |
+| --- | --- | --- | --- | --- |
+{results}
+
+Checkpoint and hyper-parameters were chosen on 5,000 images held out of the training set; the test set was met once, by
+this file. Intervals are Wilson's, for shares only.
+
+## How it was made
+
+- data: {dataset} (MIT licence), sha256 of the training files `{data_sha256}`
+- command: `{command}`
+- configuration: {config}
+- epoch {selected_epoch} of {epochs}, seed {seed}, {minutes:.0f} minutes on {hardware}
+- code: commit {commit}; {versions}
+
+![learning curves](curves.png)
+![samples](samples.png)
+"""
+
+
+def card(fields: Mapping[str, Any], notes: str) -> str:
+    """Markdown from a manifest's fields (name, dataset, metrics, training) and what the job has to say."""
+    record = fields["training"]
+    return TEMPLATE.format(
+        name=fields["name"],
+        notes=notes.strip(),
+        results="\n".join(_row(name, metric) for name, metric in sorted(fields["metrics"].items())),
+        dataset=fields["dataset"],
+        data_sha256=record.data_sha256,
+        command=record.command,
+        config=", ".join(f"{key} {value}" for key, value in record.config.items()),
+        selected_epoch=record.selected_epoch,
+        epochs=record.epochs,
+        seed=record.seed,
+        minutes=record.seconds / 60,
+        hardware=record.hardware,
+        commit=record.commit,
+        versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
+    )
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share in [0, 1] measured on n independent cases."""
+    z = 1.959964
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _row(name: str, metric: Any) -> str:
+    is_share = name.endswith(("accuracy", "share")) or "accuracy_" in name
+    low, high = wilson(metric.value, metric.n) if is_share else (math.nan, math.nan)
+    interval = f"{low:.4f} to {high:.4f}" if is_share else ""
+    return f"| {name} | {metric.value:.4f} | {interval} | {metric.n} | {metric.split} |"

@@ -1,0 +1,150 @@
+"""From a trained network to an artefact folder: ONNX, parity with torch, manifest, card, and all moved into place at once."""
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx2pytorch import ConvertModel
+from PIL import Image
+from torch import Tensor, nn
+
+from gauntlet.manifest import ADAPTER, MANIFEST_FILE, ClassifierManifest, GeneratorManifest, Metric, TrainingRecord, digest_files
+from training.card import CARD_FILE, card
+
+OPSET = 20
+TOLERANCE = 1e-4  # largest difference allowed between torch and the exported graph, relative to the largest output or 1
+
+
+class ExportError(Exception):
+    """The exported graph does not compute what the network does."""
+
+
+class Graph(NamedTuple):
+    """A network to be exported, on the CPU, in float32.
+
+    ``example`` is a batch of at least two inputs (B, ...), on which parity is checked too.
+    """
+
+    module: nn.Module
+    example: Tensor
+    input_name: str
+    output_name: str
+
+
+class Product(NamedTuple):
+    """All that a job hands over, and nothing that depends on where it goes.
+
+    Attributes:
+        graphs: file name to network; ``model.onnx`` is the one that is served.
+        pictures: file name to picture.
+        manifest: the manifest's fields that say what kind of model this is.
+        measure: figures for the manifest, measured on the exported files of the folder that it is given.
+        notes: what the card says about design, use and limits; Markdown.
+    """
+
+    graphs: Mapping[str, Graph]
+    pictures: Mapping[str, Image.Image]
+    manifest: Mapping[str, Any]
+    measure: Callable[[Path], dict[str, Metric]]
+    notes: str
+
+
+def publish(product: Product, target: Path, record: TrainingRecord) -> ClassifierManifest | GeneratorManifest:
+    """Build the folder beside ``target`` and put it in its place; whatever fails leaves the old folder as it was.
+
+    Raises:
+        ExportError: torch and ONNX Runtime disagree.
+    """
+    with replacing(target) as folder:
+        for name, graph in product.graphs.items():
+            write_graph(graph, folder / name)
+        for name, picture in product.pictures.items():
+            picture.save(folder / name, optimize=True)
+        fields = {"name": target.name, "metrics": product.measure(folder), "training": record, **product.manifest}
+        (folder / CARD_FILE).write_text(card(fields, product.notes))
+        files = digest_files(folder, [path.name for path in folder.iterdir()])
+        manifest = ADAPTER.validate_python(fields | {"files": files})
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A new folder that takes the target's place if the block succeeds, and vanishes if it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        fresh, old = work / "new", work / "old"
+        fresh.mkdir()
+        yield fresh
+        if target.exists():
+            target.rename(old)
+        try:
+            fresh.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    finally:
+        shutil.rmtree(work)
+
+
+def write_graph(graph: Graph, path: Path) -> None:
+    """Export one network with the dynamo exporter, and compare the file with it, in ONNX Runtime and as a torch twin.
+
+    Raises:
+        ExportError: the outputs differ by more than the tolerance.
+    """
+    module = graph.module.eval().cpu().float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            module,
+            (graph.example,),
+            str(path),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=[graph.input_name],
+            output_names=[graph.output_name],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            verbose=False,
+        )
+        twin = ConvertModel(onnx.load(path), experimental=True).eval()
+    served = session(path)
+    for batch in (graph.example[:1], graph.example):
+        with torch.no_grad():
+            expected = module(batch).numpy()
+            twins = twin(batch).numpy()
+        _compare(expected, predict(served, batch), f"{path.name}: ONNX Runtime and torch")
+        _compare(expected, twins, f"{path.name}: onnx2pytorch and torch")
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU: the reference that every figure of a manifest is measured with."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def predict(served: onnxruntime.InferenceSession, x: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Run the one-input, one-output graph on x (B, ...), 500 rows at a time."""
+    name = served.get_inputs()[0].name
+    return np.concatenate([served.run(None, {name: part.numpy()})[0] for part in x.split(500)])
+
+
+def _compare(expected: np.ndarray[Any, Any], found: np.ndarray[Any, Any], what: str) -> None:
+    if expected.shape != found.shape:
+        raise ExportError(f"{what} give different shapes, {expected.shape} and {found.shape}; nothing was replaced")
+    difference = float(np.abs(expected - found).max()) / max(1.0, float(np.abs(expected).max()))
+    if not difference <= TOLERANCE:
+        raise ExportError(f"{what} differ by {difference:.2e}, allowed is {TOLERANCE:.0e}; nothing was replaced")

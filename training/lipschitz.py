@@ -1,0 +1,195 @@
+"""Layers whose Lipschitz constant (L2, pixel units) is at most 1 by construction, and the certificate they give.
+
+During training a layer rescales its weight so that the bound holds at every step; ``freeze`` writes the rescaled
+weight into a plain convolution or linear layer, so that the exported graph holds nothing but standard operators.
+What a certificate rests on is then proved from the exported weights (``spectral_norm``), not from the construction.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MaxMin(nn.Module):
+    """Sorts pairs of channels: 1-Lipschitz and gradient norm preserving (Anil et al., arXiv 1811.05381)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        return torch.cat((torch.maximum(a, b), torch.minimum(a, b)), 1)
+
+
+class AolConv2d(nn.Module):
+    """Almost-orthogonal convolution with ``same`` padding (Prach and Lampert, arXiv 2208.03160), stride by unshuffling.
+
+    With stride s the input is seen as s*s times as many channels on a grid s times as coarse (``pixel_unshuffle``), which
+    keeps its norm; the kernel has kernel_size x kernel_size taps on that grid. Frozen, this is one convolution of
+    stride s whose kernel has s * kernel_size taps each way.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = kernel_size // 2
+        self.weight = nn.Parameter(torch.zeros(channels_out, channels_in * stride**2, kernel_size, kernel_size))
+        centre = kernel_size // 2
+        nn.init.orthogonal_(self.weight.data[:, :, centre, centre])
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+
+    def rescaled(self) -> Tensor:
+        """The kernel (out, in * stride^2, k, k) with Lipschitz constant at most 1."""
+        # As of a matrix, the norm is that of the transpose too: the side with fewer channels gives the tighter bound.
+        narrow = self.weight.shape[0] < self.weight.shape[1]
+        kernel = self.weight if narrow else self.weight.transpose(0, 1)
+        overlap = F.conv2d(kernel, kernel, padding=kernel.shape[-1] - 1)  # (C, C, 2k - 1, 2k - 1)
+        scale = torch.rsqrt(overlap.abs().sum((1, 2, 3)).clamp_min(1e-12))  # (C,)
+        return self.weight * (scale[:, None, None, None] if narrow else scale[None, :, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            weight = self.rescaled()
+        x = F.pixel_unshuffle(x, self.stride) if self.stride > 1 else x
+        return F.conv2d(x, weight, self.bias, padding=self.padding)
+
+    def frozen(self) -> nn.Conv2d:
+        """The same map as a plain convolution."""
+        s = self.stride
+        weight = self.rescaled().detach()
+        out, stacked, k, _ = weight.shape
+        weight = weight.reshape(out, stacked // s**2, s, s, k, k).permute(0, 1, 4, 2, 5, 3).reshape(out, -1, s * k, s * k)
+        plain = nn.Conv2d(weight.shape[1], out, s * k, stride=s, padding=s * self.padding)
+        plain.weight.data.copy_(weight)
+        plain.bias.data.copy_(self.bias.detach())  # type: ignore[union-attr]
+        return plain
+
+
+class AolLinear(nn.Module):
+    """Almost-orthogonal fully connected layer (Prach and Lampert, arXiv 2208.03160)."""
+
+    def __init__(self, features_in: int, features_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(features_out, features_in)))
+        self.bias = nn.Parameter(torch.zeros(features_out))
+
+    def rescaled(self) -> Tensor:
+        """The matrix (out, in) with spectral norm at most 1."""
+        # Rescale the smaller side: the bound holds for the transpose as well, and its Gram matrix is cheaper.
+        tall = self.weight if self.weight.shape[0] >= self.weight.shape[1] else self.weight.T
+        bound = (tall.T @ tall).abs().sum(1)
+        tall = tall * torch.rsqrt(bound.clamp_min(1e-12))
+        return tall if tall.shape == self.weight.shape else tall.T
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            weight = self.rescaled()
+        return F.linear(x, weight, self.bias)
+
+    def frozen(self) -> nn.Linear:
+        """The same map as a plain layer."""
+        weight = self.rescaled().detach()
+        plain = nn.Linear(weight.shape[1], weight.shape[0])
+        plain.weight.data.copy_(weight)
+        plain.bias.data.copy_(self.bias.detach())
+        return plain
+
+
+class UnitRowLinear(nn.Module):
+    """The head: rows of norm 1, so that a margin is measured in input distance (Singla et al., arXiv 2108.04062)."""
+
+    def __init__(self, features_in: int, features_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(features_out, features_in)))
+        self.bias = nn.Parameter(torch.zeros(features_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, F.normalize(self.weight), self.bias)
+
+    def frozen(self) -> nn.Linear:
+        """The same map as a plain layer."""
+        plain = nn.Linear(self.weight.shape[1], self.weight.shape[0])
+        plain.weight.data.copy_(F.normalize(self.weight).detach())
+        plain.bias.data.copy_(self.bias.detach())
+        return plain
+
+
+Constrained = AolConv2d | AolLinear | UnitRowLinear
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode with every constrained layer turned into the plain layer it computes."""
+    plain = copy.deepcopy(network).eval().requires_grad_(False)
+    for parent in list(plain.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Constrained):
+                setattr(parent, name, child.frozen().to(child.weight.device).requires_grad_(False))
+    return plain.eval()
+
+
+def class_distances(head: Tensor) -> Tensor:
+    """L2 distances between the rows of a head: (classes, features) to (classes, classes)."""
+    return (head[:, None] - head[None, :]).square().sum(2).clamp_min(1e-24).sqrt()
+
+
+def certified_radii(logits: Tensor, head: Tensor, body_lipschitz: float) -> Tensor:
+    """L2 radius in which the predicted class cannot change: min over j of (z_t - z_j) / (L ||w_t - w_j||).
+
+    Args:
+        logits: (B, classes).
+        head: weight of the linear head (classes, features).
+        body_lipschitz: bound on the Lipschitz constant of everything before the head.
+
+    Returns:
+        (B,), in pixel units.
+    """
+    top = logits.argmax(1)
+    gaps = logits.gather(1, top[:, None]) - logits
+    radii = gaps / (body_lipschitz * class_distances(head)[top])
+    return radii.scatter(1, top[:, None], torch.inf).amin(1)
+
+
+def body_lipschitz(frozen: nn.Module, example: Tensor) -> float:
+    """Product of the exact spectral norms of every layer but the last of a frozen plain chain.
+
+    Args:
+        frozen: what ``freeze`` returned; between its convolutions and linear layers only 1-Lipschitz maps may stand.
+        example: (1, C, H, W), to learn the size of each convolution's input.
+    """
+    layers: list[tuple[nn.Conv2d | nn.Linear, int]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        layers.append((layer, inputs[0].shape[-1]))
+
+    hooks = [
+        module.register_forward_hook(note) for module in frozen.modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    frozen(example)
+    for hook in hooks:
+        hook.remove()
+    product = 1.0
+    for layer, size in layers[:-1]:
+        product *= spectral_norm(layer, size)
+    return product
+
+
+def spectral_norm(layer: nn.Conv2d | nn.Linear, size: int) -> float:
+    """Exact largest singular value in float64; for a convolution, that of the circular one on a torus no smaller than
+    its padded input, which bounds the zero-padded one from above.
+
+    Args:
+        layer: a linear layer, or a convolution with a square kernel that is a multiple of its stride.
+        size: height and width of the convolution's input.
+    """
+    weight = layer.weight.detach().double().cpu()
+    if isinstance(layer, nn.Linear):
+        return float(torch.linalg.matrix_norm(_smaller_gram(weight), 2).sqrt())
+    s, padding = layer.stride[0], int(layer.padding[0])
+    weight = F.pixel_unshuffle(weight, s)  # (out, in * s^2, k / s, k / s)
+    torus = -(-(size + 2 * padding) // s) + weight.shape[-1]
+    spectrum = torch.fft.rfft2(weight, s=(torus, torus)).permute(2, 3, 0, 1)  # (N, N // 2 + 1, out, in * s^2)
+    return float(torch.linalg.matrix_norm(_smaller_gram(spectrum), 2).amax().sqrt())
+
+
+def _smaller_gram(matrix: Tensor) -> Tensor:
+    return matrix @ matrix.mH if matrix.shape[-2] <= matrix.shape[-1] else matrix.mH @ matrix

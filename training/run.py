@@ -1,0 +1,178 @@
+"""One training run: epochs with a progress bar, a log, a checkpoint after each, and the way back from it."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gauntlet.manifest import Frozen
+
+CHECKPOINT_FILE = "checkpoint.pt"
+_CHECK_EVERY = 25  # steps between two looks at the loss: each look waits for the device
+
+
+class RunError(Exception):
+    """A run cannot start, or cannot go on; the message says why and what to do."""
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold: networks, optimisers, schedules."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+class JobConfig(Frozen):
+    """What every job has. The whole configuration is saved with the checkpoint and with the artefact."""
+
+    name: str
+    dataset: str = "fashion-mnist"
+    epochs: int
+    seed: int = 0
+
+
+class Run:
+    """Keeps a training loop's books: ``for epoch in run.epochs(...)`` around ``run.step`` and ``run.log``.
+
+    Attributes:
+        device: where to compute.
+        artifacts: the folder of finished artefacts, for jobs that build on one.
+        history: one record of metrics per finished epoch.
+        best_epoch: number (from 1) of the epoch with the highest score so far.
+        best: that epoch's weights, on the CPU.
+        seconds: time spent in epochs so far, over all sittings.
+    """
+
+    def __init__(
+        self, folder: Path, config: JobConfig, *, device: torch.device, artifacts: Path, resume: bool = False
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.device = device
+        self.artifacts = artifacts
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self.best: dict[str, Tensor] = {}
+        self.seconds = 0.0
+        self._resume = resume
+        self._best_score = -math.inf
+
+    def epochs(self, parts: Mapping[str, Stateful], model: nn.Module, steps: int) -> Iterator[int]:
+        """Epoch numbers from 1, after the last finished one of a resumed run; saves a checkpoint after each.
+
+        Args:
+            parts: everything that changes as training goes on.
+            model: whose weights are kept when an epoch scores best.
+            steps: how many times ``step`` is called in an epoch.
+
+        Raises:
+            RunError: there is a checkpoint and no word to resume, or none and such a word, or it is of another recipe.
+        """
+        from torch.utils.tensorboard import SummaryWriter  # heavy, and only training needs it
+
+        done = self._restore(parts)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._save(parts, done)
+        total = self.config.epochs
+        log = SummaryWriter(str(self.folder), purge_step=done + 1)
+        bar = tqdm(total=total * steps, initial=done * steps, unit="step", file=sys.stderr, mininterval=1.0)
+        with bar as self._bar, log as self._log:
+            for epoch in range(done + 1, total + 1):
+                self._bar.set_description(f"{self.config.name} {epoch}/{total}")
+                started = time.monotonic()
+                yield epoch
+                self.seconds += time.monotonic() - started
+                if self._improved:
+                    self.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+                    self.best_epoch = epoch
+                self._save(parts, epoch)
+
+    def step(self, loss: Tensor) -> None:
+        """Count one step, and stop the run should the loss have become NaN or infinite."""
+        self._bar.update()
+        if self._bar.n % _CHECK_EVERY == 0:
+            _refuse_nan("loss", loss.item(), len(self.history) + 1)
+            self._bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+
+    def log(self, metrics: dict[str, float], score: float) -> None:
+        """Record an epoch's metrics; the epoch with the highest score is the one that ships."""
+        epoch = len(self.history) + 1
+        for name, value in metrics.items():
+            _refuse_nan(name, value, epoch)
+            self._log.add_scalar(name, value, epoch)
+        self.history.append(metrics)
+        self._improved = score > self._best_score
+        self._best_score = max(score, self._best_score)
+        words = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        tqdm.write(f"epoch {epoch}/{self.config.epochs}  {words}", file=sys.stderr)
+
+    def _save(self, parts: Mapping[str, Stateful], epoch: int) -> None:
+        state = {
+            "epoch": epoch,
+            "config": self.config.model_dump_json(),
+            "parts": {name: part.state_dict() for name, part in parts.items()},
+            "history": self.history,
+            "best": (self.best_epoch, self._best_score, self.best),
+            "seconds": self.seconds,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        temporary = self.folder / f"{CHECKPOINT_FILE}.{os.getpid()}"
+        torch.save(state, temporary)
+        temporary.replace(self.folder / CHECKPOINT_FILE)
+
+    def _restore(self, parts: Mapping[str, Stateful]) -> int:
+        """Take up the checkpoint, if there is one to take up; how many epochs it has behind it."""
+        path = self.folder / CHECKPOINT_FILE
+        if not path.is_file():
+            if self._resume:
+                raise RunError(f"there is no checkpoint {path} to resume from: leave --resume out")
+            return 0
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can fail in any part of the unpickler
+            raise RunError(f"{path} cannot be read ({error}): delete it and start again") from error
+        if not self._resume:
+            if 0 < state["epoch"] < json.loads(state["config"])["epochs"]:
+                raise RunError(
+                    f"{path} holds an unfinished run ({state['epoch']} epochs done): "
+                    "go on with --resume, or delete it to start again"
+                )
+            return 0
+        self._refuse_another_config(json.loads(state["config"]), path)
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        self.history = state["history"]
+        self.best_epoch, self._best_score, self.best = state["best"]
+        self.seconds = state["seconds"]
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        return int(state["epoch"])
+
+    def _refuse_another_config(self, saved: dict[str, Any], path: Path) -> None:
+        now = json.loads(self.config.model_dump_json())
+        different = sorted(key for key in saved.keys() | now.keys() if saved.get(key) != now.get(key))
+        if different:
+            key = different[0]
+            raise RunError(
+                f"{path} was trained with {key}={saved.get(key)}, this run asks for {now.get(key)}: "
+                "ask for the same, or delete it to start again"
+            )
+
+
+def _refuse_nan(name: str, value: float, epoch: int) -> None:
+    if not math.isfinite(value):
+        raise RunError(
+            f"{name} became {value} in epoch {epoch}: training has diverged; "
+            "the last checkpoint is from before; try a lower learning rate"
+        )

@@ -1,0 +1,165 @@
+"""Variational autoencoder with a small Gaussian latent space (Kingma and Welling, arXiv 1312.6114).
+
+Expected on the validation images: ELBO about -238 nats, of which KL about 14; the smallest class has 3 % or more of
+2,000 samples.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gauntlet.manifest import MODEL_FILE, Metric
+from training.data import Examples, TrainingData, augment, to_pixels
+from training.export import Graph, Product
+from training.judge import Judge
+from training.networks import VaeDecoder, VaeEncoder
+from training.plots import latent_map, learning_curves, sheet
+from training.run import JobConfig, Run
+
+IMAGE_SHAPE = (1, 28, 28)
+MAPPED_IMAGES = 3_000
+
+NOTES = """\
+A convolutional variational autoencoder (arXiv 1312.6114) with {latent_dim} latent dimensions. `model.onnx` is the decoder: standard
+normal latents to images, the mean of each pixel. `encoder.onnx` maps images to the mean and the logarithm of the variance of
+their latents, one after the other, {latent_dim} each. Pixels are read as probabilities (Bernoulli cross-entropy), so the ELBO is
+comparable between such models only. Classes are counted by `{judge}`.
+
+**Use it** to draw images of clothes and to look at the latent space. **Limit:** samples are smooth: fine texture is averaged away.
+
+![latent space](latent.png)
+"""
+
+
+class VaeConfig(JobConfig):
+    """Every hyper-parameter of the autoencoder's training."""
+
+    family: Literal["vae"] = "vae"
+    latent_dim: int
+    width: int  # channels of the finest feature map
+    batch_size: int
+    learning_rate: float  # of Adam at the top of the one-cycle schedule
+    flip: bool = False
+    judge: str = "fashion-mnist-standard"  # the artefact that counts the classes
+
+
+class Vae(nn.Module):
+    """Encoder and decoder, trained as one."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        self.encoder = VaeEncoder(config.latent_dim, config.width)
+        self.decoder = VaeDecoder(config.latent_dim, config.width)
+
+
+class Elbo(NamedTuple):
+    """Evidence lower bound and its two terms, in nats per image: elbo = reconstruction - kl."""
+
+    elbo: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+def train(config: VaeConfig, data: TrainingData, run: Run) -> Vae:
+    """Train, and give back the network of the best epoch on the CPU."""
+    Judge(run.artifacts / config.judge)  # better to miss it now than after the training
+    torch.manual_seed(config.seed)
+    network = Vae(config).to(run.device)
+    images = data.train.images.to(run.device)
+    steps = max(1, len(images) // config.batch_size)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=steps * config.epochs, pct_start=0.1
+    )
+
+    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    for _ in run.epochs(parts, network, steps):
+        network.train()
+        totals = torch.zeros(3, device=run.device)
+        for batch in torch.randperm(len(images)).tensor_split(steps):
+            x = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, 1, 28, 28)
+            bound = elbo(network, x, torch.randn(len(x), config.latent_dim).to(run.device))
+            optimizer.zero_grad()
+            (-bound.elbo).backward()
+            optimizer.step()
+            schedule.step()
+            totals += torch.stack(bound).detach()
+            run.step(-bound.elbo.detach())
+        trained = dict(zip(Elbo._fields, (totals / steps).tolist(), strict=True))
+        held_out = evaluate(network, data.validation.images.to(run.device), config)
+        metrics = {f"train_{name}": value for name, value in trained.items()}
+        metrics |= {f"validation_{name}": value for name, value in held_out.items()}
+        run.log(metrics, score=metrics["validation_elbo"])
+
+    network.load_state_dict(run.best)
+    return network.cpu().eval()
+
+
+def elbo(network: Vae, x: Tensor, noise: Tensor) -> Elbo:
+    """One-sample estimate of the bound: images (B, 1, 28, 28), standard normal noise (B, latent_dim)."""
+    mean, log_variance = network.encoder(x).chunk(2, 1)  # (B, latent_dim) each
+    logits = network.decoder.logits(mean + noise * torch.exp(log_variance / 2))  # (B, 1, 28, 28)
+    reconstruction = -F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+    kl = (mean.square() + log_variance.exp() - 1 - log_variance).sum() / (2 * len(x))
+    return Elbo(reconstruction - kl, reconstruction, kl)
+
+
+@torch.no_grad()
+def evaluate(network: Vae, images: Tensor, config: VaeConfig) -> dict[str, float]:
+    """The bound's mean over uint8 images (N, 1, 28, 28), with the same noise every time."""
+    network.eval()
+    generator = torch.Generator().manual_seed(0)
+    totals = torch.zeros(3)
+    for part in images.split(500):
+        noise = torch.randn(len(part), config.latent_dim, generator=generator).to(images.device)
+        totals += torch.stack(elbo(network, to_pixels(part), noise)).cpu() * len(part)
+    return dict(zip(Elbo._fields, (totals / len(images)).tolist(), strict=True))
+
+
+def package(
+    network: Vae, config: VaeConfig, data: TrainingData, run: Run, load_test: Callable[[], Examples]
+) -> Product:
+    """The artefact: decoder, encoder, and the bound on the test set, which nothing has looked at before."""
+    latents = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
+    mapped = data.validation.images[:MAPPED_IMAGES]
+    with torch.no_grad():
+        samples = network.decoder(latents)
+        means = torch.cat([network.encoder(to_pixels(part)) for part in mapped.split(500)])[:, : config.latent_dim]
+
+    def measure(folder: Path) -> dict[str, Metric]:
+        test = load_test().images
+        bound = evaluate(network, test, config)
+        figures = {name: Metric(value=value, n=len(test), split="test") for name, value in bound.items()}
+        return figures | Judge(run.artifacts / config.judge).coverage(folder / MODEL_FILE, config.latent_dim)
+
+    return Product(
+        graphs={
+            MODEL_FILE: Graph(network.decoder, latents[:8], "latents", "images"),
+            "encoder.onnx": Graph(network.encoder, to_pixels(data.validation.images[:8]), "x", "moments"),
+        },
+        pictures={
+            "curves.png": learning_curves(
+                run.history,
+                {
+                    "ELBO, nats per image": ["train_elbo", "validation_elbo"],
+                    "reconstruction": ["train_reconstruction", "validation_reconstruction"],
+                    "KL": ["train_kl", "validation_kl"],
+                },
+            ),
+            "samples.png": sheet(samples, 10),
+            "latent.png": latent_map(means.numpy(), data.validation.labels[: len(mapped)].numpy(), data.classes),
+        },
+        manifest={
+            "kind": "generator",
+            "family": config.family,
+            "dataset": config.dataset,
+            "latent_dim": config.latent_dim,
+            "output_shape": IMAGE_SHAPE,
+        },
+        measure=measure,
+        notes=NOTES.format(**config.model_dump()),
+    )
