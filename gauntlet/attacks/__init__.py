@@ -1,0 +1,68 @@
+"""The attacks. One file each, one function per paper; the registry below is all there is to registering one.
+
+The signature of an attack is its interface: keyword parameters with their bounds become the JSON schema of the service.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
+from torch import Tensor
+
+from gauntlet.attacks.cw import cw
+from gauntlet.attacks.ddn import ddn
+from gauntlet.attacks.fgsm import fgsm
+from gauntlet.attacks.noise import noise
+from gauntlet.attacks.pgd import pgd
+from gauntlet.threat import Norm
+
+_GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
+_REPEATS = {"steps", "restarts", "searches", "draws"}  # each multiplies the price
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack function and what the referee and a user must know of it."""
+
+    run: Callable[..., Tensor]
+    norms: frozenset[Norm]
+    minimum_norm: bool = False  # looks for the smallest success instead of any success within eps
+
+    @cached_property
+    def params(self) -> type[BaseModel]:
+        """The parameters as a pydantic model, read from the function's signature."""
+        signature = inspect.signature(self.run)
+        fields: dict[str, Any] = {
+            name: (parameter.annotation, parameter.default)
+            for name, parameter in signature.parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in _GIVEN
+        }
+        name = f"{self.run.__name__.title()}Params"
+        return create_model(name, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the attack can aim at a chosen class."""
+        return "targeted" in inspect.signature(self.run).parameters
+
+    @property
+    def summary(self) -> str:
+        """What it does, and the paper it comes from."""
+        return inspect.getdoc(self.run) or ""
+
+    def gradient_steps(self, params: BaseModel) -> int:
+        """Evaluations of the model per image, at most, for pricing."""
+        return prod(value for name, value in params if name in _REPEATS)
+
+
+ATTACKS: dict[str, Attack] = {
+    "cw": Attack(cw, frozenset({"l2"}), minimum_norm=True),
+    "ddn": Attack(ddn, frozenset({"l2"}), minimum_norm=True),
+    "fgsm": Attack(fgsm, frozenset({"linf", "l2"})),
+    "noise": Attack(noise, frozenset({"linf", "l2"})),
+    "pgd": Attack(pgd, frozenset({"linf", "l2"})),
+}

@@ -1,0 +1,43 @@
+"""What the attacks share: the model they see, the margin they fight, and the gradient that leads them."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Model(Protocol):
+    """Images (B, C, H, W) to logits (B, K), differentiable, for the samples of one batch."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+    def at(self, rows: Tensor, /) -> "Model":
+        """The model for some rows of the batch only, so that queries are counted for the right samples."""
+        ...
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Logit of class y less the largest other: (B, K), (B,) -> (B,). Negative: not classified as y."""
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    return own - others.amax(dim=1)
+
+
+def shortfall(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
+    """How many logits the attack still lacks: (B,). Negative: it has succeeded by that much."""
+    return -margin(logits, y) if targeted else margin(logits, y)
+
+
+def loss(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
+    """Cross-entropy, signed so that the attacker climbs: (B,)."""
+    entropy = torch.nn.functional.cross_entropy(logits, y, reduction="none")
+    return -entropy if targeted else entropy
+
+
+def value_and_gradient(model: Model, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits (B, K) at x and the gradient (B, C, H, W) of the summed objective of them; NaN counts as zero."""
+    x = x.detach().requires_grad_()
+    logits = model(x)
+    (gradient,) = torch.autograd.grad(objective(logits).sum(), x)
+    return logits.detach(), gradient.nan_to_num(0.0)

@@ -1,0 +1,52 @@
+"""Evaluation sets: labelled test images that travel with the service, ``<root>/<name>.npz``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gauntlet.errors import ArtefactError, InvalidInput
+from gauntlet.manifest import sha256_of
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Images uint8 (N, C, H, W) with labels int64 (N,)."""
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    licence: str
+    sha256: str
+
+    def head(self, n: int) -> tuple[Tensor, Tensor]:
+        """The first n: images float32 (n, C, H, W) in [0, 1] and labels int64 (n,)."""
+        if not 1 <= n <= len(self.labels):
+            raise InvalidInput(f"{self.name} has {len(self.labels)} images, n must be 1 to that many, not {n}", "n")
+        return torch.from_numpy(self.images[:n]).float() / 255, torch.from_numpy(self.labels[:n])
+
+
+def load(path: Path) -> EvalSet:
+    """Read one; raises ArtefactError naming the file where it is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images, labels = archive["images"], archive["labels"].astype(np.int64)
+            classes, licence = tuple(map(str, archive["classes"])), str(archive["licence"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtefactError(f"{path}: is not an evaluation set ({error})") from error
+    if images.ndim == 3:
+        images = images[:, None]  # grey
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels) or len(labels) == 0:
+        raise ArtefactError(f"{path}: images must be uint8 (N, H, W) or (N, C, H, W) with N labels")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ArtefactError(f"{path}: a label is not one of its {len(classes)} classes")
+    return EvalSet(path.stem, images, labels, classes, licence, sha256_of(path))
+
+
+def load_all(root: Path) -> dict[str, EvalSet]:
+    """Every evaluation set under ``root``, by name."""
+    return {path.stem: load(path) for path in sorted(root.glob("*.npz"))}

@@ -1,0 +1,98 @@
+"""What an artefact folder says of itself: one ``manifest.json`` beside the ONNX file it describes."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+SCHEMA_VERSION = 1
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Frozen(BaseModel):
+    """Base of every record that Gauntlet writes: immutable, and refusing what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metric(Frozen):
+    """One measured figure, with what it was measured on."""
+
+    value: float
+    n: Positive
+    split: Literal["train", "validation", "test", "generated"]
+
+
+class TrainingRecord(Frozen):
+    """How the artefact came to be: enough to repeat it."""
+
+    command: str
+    config: dict[str, Any]
+    seed: int
+    epochs: Positive
+    selected_epoch: int
+    commit: str
+    data_sha256: Sha256
+    hardware: str
+    seconds: float
+    versions: dict[str, str]
+
+
+class _Manifest(Frozen):
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Name
+    family: Literal[
+        "standard", "lipschitz", "lipschitz-paper", "penalty", "adversarial", "smoothed", "gan", "dcgan", "vae"
+    ]
+    dataset: Name
+    metrics: dict[str, Metric]
+    files: dict[str, Sha256]
+    training: TrainingRecord
+
+    @model_validator(mode="after")
+    def _names_its_model(self) -> "_Manifest":
+        if MODEL_FILE not in self.files:
+            raise ValueError(f"files must hold the sha256 of {MODEL_FILE}")
+        return self
+
+    @property
+    def model_sha256(self) -> str:
+        return self.files[MODEL_FILE]
+
+
+class ClassifierManifest(_Manifest):
+    """Images (B, C, H, W) in [0, 1] to logits (B, len(classes))."""
+
+    kind: Literal["classifier"] = "classifier"
+    input_shape: tuple[Positive, Positive, Positive]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+
+
+class GeneratorManifest(_Manifest):
+    """Standard normal latents (B, latent_dim) to images (B, C, H, W) in [0, 1]."""
+
+    kind: Literal["generator"] = "generator"
+    latent_dim: Positive
+    output_shape: tuple[Positive, Positive, Positive]
+
+
+Manifest = Annotated[ClassifierManifest | GeneratorManifest, Field(discriminator="kind")]
+ADAPTER: TypeAdapter[ClassifierManifest | GeneratorManifest] = TypeAdapter(Manifest)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_files(folder: Path, names: Mapping[str, Any] | list[str]) -> dict[str, str]:
+    """The ``files`` field for these files of a folder, sorted by name."""
+    return {name: sha256_of(folder / name) for name in sorted(names)}

@@ -1,0 +1,204 @@
+"""Holds every attack to its budget and measures what it returned; the attack does not grade itself.
+
+An attack proposes images. The referee projects them into the threat, shows them to ONNX Runtime, moves a minimum-norm
+proposal outward until the served model is fooled beyond rounding, and only then counts and measures: label and
+distances describe the very image that is returned.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from gauntlet.attacks import ATTACKS, Attack
+from gauntlet.attacks.base import shortfall
+from gauntlet.errors import InvalidInput
+from gauntlet.randomness import Keyed
+from gauntlet.runtime import Classifier
+from gauntlet.threat import Threat, distances, per_sample
+
+CLEAR = 1e-4
+"""A success must win by this times (1 + max |logit|): an image on the boundary would flip with the batch size."""
+OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4)
+"""How far along its perturbation a proposal is moved before it is given up."""
+ROUNDING = 1e-6  # how far a float32 distance may exceed eps
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attack did to n images; ``images`` are those that all the rest describes."""
+
+    images: Tensor  # (n, C, H, W) float32 in [0, 1]
+    clean_label: Tensor  # (n,) int64
+    adversarial_label: Tensor  # (n,) int64
+    correct: Tensor  # (n,) bool: clean_label == y
+    success: Tensor  # (n,) bool
+    l2: Tensor  # (n,) float64, of ``images``
+    linf: Tensor
+    l1: Tensor
+    l0: Tensor
+    minimal_l2: Tensor  # (n,) float64: of the float32 result; inf where failed, NaN for attacks at a fixed eps
+    queries: Tensor  # (n,) int64 evaluations by the attack
+    seconds: float
+
+    @property
+    def robust(self) -> Tensor:
+        """(n,) bool: right at first, and not broken."""
+        return self.correct & ~self.success
+
+
+class _Metered:
+    """The twin as an attack sees it: counts evaluations per sample and asks before each whether to go on."""
+
+    def __init__(
+        self, twin: Callable[[Tensor], Tensor], queries: Tensor, rows: Tensor, stop: Callable[[], None]
+    ) -> None:
+        self._twin, self._queries, self._rows, self._stop = twin, queries, rows, stop
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        self._stop()
+        self._queries[self._rows] += 1
+        logits: Tensor = self._twin(x)
+        return logits
+
+    def at(self, rows: Tensor, /) -> "_Metered":
+        return _Metered(self._twin, self._queries, self._rows[rows], self._stop)
+
+
+def check(attack: str, threat: Threat, params: Mapping[str, Any] | None, targeted: bool) -> tuple[Attack, BaseModel]:
+    """The attack and its parsed parameters. Raises InvalidInput for a combination that cannot run."""
+    if attack not in ATTACKS:
+        raise InvalidInput(f"unknown attack {attack!r}; there are {', '.join(ATTACKS)}", "attack")
+    entry = ATTACKS[attack]
+    if threat.norm not in entry.norms:
+        raise InvalidInput(f"{attack} works in {' and '.join(sorted(entry.norms))}, not in {threat.norm}", "norm")
+    if threat.eps is None and not entry.minimum_norm:
+        raise InvalidInput(f"{attack} works at a fixed budget and needs eps", "eps")
+    if targeted and not entry.targeted:
+        raise InvalidInput(f"{attack} cannot aim at a class", "target_labels")
+    try:
+        return entry, entry.params.model_validate(dict(params or {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(["params", *map(str, first["loc"])])
+        known = ", ".join(entry.params.model_fields) or "none"
+        raise InvalidInput(f"{first['msg']} (parameters of {attack}: {known})", field) from error
+
+
+def run(
+    model: Classifier,
+    attack: str,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    seed: int = 0,
+    first_index: int = 0,
+    params: Mapping[str, Any] | None = None,
+    target: Tensor | None = None,
+    eight_bit: bool = False,
+    stop: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Attack x (n, C, H, W) in [0, 1] with labels y (n,), or aim at ``target`` (n,).
+
+    Untargeted success: classified as y before, as another class after. Targeted: as y before, as the target after.
+    ``first_index`` is the place of x[0] in its data set, so that a part meets the same random numbers as the whole.
+    ``eight_bit`` restricts the result to multiples of 1/255. ``stop`` runs before every evaluation and ends the run by
+    raising. Raises InvalidInput where the attack, the threat and the parameters do not fit.
+    """
+    entry, parsed = check(attack, threat, params, target is not None)
+    start = time.perf_counter()
+    clean_label = model.predict(x).argmax(dim=1)
+    correct = clean_label == y
+    goal, targeted = (y, False) if target is None else (target, True)
+    queries = torch.zeros(len(x), dtype=torch.int64, device=model.device)
+    proposal = x.clone()
+    rows = correct.nonzero().squeeze(1)
+    if len(rows):
+        place = model.device
+        found = entry.run(
+            _Metered(model.twin, queries, rows.to(place), stop),
+            x[rows].to(place),
+            goal[rows].to(place),
+            threat,
+            generator=Keyed.span(seed, first_index, len(x), place).at(rows.to(place)),
+            **({"targeted": True} if targeted else {}),
+            **dict(parsed),
+        )
+        proposal[rows] = found.detach().cpu()
+    images, logits, success = _Judge(model, x, goal, targeted, threat, correct, eight_bit).settle(proposal)
+    minimal = torch.full((len(x),), torch.nan, dtype=torch.float64)
+    if entry.minimum_norm:
+        free = _Judge(model, x, goal, targeted, Threat(threat.norm), correct, eight_bit=False)
+        exact, _, won = free.settle(proposal)
+        minimal = torch.where(won, distances(x, exact)["l2"], torch.inf)
+    return Outcome(
+        images=images,
+        clean_label=clean_label,
+        adversarial_label=logits.argmax(dim=1),
+        correct=correct,
+        success=success,
+        minimal_l2=minimal,
+        queries=queries.cpu(),
+        seconds=time.perf_counter() - start,
+        **distances(x, images),
+    )
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Decides with ONNX Runtime which proposals succeed inside the threat."""
+
+    model: Classifier
+    x: Tensor
+    goal: Tensor
+    targeted: bool
+    threat: Threat
+    correct: Tensor
+    eight_bit: bool
+
+    def settle(self, proposal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The images to return, their logits, and which of them are successes.
+
+        A proposal that fools the model, but not clearly or not once it is rounded, is tried a little further out. An
+        image that never succeeds keeps its first form inside the threat.
+        """
+        images = self._admit(self.x, proposal)
+        logits = self.model.predict(images)
+        everything = torch.arange(len(images))
+        success = self._won(images, logits, everything)
+        exact = self.model.predict(self.threat.project(self.x, proposal)) if self.eight_bit else logits
+        tempting = self.correct & (shortfall(exact, self.goal, self.targeted) < _clear(exact))
+        for scale in OUTWARD:
+            rows = (tempting & ~success).nonzero().squeeze(1)
+            if len(rows) == 0:
+                break
+            origin = self.x[rows]
+            further = self._admit(origin, (origin + scale * (proposal[rows] - origin)).clamp(0, 1))
+            again = self.model.predict(further)
+            won = self._won(further, again, rows)
+            images[rows[won]], logits[rows[won]], success[rows[won]] = further[won], again[won], True
+        return images, logits, success
+
+    def _admit(self, origin: Tensor, proposal: Tensor) -> Tensor:
+        """The proposal inside the threat, and on the 8-bit grid if that is asked for."""
+        inside = self.threat.project(origin, proposal)
+        if not self.eight_bit:
+            return inside.clone()
+        nearest = (inside * 255).round() / 255
+        back = torch.where(inside > origin, (inside * 255 + 1e-3).floor(), (inside * 255 - 1e-3).ceil())
+        fits = self.threat.size(origin, nearest) <= self.threat.radius
+        return torch.where(per_sample(fits, origin), nearest, back.clamp(0, 255) / 255)
+
+    def _won(self, images: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
+        inside = self.threat.size(self.x[rows], images) <= self.threat.radius + ROUNDING
+        return self.correct[rows] & inside & (shortfall(logits, self.goal[rows], self.targeted) < -_clear(logits))
+
+
+def _clear(logits: Tensor) -> Tensor:
+    """By how many logits (B,) a success must win."""
+    return CLEAR * (1 + logits.abs().amax(dim=1))

@@ -1,0 +1,153 @@
+"""A verified artefact made runnable: ONNX Runtime to serve it, its torch twin to attack it, its certificate.
+
+The twin is converted from the very file that is served, and refused unless its logits agree with ONNX Runtime and its
+gradients with finite differences: an attack on another function would measure nothing.
+"""
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx2pytorch import ConvertModel
+from torch import Tensor, nn
+
+from gauntlet import certify, store
+from gauntlet.errors import ArtefactError, DeviceError
+from gauntlet.manifest import ClassifierManifest, GeneratorManifest
+from gauntlet.randomness import Keyed
+from gauntlet.threat import l2, unit
+
+Device = Literal["auto", "cuda", "cpu"]
+
+PARITY = 1e-4  # logits of the twin and of ONNX Runtime, relative to 1 + the largest logit
+GRADIENT = 1e-2  # autograd against finite differences, relative to the gradient's length
+PROBES = 8
+BATCH = 512  # images that one call of ONNX Runtime gets
+
+
+def choose_device(device: Device = "auto") -> torch.device:
+    """Where to compute. Raises DeviceError where CUDA is demanded and torch or ONNX Runtime lacks it."""
+    usable = torch.cuda.is_available() and "CUDAExecutionProvider" in ort.get_available_providers()
+    if device == "cuda" and not usable:
+        raise DeviceError(
+            "GAUNTLET_DEVICE=cuda, but there is no usable CUDA device; set it to auto or cpu, or mend the driver"
+        )
+    return torch.device("cuda" if usable and device != "cpu" else "cpu")
+
+
+def open_session(path: Path, device: torch.device) -> ort.InferenceSession:
+    """An ONNX Runtime session on this device; it raises instead of falling back to the CPU."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
+    if device.type == "cuda":
+        ort.preload_dlls()
+        providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), *providers]
+    try:
+        session = ort.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's own exceptions share no base
+        raise ArtefactError(f"{path}: ONNX Runtime refuses it ({error})") from error
+    if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise DeviceError(
+            "ONNX Runtime could not start its CUDA provider and fell back to the CPU; its libraries are incomplete"
+        )
+    return session
+
+
+class _Session:
+    """One input tensor, one output tensor, any batch size; safe to call from several threads."""
+
+    def __init__(self, artefact: store.Artefact, device: torch.device) -> None:
+        self.name = artefact.manifest.name
+        self.device = device
+        self._session = open_session(artefact.model_path, device)
+        self._input = self._session.get_inputs()[0].name
+
+    def _run(self, x: Tensor) -> Tensor:
+        array = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
+        chunks = [array[i : i + BATCH] for i in range(0, max(1, len(array)), BATCH)]
+        return torch.from_numpy(np.concatenate([self._session.run(None, {self._input: chunk})[0] for chunk in chunks]))
+
+
+class Generator(_Session):
+    """Latents to images."""
+
+    def __init__(self, artefact: store.Artefact, device: torch.device) -> None:
+        assert isinstance(artefact.manifest, GeneratorManifest)
+        super().__init__(artefact, device)
+        self.manifest = artefact.manifest
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Standard normal latents (B, latent_dim) to images (B, C, H, W), float32 in [0, 1], on the CPU."""
+        return self._run(latents).clamp(0, 1)
+
+
+class Classifier(_Session):
+    """Images to logits, twice: as served (``predict``) and for gradients (``twin``); with what is proved of it."""
+
+    def __init__(self, artefact: store.Artefact, device: torch.device) -> None:
+        assert isinstance(artefact.manifest, ClassifierManifest)
+        super().__init__(artefact, device)
+        self.manifest = artefact.manifest
+        self.twin = open_twin(artefact.model_path).to(device)
+        self.certificate = certify.prove(artefact.model_path)
+        _check_twin(self, artefact.model_path)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to logits (B, K), float32, on the CPU, by ONNX Runtime."""
+        return self._run(x)
+
+
+def open_twin(path: Path) -> nn.Module:
+    """The file as a torch module in evaluation mode, parameters frozen. Raises ArtefactError if it cannot be had."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # onnx2pytorch warns of what the parity gate below decides
+            twin = ConvertModel(onnx.load(path))
+    except Exception as error:  # onnx2pytorch raises whatever its conversion meets
+        raise ArtefactError(f"{path}: cannot be converted to torch for its gradients ({error})") from error
+    return twin.eval().requires_grad_(False)
+
+
+def _check_twin(model: Classifier, path: Path) -> None:
+    """Logits against ONNX Runtime, on noise and one gradient step from it; gradients against finite differences."""
+    keys = Keyed.span(0, 0, PROBES, model.device)
+    x = keys.uniform(0, model.manifest.input_shape).requires_grad_()
+    weights = keys.normal(1, (len(model.manifest.classes),))  # a random direction in logit space
+    try:
+        logits = model.twin(x)
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), x)
+    except Exception as error:  # whatever the converted graph meets when it runs
+        raise ArtefactError(f"{path}: its torch twin does not run or has no gradient ({error})") from error
+    x = x.detach()
+    for images in (x, (x + 0.1 * gradient.sign()).clamp(0, 1)):
+        served = model.predict(images)
+        gap = float((model.twin(images).cpu() - served).abs().max())
+        if not gap <= PARITY * (1 + float(served.abs().max())):
+            raise ArtefactError(f"{path}: torch twin and ONNX Runtime disagree by {gap:.3g} in a logit")
+    twin = copy.deepcopy(model.twin).double()
+    for direction in (unit(gradient), unit(keys.normal(2, model.manifest.input_shape))):
+        step = 1e-6 * direction.double()
+        ahead, behind = (((twin(x.double() + s)) * weights).flatten(1).sum(1) for s in (step, -step))
+        slope = (ahead - behind) / 2e-6
+        expected = (gradient * direction).flatten(1).sum(1)
+        if not bool(((slope - expected).abs() <= GRADIENT * l2(gradient) + 1e-6).all()):
+            raise ArtefactError(f"{path}: the gradients of its torch twin disagree with finite differences")
+
+
+def open_model(artefact: store.Artefact, device: Device = "auto") -> Classifier | Generator:
+    """Make an artefact runnable. Raises ArtefactError or DeviceError."""
+    place = choose_device(device)
+    if isinstance(artefact.manifest, ClassifierManifest):
+        return Classifier(artefact, place)
+    return Generator(artefact, place)
+
+
+def open_all(root: Path, device: Device = "auto") -> dict[str, Classifier | Generator]:
+    """Every artefact under ``root``, by name."""
+    return {name: open_model(artefact, device) for name, artefact in store.load_all(root).items()}

@@ -1,0 +1,88 @@
+"""What the attacker may do: a norm ball around the image, inside the unit box. The only code that knows norms."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from gauntlet.errors import InvalidInput
+
+Norm = Literal["linf", "l2"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+TINY = 1e-12  # below this a gradient has no direction
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Shape (B,) -> (B, 1, 1, ...), to scale each sample of ``like``."""
+    return values.view(-1, *([1] * (like.dim() - 1)))
+
+
+def l2(delta: Tensor) -> Tensor:
+    """Euclidean length of each sample: (B, ...) -> (B,)."""
+    return delta.flatten(1).norm(dim=1)
+
+
+def unit(direction: Tensor) -> Tensor:
+    """Each sample scaled to L2 length one; a zero stays zero."""
+    return direction / per_sample(l2(direction).clamp_min(TINY), direction)
+
+
+def distances(x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:
+    """How far each sample moved in all four norms, each (B,) float64; L0 counts pixels, a colour pixel once."""
+    delta = (x_adv.double() - x.double()).flatten(2)  # (B, C, H*W)
+    flat = delta.flatten(1)
+    return {
+        "l2": flat.norm(dim=1),
+        "linf": flat.abs().amax(dim=1),
+        "l1": flat.abs().sum(dim=1),
+        "l0": (delta != 0).any(dim=1).sum(dim=1).double(),
+    }
+
+
+@dataclass(frozen=True)
+class Threat:
+    """All images within ``eps`` of the original in ``norm``, in pixel units of [0, 1]. ``eps`` None: the whole box."""
+
+    norm: Norm
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise InvalidInput(f"unknown norm {self.norm!r}; there are {', '.join(NORMS)}", "norm")
+        if self.eps is not None and not 0 <= self.eps < float("inf"):
+            raise InvalidInput(f"eps must be a number of at least 0, not {self.eps}", "eps")
+
+    @property
+    def radius(self) -> float:
+        return float("inf") if self.eps is None else self.eps
+
+    def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """``x_adv`` brought into the ball, then into the box: that clipping only ever shortens the way from x."""
+        if self.eps is None:
+            return x_adv.clamp(0, 1)
+        delta = x_adv - x
+        if self.norm == "linf":
+            delta = delta.clamp(-self.eps, self.eps)
+        else:
+            delta = delta * per_sample((self.eps / l2(delta).clamp_min(TINY)).clamp_max(1), delta)
+        return (x + delta).clamp(0, 1)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The step of size one in the norm that climbs fastest."""
+        return gradient.sign() if self.norm == "linf" else unit(gradient)
+
+    def sample(self, x: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
+        """A uniform point of the ball around x, clipped to the box.
+
+        ``normal`` (B, C, H, W) gives the direction, ``uniform`` (B,) the distance (L2 only). Needs an eps.
+        """
+        assert self.eps is not None
+        if self.norm == "linf":
+            return (x + self.eps * torch.erf(normal / 2**0.5)).clamp(0, 1)  # erf(z / sqrt 2) is uniform in (-1, 1)
+        length = self.eps * uniform ** (1 / x[0].numel())
+        return (x + unit(normal) * per_sample(length, x)).clamp(0, 1)
+
+    def size(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """How far each sample moved in this threat's norm: (B,)."""
+        return distances(x, x_adv)[self.norm]
