@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     job.add_argument("--epochs", type=int)
     job.add_argument("--seed", type=int)
     job.add_argument("--name", help="of the artefact, where not the recipe's")
-    job.add_argument("--set", type=assignment, action="append", default=[], metavar="FIELD=VALUE", help="a hyper-parameter")
+    job.add_argument("--set", type=assignment, action="append", default=[], metavar="FIELD=VALUE", help="of the recipe")
     job.add_argument("--runs", type=Path, default=RUNS, help="where checkpoints and logs go")
     job.add_argument("--out", type=Path, default=ARTIFACTS, help="where the artefact goes")
     job.add_argument("--trial", action="store_true", help="validation figures only: no test set, no export")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision import datasets
 
 from gauntlet.manifest import sha256_of
 
@@ -66,7 +67,16 @@ SOURCES: dict[str, DataSource] = {
     "fashion-mnist": DataSource(
         folder="FashionMNIST",
         classes=(
-            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
         ),
         licence="MIT",
         source="https://github.com/zalandoresearch/fashion-mnist (Xiao, Rasul and Vollgraf, arXiv 1708.07747)",
@@ -97,8 +107,6 @@ def download(source: DataSource, root: Path) -> None:
     Raises:
         DataError: the download failed, or a file that was already there is truncated or corrupt.
     """
-    from torchvision import datasets  # heavy, and only the download needs it
-
     fetch: Callable[..., Any] = getattr(datasets, source.folder)
     try:
         fetch(str(root), train=True, download=True)
@@ -117,7 +125,9 @@ def verify(source: DataSource, root: Path, files: Iterable[IdxFile]) -> None:
     for file in files:
         path = root / source.folder / "raw" / file.name
         if not path.is_file():
-            raise DataError(f"{path} is missing: run `make data`, or set GAUNTLET_DATA to a folder with torchvision's layout")
+            raise DataError(
+                f"{path} is missing: run `make data`, or let GAUNTLET_DATA name a folder of torchvision's layout"
+            )
         size = path.stat().st_size
         if size != file.size:
             raise DataError(f"{path} has {size} bytes instead of {file.size}: delete it and run `make data`")
@@ -125,7 +135,7 @@ def verify(source: DataSource, root: Path, files: Iterable[IdxFile]) -> None:
             raise DataError(f"{path} is corrupt (sha256 differs): delete it and run `make data`")
 
 
-def load_training(source: DataSource, root: Path, validation_images: int = VALIDATION_IMAGES) -> TrainingData:
+def load_training(source: DataSource, root: Path) -> TrainingData:
     """The training set, split in two by a permutation that depends on nothing but its size.
 
     Raises:
@@ -134,7 +144,7 @@ def load_training(source: DataSource, root: Path, validation_images: int = VALID
     files = (source.train_images, source.train_labels)
     images, labels = _read(source, root, *files)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    kept, held_out = order[:-validation_images], order[-validation_images:]
+    kept, held_out = order[:-VALIDATION_IMAGES], order[-VALIDATION_IMAGES:]
     return TrainingData(
         train=Examples(images[kept], labels[kept]),
         validation=Examples(images[held_out], labels[held_out]),

@@ -1,4 +1,4 @@
-"""From a trained network to an artefact folder: ONNX, parity with torch, manifest, card, and all moved into place at once."""
+"""From a trained network to an artefact folder: ONNX, parity with torch, manifest, card, all put in place at once."""
 
 import os
 import shutil
@@ -17,7 +17,15 @@ from onnx2pytorch import ConvertModel
 from PIL import Image
 from torch import Tensor, nn
 
-from gauntlet.manifest import ADAPTER, MANIFEST_FILE, ClassifierManifest, GeneratorManifest, Metric, TrainingRecord, digest_files
+from gauntlet.manifest import (
+    ADAPTER,
+    MANIFEST_FILE,
+    ClassifierManifest,
+    GeneratorManifest,
+    Metric,
+    TrainingRecord,
+    digest_files,
+)
 from training.card import CARD_FILE, card
 
 OPSET = 20
@@ -139,7 +147,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 def predict(served: onnxruntime.InferenceSession, x: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Run the one-input, one-output graph on x (B, ...), 500 rows at a time."""
     name = served.get_inputs()[0].name
-    return np.concatenate([served.run(None, {name: part.numpy()})[0] for part in x.split(500)])
+    return np.concatenate([served.run(None, {name: part.numpy()})[0] for part in torch.split(x, 500)])
 
 
 def _compare(expected: np.ndarray[Any, Any], found: np.ndarray[Any, Any], what: str) -> None:

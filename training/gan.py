@@ -1,8 +1,8 @@
-"""Fully connected generative adversarial network (Goodfellow et al., arXiv 1406.2661), K discriminator steps a generator step.
+"""Fully connected generative adversarial network (Goodfellow et al., arXiv 1406.2661), K discriminator steps a turn.
 
-Stabilised by spectral norms (Miyato et al., arXiv 1802.05957), the hinge loss (Lim and Ye, arXiv 1705.02894) and a moving
-average of the generator's weights (Yazici et al., arXiv 1806.04498). Expected: Frechet distance in the judge's logits
-below 3, the smallest class with 5 % or more of 2,000 samples.
+Stabilised by spectral norms (Miyato et al., arXiv 1802.05957), the hinge loss (Lim and Ye, arXiv 1705.02894) and a
+moving average of the generator's weights (Yazici et al., arXiv 1806.04498). Expected: Frechet distance in the judge's
+logits below 3, the smallest class with 5 % or more of 2,000 samples.
 """
 
 import copy
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gauntlet.manifest import MODEL_FILE, Metric
 from training.data import Examples, TrainingData, augment, to_pixels
@@ -20,17 +20,19 @@ from training.export import Graph, Product
 from training.judge import Judge, frechet_distance
 from training.networks import DenseDiscriminator, DenseGenerator
 from training.plots import learning_curves, sheet
-from training.run import JobConfig, Run
+from training.run import JobConfig, Run, Stateful
 
 IMAGE_SHAPE = (1, 28, 28)
 
 NOTES = """\
-A fully connected generative adversarial network (arXiv 1406.2661): {discriminator_steps} discriminator steps for each generator step, as
-in the paper on adversarial examples that this repository follows. Our choice: spectral norms in the discriminator
-(arXiv 1802.05957), hinge loss, batch normalisation in the generator, and a moving average of its weights. `model.onnx` maps
-standard normal latents ({latent_dim} each) to images. Classes are counted by `{judge}`, whose logits also give the Frechet distance.
+A fully connected generative adversarial network (arXiv 1406.2661) with {discriminator_steps} discriminator steps for
+each generator step, as in Usama and Chang (arXiv 1811.09008). Our choice: spectral norms in the discriminator (arXiv
+1802.05957), hinge loss, batch normalisation in the generator, and a moving average of its weights. `model.onnx` maps
+standard normal latents ({latent_dim} each) to images. Classes are counted by `{judge}`, whose logits also give the
+Frechet distance.
 
-**Use it** to draw images of clothes. **Limit:** a fully connected network knows nothing of neighbouring pixels: expect grain.
+**Use it** to draw images of clothes. **Limit:** a fully connected network knows nothing of neighbouring pixels: expect
+grain.
 """
 
 
@@ -67,7 +69,7 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> nn.Module:
     def draw(n: int) -> Tensor:
         return torch.randn(n, config.latent_dim).to(run.device)
 
-    parts = {
+    parts: dict[str, Stateful] = {
         "generator": generator,
         "discriminator": discriminator,
         "averaged": averaged,
@@ -81,16 +83,18 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> nn.Module:
             real = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, 1, 28, 28)
             with torch.no_grad():
                 fake = generator(draw(len(real)))
-            discriminator_loss = F.relu(1 - discriminator(real)).mean() + F.relu(1 + discriminator(fake)).mean()
+            discriminator_loss = (
+                functional.relu(1 - discriminator(real)).mean() + functional.relu(1 + discriminator(fake)).mean()
+            )
             discriminator_optimizer.zero_grad()
-            discriminator_loss.backward()
+            torch.autograd.backward(discriminator_loss)
             discriminator_optimizer.step()
             totals[0] += discriminator_loss.detach()
 
             if step % config.discriminator_steps == 0:
                 generator_loss = -discriminator(generator(draw(len(real)))).mean()
                 generator_optimizer.zero_grad()
-                generator_loss.backward()
+                torch.autograd.backward(generator_loss)
                 generator_optimizer.step()
                 move_average(averaged, generator, config.average)
                 totals[1] += generator_loss.detach()
@@ -121,7 +125,7 @@ def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def package(
-    generator: nn.Module, config: GanConfig, data: TrainingData, run: Run, load_test: Callable[[], Examples]
+    generator: nn.Module, config: GanConfig, _: TrainingData, run: Run, load_test: Callable[[], Examples]
 ) -> Product:
     """The artefact: the generator, and its distance from the test set, which nothing has looked at before."""
     latents = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))

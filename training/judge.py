@@ -28,7 +28,8 @@ class Judge:
         try:
             artefact = store.load(folder)
         except ArtefactError as error:
-            raise RunError(f"generators are judged by a classifier: {error}; `python -m training train {folder.name}`") from error
+            way_out = f"`python -m training train {folder.name}` makes it"
+            raise RunError(f"generators are judged by a classifier: {error}; {way_out}") from error
         if not isinstance(artefact.manifest, ClassifierManifest):
             raise RunError(f"{folder} is no classifier: name another judge")
         self.classes = artefact.manifest.classes
@@ -53,8 +54,10 @@ class Judge:
 
 
 def frechet_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Squared Frechet distance between Gaussians fitted to two sets of features (N, D) and (M, D): Heusel et al.,
-    arXiv 1706.08500, with a classifier's logits for features."""
+    """Squared distance between Gaussians fitted to two sets of features (N, D) and (M, D).
+
+    As in Heusel et al. (arXiv 1706.08500), with a classifier's logits for features.
+    """
     a, b = one.astype(np.float64), other.astype(np.float64)
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     cross = np.sqrt(np.linalg.eigvals(cov_a @ cov_b).real.clip(0)).sum()

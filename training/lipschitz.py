@@ -8,8 +8,8 @@ What a certificate rests on is then proved from the exported weights (``spectral
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class MaxMin(nn.Module):
@@ -23,9 +23,9 @@ class MaxMin(nn.Module):
 class AolConv2d(nn.Module):
     """Almost-orthogonal convolution with ``same`` padding (Prach and Lampert, arXiv 2208.03160), stride by unshuffling.
 
-    With stride s the input is seen as s*s times as many channels on a grid s times as coarse (``pixel_unshuffle``), which
-    keeps its norm; the kernel has kernel_size x kernel_size taps on that grid. Frozen, this is one convolution of
-    stride s whose kernel has s * kernel_size taps each way.
+    With stride s the input is seen as s*s times as many channels on a grid s times as coarse (``pixel_unshuffle``),
+    which keeps its norm; the kernel has kernel_size x kernel_size taps on that grid. Frozen, this is one convolution
+    of stride s whose kernel has s * kernel_size taps each way.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel_size: int, stride: int = 1) -> None:
@@ -42,23 +42,23 @@ class AolConv2d(nn.Module):
         # As of a matrix, the norm is that of the transpose too: the side with fewer channels gives the tighter bound.
         narrow = self.weight.shape[0] < self.weight.shape[1]
         kernel = self.weight if narrow else self.weight.transpose(0, 1)
-        overlap = F.conv2d(kernel, kernel, padding=kernel.shape[-1] - 1)  # (C, C, 2k - 1, 2k - 1)
+        overlap = functional.conv2d(kernel, kernel, padding=kernel.shape[-1] - 1)  # (C, C, 2k - 1, 2k - 1)
         scale = torch.rsqrt(overlap.abs().sum((1, 2, 3)).clamp_min(1e-12))  # (C,)
         return self.weight * (scale[:, None, None, None] if narrow else scale[None, :, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             weight = self.rescaled()
-        x = F.pixel_unshuffle(x, self.stride) if self.stride > 1 else x
-        return F.conv2d(x, weight, self.bias, padding=self.padding)
+        x = functional.pixel_unshuffle(x, self.stride) if self.stride > 1 else x
+        return functional.conv2d(x, weight, self.bias, padding=self.padding)
 
     def frozen(self) -> nn.Conv2d:
         """The same map as a plain convolution."""
         s = self.stride
         weight = self.rescaled().detach()
-        out, stacked, k, _ = weight.shape
-        weight = weight.reshape(out, stacked // s**2, s, s, k, k).permute(0, 1, 4, 2, 5, 3).reshape(out, -1, s * k, s * k)
-        plain = nn.Conv2d(weight.shape[1], out, s * k, stride=s, padding=s * self.padding)
+        weight = functional.pixel_shuffle(weight, s)  # (out, in, s k, s k)
+        out, channels, taps, _ = weight.shape
+        plain = nn.Conv2d(channels, out, taps, stride=s, padding=s * self.padding)
         plain.weight.data.copy_(weight)
         plain.bias.data.copy_(self.bias.detach())  # type: ignore[union-attr]
         return plain
@@ -83,7 +83,7 @@ class AolLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             weight = self.rescaled()
-        return F.linear(x, weight, self.bias)
+        return functional.linear(x, weight, self.bias)
 
     def frozen(self) -> nn.Linear:
         """The same map as a plain layer."""
@@ -103,12 +103,12 @@ class UnitRowLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, F.normalize(self.weight), self.bias)
+        return functional.linear(x, functional.normalize(self.weight), self.bias)
 
     def frozen(self) -> nn.Linear:
         """The same map as a plain layer."""
         plain = nn.Linear(self.weight.shape[1], self.weight.shape[0])
-        plain.weight.data.copy_(F.normalize(self.weight).detach())
+        plain.weight.data.copy_(functional.normalize(self.weight).detach())
         plain.bias.data.copy_(self.bias.detach())
         return plain
 
@@ -116,14 +116,13 @@ class UnitRowLinear(nn.Module):
 Constrained = AolConv2d | AolLinear | UnitRowLinear
 
 
-def freeze(network: nn.Module) -> nn.Module:
+def freeze(network: nn.Sequential) -> nn.Sequential:
     """A copy in evaluation mode with every constrained layer turned into the plain layer it computes."""
     plain = copy.deepcopy(network).eval().requires_grad_(False)
-    for parent in list(plain.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, Constrained):
-                setattr(parent, name, child.frozen().to(child.weight.device).requires_grad_(False))
-    return plain.eval()
+    for name, child in plain.named_children():
+        if isinstance(child, Constrained):
+            setattr(plain, name, child.frozen().to(child.weight.device).requires_grad_(False))
+    return plain
 
 
 def class_distances(head: Tensor) -> Tensor:
@@ -185,7 +184,7 @@ def spectral_norm(layer: nn.Conv2d | nn.Linear, size: int) -> float:
     if isinstance(layer, nn.Linear):
         return float(torch.linalg.matrix_norm(_smaller_gram(weight), 2).sqrt())
     s, padding = layer.stride[0], int(layer.padding[0])
-    weight = F.pixel_unshuffle(weight, s)  # (out, in * s^2, k / s, k / s)
+    weight = functional.pixel_unshuffle(weight, s)  # (out, in * s^2, k / s, k / s)
     torus = -(-(size + 2 * padding) // s) + weight.shape[-1]
     spectrum = torch.fft.rfft2(weight, s=(torus, torus)).permute(2, 3, 0, 1)  # (N, N // 2 + 1, out, in * s^2)
     return float(torch.linalg.matrix_norm(_smaller_gram(spectrum), 2).amax().sqrt())

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def latent_map(means: NDArray[np.float32], labels: NDArray[np.int64], classes: S
     axes = figure.subplots()
     for index, name in enumerate(classes):
         mine = labels == index
-        axes.scatter(x[mine], y[mine], s=3, alpha=0.5, label=name, color=matplotlib.colormaps["tab10"](index))
+        axes.scatter(x[mine], y[mine], s=3, alpha=0.5, label=name, color=mpl.colormaps["tab10"](index))
     axes.set(
         xlabel=f"first component ({share[0]:.0%} of variance)",
         ylabel=f"second component ({share[1]:.0%})",

@@ -15,8 +15,8 @@ def commit() -> str:
     """The commit that the code is at, with ``-dirty`` where files differ from it; ``unknown`` outside a repository."""
 
     def git(*words: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../gauntlet")

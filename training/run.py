@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from gauntlet.manifest import Frozen
@@ -77,8 +78,6 @@ class Run:
         Raises:
             RunError: there is a checkpoint and no word to resume, or none and such a word, or it is of another recipe.
         """
-        from torch.utils.tensorboard import SummaryWriter  # heavy, and only training needs it
-
         done = self._restore(parts)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._save(parts, done)

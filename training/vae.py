@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gauntlet.manifest import MODEL_FILE, Metric
 from training.data import Examples, TrainingData, augment, to_pixels
@@ -18,18 +18,19 @@ from training.export import Graph, Product
 from training.judge import Judge
 from training.networks import VaeDecoder, VaeEncoder
 from training.plots import latent_map, learning_curves, sheet
-from training.run import JobConfig, Run
+from training.run import JobConfig, Run, Stateful
 
 IMAGE_SHAPE = (1, 28, 28)
 MAPPED_IMAGES = 3_000
 
 NOTES = """\
-A convolutional variational autoencoder (arXiv 1312.6114) with {latent_dim} latent dimensions. `model.onnx` is the decoder: standard
-normal latents to images, the mean of each pixel. `encoder.onnx` maps images to the mean and the logarithm of the variance of
-their latents, one after the other, {latent_dim} each. Pixels are read as probabilities (Bernoulli cross-entropy), so the ELBO is
-comparable between such models only. Classes are counted by `{judge}`.
+A convolutional variational autoencoder (arXiv 1312.6114) with {latent_dim} latent dimensions. `model.onnx` is the
+decoder: standard normal latents to images, the mean of each pixel. `encoder.onnx` maps images to the mean and the
+logarithm of the variance of their latents, one after the other, {latent_dim} each. Pixels are read as probabilities
+(Bernoulli cross-entropy), so the ELBO is comparable between such models only. Classes are counted by `{judge}`.
 
-**Use it** to draw images of clothes and to look at the latent space. **Limit:** samples are smooth: fine texture is averaged away.
+**Use it** to draw images of clothes and to look at the latent space. **Limit:** samples are smooth: fine texture is
+averaged away.
 
 ![latent space](latent.png)
 """
@@ -76,7 +77,7 @@ def train(config: VaeConfig, data: TrainingData, run: Run) -> Vae:
         optimizer, config.learning_rate, total_steps=steps * config.epochs, pct_start=0.1
     )
 
-    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule}
     for _ in run.epochs(parts, network, steps):
         network.train()
         totals = torch.zeros(3, device=run.device)
@@ -84,7 +85,7 @@ def train(config: VaeConfig, data: TrainingData, run: Run) -> Vae:
             x = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, 1, 28, 28)
             bound = elbo(network, x, torch.randn(len(x), config.latent_dim).to(run.device))
             optimizer.zero_grad()
-            (-bound.elbo).backward()
+            torch.autograd.backward(-bound.elbo)
             optimizer.step()
             schedule.step()
             totals += torch.stack(bound).detach()
@@ -103,7 +104,7 @@ def elbo(network: Vae, x: Tensor, noise: Tensor) -> Elbo:
     """One-sample estimate of the bound: images (B, 1, 28, 28), standard normal noise (B, latent_dim)."""
     mean, log_variance = network.encoder(x).chunk(2, 1)  # (B, latent_dim) each
     logits = network.decoder.logits(mean + noise * torch.exp(log_variance / 2))  # (B, 1, 28, 28)
-    reconstruction = -F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+    reconstruction = -functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
     kl = (mean.square() + log_variance.exp() - 1 - log_variance).sum() / (2 * len(x))
     return Elbo(reconstruction - kl, reconstruction, kl)
 
@@ -114,7 +115,7 @@ def evaluate(network: Vae, images: Tensor, config: VaeConfig) -> dict[str, float
     network.eval()
     generator = torch.Generator().manual_seed(0)
     totals = torch.zeros(3)
-    for part in images.split(500):
+    for part in torch.split(images, 500):
         noise = torch.randn(len(part), config.latent_dim, generator=generator).to(images.device)
         totals += torch.stack(elbo(network, to_pixels(part), noise)).cpu() * len(part)
     return dict(zip(Elbo._fields, (totals / len(images)).tolist(), strict=True))
@@ -128,7 +129,9 @@ def package(
     mapped = data.validation.images[:MAPPED_IMAGES]
     with torch.no_grad():
         samples = network.decoder(latents)
-        means = torch.cat([network.encoder(to_pixels(part)) for part in mapped.split(500)])[:, : config.latent_dim]
+        means = torch.cat([network.encoder(to_pixels(part)) for part in torch.split(mapped, 500)])[
+            :, : config.latent_dim
+        ]
 
     def measure(folder: Path) -> dict[str, Metric]:
         test = load_test().images
