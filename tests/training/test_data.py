@@ -86,9 +86,7 @@ def test_data_already_there_needs_no_network(source: DataSource, capsys: pytest.
     assert "complete" in capsys.readouterr().out
 
 
-def test_a_failed_download_leaves_no_half_truth(
-    source: DataSource, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_download_is_explained(source: DataSource, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise RuntimeError("no network")
 
