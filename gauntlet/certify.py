@@ -1,8 +1,8 @@
 """Certificates proved from the exported file: a walk of the ONNX graph in float64, from its weights alone.
 
 Every tensor gets a bound on how fast it can change with the image, in the L2 norm of one flattened sample. Linear
-layers contribute their exact spectral norm (gauntlet.spectral), known structures their known constant; a node without a rule
-ends the proof. What a manifest says counts for nothing.
+layers contribute their spectral norm (gauntlet.spectral), known structures their known constant; a node without a
+rule ends the proof. What a manifest says counts for nothing.
 """
 
 import math
@@ -39,7 +39,7 @@ class Certificate:
     method = "lipschitz"
 
     def radius(self, logits: Tensor) -> Tensor | None:
-        """Logits (B, K) to L2 radii (B,), float64, in pixels of [0, 1], within which the predicted class cannot change."""
+        """Logits (B, K) to L2 radii (B,), float64, in pixels of [0, 1]: the class cannot change within them."""
         if self.pairwise is None:
             return None
         z = logits.double().cpu()

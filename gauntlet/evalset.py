@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def load(path: Path) -> EvalSet:
         with np.load(path, allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"].astype(np.int64)
             classes, licence = tuple(map(str, archive["classes"])), str(archive["licence"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ArtefactError(f"{path}: is not an evaluation set ({error})") from error
     if images.ndim == 3:
         images = images[:, None]  # grey

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-SCHEMA_VERSION = 1
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 
@@ -46,7 +45,7 @@ class TrainingRecord(Frozen):
 
 
 class _Manifest(Frozen):
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: Name
     family: Literal[
         "standard", "lipschitz", "lipschitz-paper", "penalty", "adversarial", "smoothed", "gan", "dcgan", "vae"

@@ -22,7 +22,8 @@ from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat, distances, per_sample
 
 CLEAR = 1e-4
-"""A success must win by this times (1 + max |logit|): an image on the boundary would flip with the batch size."""
+"""A success must win by this times (1 + the larger of the top two logits in size): an image on the boundary would flip
+with the batch size."""
 OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4)
 """How far along its perturbation a proposal is moved before it is given up."""
 ROUNDING = 1e-6  # how far a float32 distance may exceed eps
@@ -201,4 +202,4 @@ class _Judge:
 
 def _clear(logits: Tensor) -> Tensor:
     """By how many logits (B,) a success must win."""
-    return CLEAR * (1 + logits.abs().amax(dim=1))
+    return CLEAR * (1 + logits.topk(2).values.abs().amax(dim=1))

@@ -31,8 +31,9 @@ def convolution(
     """Norm of a zero-padded strided convolution, kernel (out, in / groups, *k), on inputs (in, *size).
 
     Zero padding embeds the image in a torus so large that no window wraps onto it, so the norm of the circular
-    convolution there is an upper bound. That one splits into one small matrix per frequency (Sedghi, Gupta and Long, "The Singular
-    Values of Convolutional Layers", arXiv 1805.10408); a stride folds the frequencies that become equal into one row.
+    convolution there is an upper bound. That one splits into one small matrix per frequency (Sedghi, Gupta and Long,
+    "The Singular Values of Convolutional Layers", arXiv 1805.10408); a stride folds the frequencies that become equal
+    into one row.
     ``padding`` as in ONNX: all begins, then all ends.
     """
     blocks = kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])

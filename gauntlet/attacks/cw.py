@@ -57,7 +57,7 @@ def _minimise(
     first, second = torch.zeros_like(w), torch.zeros_like(w)  # Adam's moments
     rows = torch.arange(len(x), device=x.device)  # what still improves, compacted
     previous = torch.full_like(c, torch.inf)
-    for step in range(1, steps + 1):
+    for step in range(1, steps + 2):
         w.requires_grad_()
         point = (torch.tanh(w) + 1) / 2
         lacking = shortfall(model(point), y[rows], targeted) + kappa
@@ -68,6 +68,8 @@ def _minimise(
             smaller = (lacking < 0) & (norm < best_norm[rows])
             best = best.index_copy(0, rows, torch.where(per_sample(smaller, point), point, best[rows]))
             best_norm = best_norm.index_copy(0, rows, torch.where(smaller, norm, best_norm[rows]))
+            if step > steps:  # the last update is tested too
+                break
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient.square()
             w = w - step_size * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)

@@ -27,7 +27,7 @@ def ddn(
     """Minimum-norm L2 attack: the direction follows the gradient, the norm shrinks on success and grows on failure.
 
     Rony et al., "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
-    arXiv 1811.09600. Returns the smallest success of each sample, x itself where there was none.
+    arXiv 1811.09600; gamma decays with the step, as in FMN (arXiv 2102.12827), so that the norm settles. Returns the smallest success of each sample, x itself where there was none.
     x (B, C, H, W) in [0, 1].
     """
     delta = torch.zeros_like(x)
@@ -47,6 +47,6 @@ def ddn(
             gradient = torch.where(per_sample(lost, x), generator.normal(step, tuple(x.shape[1:])), gradient)
         rate = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
         delta = unit(delta + rate * unit(gradient))
-        norm = norm * torch.where(won, 1 - gamma, 1 + gamma)
+        norm = norm * torch.where(won, 1 - rate * gamma, 1 + rate * gamma)
         delta = (x + per_sample(norm, x) * delta).clamp(0, 1) - x
     return best

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gauntlet import runtime, store
+from gauntlet.randomness import Keyed
+from gauntlet.runtime import Classifier
+from tests import tiny
+
+
+def opened(folder: Path) -> Classifier:
+    model = runtime.open_model(store.load(folder), "cpu")
+    assert isinstance(model, Classifier)
+    return model
+
+
+@pytest.fixture(scope="session")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return opened(tiny.linear(tmp_path_factory.mktemp("models") / "linear"))
+
+
+@pytest.fixture(scope="session")
+def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return opened(tiny.convolutional(tmp_path_factory.mktemp("models") / "convolutional"))
+
+
+@pytest.fixture(scope="session")
+def images() -> Tensor:
+    """24 images away from the edges of the box, on the 8-bit grid, so that the box does not change a closed form."""
+    return (Keyed.span(0, 0, 24).uniform(0, tiny.SHAPE) * 40 + 108).round() / 255
+
+
+def labels_of(model: Classifier, x: Tensor) -> Tensor:
+    return model.predict(x).argmax(dim=1)
+
+
+def exact_distances(model: Classifier, x: Tensor, y: Tensor, norm: str) -> Tensor:
+    """A linear model's minimal adversarial distance: min over j of (z_y - z_j) / dual norm of (w_y - w_j)."""
+    weight, bias = (dict(model.twin.named_buffers())[f"_initializer_{name}"].double() for name in ("w", "b"))
+    z = x.double().flatten(1) @ weight.T + bias
+    gap = z.gather(1, y[:, None]) - z
+    difference = weight[y][:, None] - weight[None]
+    dual = difference.norm(dim=2, p=2 if norm == "l2" else 1)
+    return (gap / dual).scatter(1, y[:, None], torch.inf).amin(dim=1)

@@ -1,0 +1,140 @@
+"""Every attack keeps its promises, and on a linear model, where the minimal distance is known, is strong enough."""
+
+import numpy as np
+import pytest
+import torch
+
+from gauntlet import referee
+from gauntlet.attacks import ATTACKS
+from gauntlet.attacks.base import shortfall
+from gauntlet.threat import Threat
+from tests import tiny
+from tests.gauntlet.conftest import exact_distances, labels_of, opened
+
+EPS = {"linf": 0.03, "l2": 0.12}
+FAST = {"cw": {"searches": 4, "steps": 60}, "ddn": {"steps": 60}}
+CASES = [(name, norm) for name, attack in ATTACKS.items() for norm in sorted(attack.norms)]
+MINIMUM_NORM = [name for name, attack in ATTACKS.items() if attack.minimum_norm]
+FIXED = [(name, norm) for name, norm in CASES if not ATTACKS[name].minimum_norm]
+
+
+def attack(model, name, norm, x, y, eps="default", **options):
+    eps = EPS[norm] if eps == "default" else eps
+    params = {**FAST.get(name, {}), **options.pop("params", {})}
+    return referee.run(model, name, x, y, Threat(norm, eps), params=params, **options)
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_stays_within_eps_and_the_box(name, norm, convolutional, images):
+    outcome = attack(convolutional, name, norm, images, labels_of(convolutional, images))
+    assert outcome.success.any()
+    assert float(getattr(outcome, norm)[outcome.success].max()) <= EPS[norm] + 1e-6
+    assert 0 <= float(outcome.images.min()) <= float(outcome.images.max()) <= 1
+
+
+@pytest.mark.parametrize(("name", "norm"), FIXED)
+def test_eps_zero_is_a_no_op(name, norm, convolutional, images):
+    outcome = attack(convolutional, name, norm, images, labels_of(convolutional, images), eps=0.0)
+    assert not outcome.success.any()
+    assert torch.equal(outcome.images, images)
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_one_step_moves(name, norm, convolutional, images):
+    repeats = {key: 1 for key in ("steps", "restarts", "searches", "draws") if key in ATTACKS[name].params.model_fields}
+    big = {"step_size": 0.5, "initial_c": 100.0} if name == "cw" else {}
+    y = labels_of(convolutional, images)
+    outcome = referee.run(convolutional, name, images, y, Threat(norm, 0.5), params=repeats | big)
+    assert float(outcome.l2.max()) > 0
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_same_seed_same_result(name, norm, convolutional, images):
+    y = labels_of(convolutional, images)
+    first, second = (attack(convolutional, name, norm, images, y, seed=5).images for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_a_batch_of_n_is_n_batches_of_one(name, norm, convolutional, images):
+    x = images[:6]
+    y = labels_of(convolutional, x)
+    restarts = {"restarts": 2} if name == "pgd" else {}
+    whole = attack(convolutional, name, norm, x, y, params=restarts)
+    for i in range(len(x)):
+        one = attack(convolutional, name, norm, x[i : i + 1], y[i : i + 1], first_index=i, params=restarts)
+        assert bool(one.success[0]) == bool(whole.success[i])
+        assert float(one.l2[0]) == pytest.approx(float(whole.l2[i]), abs=1e-4)
+        assert int(one.queries[0]) == int(whole.queries[i])
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory):
+    """A linear model whose third class is out of reach: every ascent direction is the best one."""
+    weight = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
+    weight -= weight.mean(axis=1, keepdims=True)
+    bias = np.array([0, 0, -1e3], np.float32)
+    return opened(tiny.linear(tmp_path_factory.mktemp("models") / "two", weight=weight, bias=bias))
+
+
+@pytest.mark.parametrize("name", MINIMUM_NORM)
+def test_minimum_norm_attacks_reach_the_exact_distance(name, two_classes, images):
+    y = labels_of(two_classes, images)
+    exact = exact_distances(two_classes, images, y, "l2")
+    params = {"steps": 200} if name == "ddn" else {"searches": 9, "steps": 400}
+    outcome = attack(two_classes, name, "l2", images, y, eps=None, params=params)
+    ratio = outcome.minimal_l2 / exact
+    assert outcome.success.all()
+    assert float(ratio.min()) > 0.9999
+    assert float(ratio.median()) < 1.03
+
+
+@pytest.mark.parametrize(("name", "norm"), [("fgsm", "linf"), ("fgsm", "l2"), ("pgd", "linf"), ("pgd", "l2")])
+def test_gradient_attacks_succeed_exactly_where_success_is_possible(name, norm, two_classes, images):
+    y = labels_of(two_classes, images)
+    exact = exact_distances(two_classes, images, y, norm)
+    eps = 1.02 * float(exact.median())
+    outcome = attack(two_classes, name, norm, images, y, eps=eps)
+    assert torch.equal(outcome.success, exact < eps)
+    assert not attack(two_classes, name, norm, images, y, eps=0.999 * float(exact.min())).success.any()
+
+
+def test_pgd_beats_fgsm_and_both_beat_noise(convolutional, images):
+    y = labels_of(convolutional, images)
+    rates = [
+        float(attack(convolutional, name, "linf", images, y, eps=0.02).success.float().mean())
+        for name in ("noise", "fgsm", "pgd")
+    ]
+    assert rates[0] < rates[1] <= rates[2]
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ATTACKS.items() if entry.targeted])
+def test_targeted_attacks_reach_their_target(name, linear, images):
+    y = labels_of(linear, images)
+    target = (y + 1) % 3
+    norm = sorted(ATTACKS[name].norms)[0]
+    outcome = attack(linear, name, norm, images, y, eps=None if ATTACKS[name].minimum_norm else 0.3, target=target)
+    assert torch.equal(outcome.success, outcome.adversarial_label == target)
+    assert float(outcome.success.float().mean()) > (0.1 if name == "noise" else 0.9)
+
+
+def test_cw_with_confidence_wins_by_kappa(linear, images):
+    y = labels_of(linear, images)
+    outcome = attack(linear, "cw", "l2", images, y, eps=None, params={"kappa": 2.0, "searches": 6, "steps": 200})
+    assert outcome.success.all()
+    assert float(shortfall(linear.predict(outcome.images), y, targeted=False).max()) <= -2.0 + 1e-3
+
+
+def test_cw_drops_finished_samples(linear, images):
+    """Early stop is per sample: samples need different numbers of queries, all fewer than the most allowed."""
+    queries = attack(linear, "cw", "l2", images, labels_of(linear, images), eps=None, params={"steps": 200}).queries
+    assert len(set(queries.tolist())) > 1
+    assert int(queries.max()) < 4 * 200
+
+
+def test_parameters_come_from_the_signature():
+    schema = ATTACKS["pgd"].params.model_json_schema()
+    assert schema["properties"]["steps"]["minimum"] == 1
+    assert schema["additionalProperties"] is False
+    assert ATTACKS["cw"].gradient_steps(ATTACKS["cw"].params(searches=3, steps=7)) == 21
+    assert all("arXiv" in entry.summary for name, entry in ATTACKS.items() if name != "noise")

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from gauntlet import evalset
+from gauntlet.errors import ArtefactError, InvalidInput
+from tests import tiny
+
+
+def test_head_is_the_first_n(tmp_path):
+    loaded = evalset.load(tiny.evalset(tmp_path / "tiny.npz"))
+    x, y = loaded.head(5)
+    assert x.shape == (5, *tiny.SHAPE)
+    assert np.array_equal((x.numpy() * 255).round().astype(np.uint8), loaded.images[:5])
+    assert y.tolist() == loaded.labels[:5].tolist()
+    assert evalset.load_all(tmp_path).keys() == {"tiny"}
+
+
+@pytest.mark.parametrize("n", [0, -1, 41])
+def test_more_than_there_are(tmp_path, n):
+    with pytest.raises(InvalidInput, match="40 images"):
+        evalset.load(tiny.evalset(tmp_path / "tiny.npz")).head(n)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"images": np.zeros((2, 8, 8)), "labels": [0, 1], "classes": ["a", "b"], "licence": "x"},
+        {"images": np.zeros((2, 8, 8), np.uint8), "labels": [0], "classes": ["a", "b"], "licence": "x"},
+        {"images": np.zeros((2, 8, 8), np.uint8), "labels": [0, 2], "classes": ["a", "b"], "licence": "x"},
+    ],
+)
+def test_what_is_no_evaluation_set_is_named(tmp_path, arrays):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ArtefactError, match=r"bad\.npz"):
+        evalset.load(tmp_path / "bad.npz")
+
+
+def test_truncated(tmp_path):
+    path = tiny.evalset(tmp_path / "cut.npz")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ArtefactError, match=r"cut\.npz"):
+        evalset.load(path)

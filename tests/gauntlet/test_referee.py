@@ -1,0 +1,115 @@
+"""The referee trusts no attack."""
+
+import pytest
+import torch
+
+from gauntlet import referee
+from gauntlet.attacks import ATTACKS, Attack
+from gauntlet.errors import Cancelled, InvalidInput
+from gauntlet.threat import Threat, distances
+from tests.gauntlet.conftest import labels_of
+
+
+def cheat(model, x, y, threat, *, generator):
+    """Leaves both the ball and the box."""
+    return x + 7.0
+
+
+def idle(model, x, y, threat, *, generator):
+    return x
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    monkeypatch.setitem(ATTACKS, "cheat", Attack(cheat, frozenset({"linf", "l2"})))
+    monkeypatch.setitem(ATTACKS, "idle", Attack(idle, frozenset({"linf", "l2"})))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_a_cheating_attack_is_held_to_its_budget(planted, linear, images, norm, eight_bit):
+    threat = Threat(norm, 0.05)
+    outcome = referee.run(linear, "cheat", images, labels_of(linear, images), threat, eight_bit=eight_bit)
+    assert float(threat.size(images, outcome.images).max()) <= 0.05 + 1e-6
+    assert float(outcome.images.max()) <= 1
+
+
+def test_what_is_measured_is_what_is_returned(convolutional, images):
+    y = labels_of(convolutional, images)
+    for eight_bit in (False, True):
+        outcome = referee.run(convolutional, "ddn", images, y, Threat("l2"), eight_bit=eight_bit)
+        assert outcome.success.all()
+        assert torch.equal(convolutional.predict(outcome.images).argmax(dim=1), outcome.adversarial_label)
+        one_by_one = torch.cat([convolutional.predict(image[None]) for image in outcome.images]).argmax(dim=1)
+        assert torch.equal(one_by_one, outcome.adversarial_label)
+        for norm, values in distances(images, outcome.images).items():
+            assert torch.equal(getattr(outcome, norm), values)
+        if eight_bit:
+            assert torch.equal(outcome.images, (outcome.images * 255).round() / 255)
+            assert bool((outcome.minimal_l2 <= outcome.l2 + 1e-3).all())
+
+
+def test_eight_bit_success_needs_the_budget(convolutional, images):
+    """Rounding to 8 bits may not smuggle an image out of the ball: 0.5 / 255 allows no change of any pixel."""
+    outcome = referee.run(
+        convolutional, "pgd", images, labels_of(convolutional, images), Threat("linf", 0.5 / 255), eight_bit=True
+    )
+    assert not outcome.success.any()
+    assert torch.equal(outcome.images, images)
+
+
+def test_a_sample_wrong_from_the_start_is_nobodys_success(linear, images):
+    y = labels_of(linear, images)
+    wrong = y.clone()
+    wrong[::2] = (y[::2] + 1) % 3
+    outcome = referee.run(linear, "pgd", images, wrong, Threat("linf", 0.5))
+    assert not outcome.success[::2].any()
+    assert outcome.success[1::2].all()
+    assert not outcome.robust.any()
+    assert outcome.queries[::2].tolist() == [0] * 12
+    assert torch.equal(outcome.images[::2], images[::2])
+
+
+def test_an_attack_that_does_nothing_succeeds_nowhere(planted, linear, images):
+    outcome = referee.run(linear, "idle", images, labels_of(linear, images), Threat("l2", 1.0))
+    assert not outcome.success.any()
+    assert outcome.robust.all()
+
+
+def test_minimum_norm_outside_eps_is_a_failure_with_its_distance(linear, images):
+    y = labels_of(linear, images)
+    free = referee.run(linear, "ddn", images, y, Threat("l2"))
+    eps = float(free.l2.median())
+    bounded = referee.run(linear, "ddn", images, y, Threat("l2", eps))
+    assert torch.equal(bounded.minimal_l2, free.minimal_l2)
+    assert torch.equal(bounded.success, free.l2 <= eps + 1e-6)
+
+
+def test_stop_ends_a_run_in_the_middle(linear, images):
+    calls = []
+
+    def stop():
+        calls.append(1)
+        if len(calls) == 5:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        referee.run(linear, "ddn", images, labels_of(linear, images), Threat("l2"), stop=stop)
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize(
+    ("attack", "threat", "params", "field"),
+    [
+        ("nothing", Threat("l2", 1.0), {}, "attack"),
+        ("cw", Threat("linf", 1.0), {}, "norm"),
+        ("pgd", Threat("l2"), {}, "eps"),
+        ("pgd", Threat("l2", 1.0), {"steps": 0}, "params.steps"),
+        ("pgd", Threat("l2", 1.0), {"speed": 1}, "params.speed"),
+        ("pgd", Threat("l2", 1.0), {"steps": "many"}, "params.steps"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(linear, images, attack, threat, params, field):
+    with pytest.raises(InvalidInput) as error:
+        referee.run(linear, attack, images, labels_of(linear, images), threat, params=params)
+    assert error.value.field == field

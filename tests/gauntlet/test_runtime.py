@@ -1,0 +1,88 @@
+"""What is attacked is what is served, or it is not opened at all."""
+
+import numpy as np
+import pytest
+import torch
+from onnx import helper
+
+from gauntlet import runtime, store
+from gauntlet.errors import ArtefactError, DeviceError
+from tests import tiny
+
+
+def test_the_twin_gives_the_served_logits(convolutional, images):
+    assert torch.allclose(convolutional.twin(images), convolutional.predict(images), atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in convolutional.twin.parameters())
+
+
+def test_any_batch_size(convolutional, images):
+    many = images.repeat(30, 1, 1, 1)  # more than one chunk
+    assert torch.equal(convolutional.predict(many)[: len(images)], convolutional.predict(images))
+    assert convolutional.predict(images[:0]).shape == (0, 3)
+
+
+def test_generator_gives_images_in_the_box(tmp_path):
+    model = runtime.open_model(store.load(tiny.generator(tmp_path / "g")), "cpu")
+    images = model.generate(torch.randn(7, 4))
+    assert images.shape == (7, *tiny.SHAPE)
+    assert 0 <= float(images.min()) <= float(images.max()) <= 1
+
+
+def test_cuda_demanded_and_absent(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="GAUNTLET_DEVICE"):
+        runtime.open_model(store.load(tiny.linear(tmp_path / "m")), "cuda")
+
+
+def test_a_twin_with_other_logits_is_refused(tmp_path, monkeypatch):
+    honest = runtime.open_twin
+
+    class Off(torch.nn.Module):
+        def __init__(self, twin):
+            super().__init__()
+            self.twin = twin
+
+        def forward(self, x):
+            return self.twin(x) + 0.1
+
+    monkeypatch.setattr(runtime, "open_twin", lambda path: Off(honest(path)))
+    with pytest.raises(ArtefactError, match="disagree by"):
+        runtime.open_model(store.load(tiny.linear(tmp_path / "m")), "cpu")
+
+
+def test_a_twin_with_other_gradients_is_refused(tmp_path, monkeypatch):
+    honest = runtime.open_twin
+
+    class Masked(torch.nn.Module):
+        def __init__(self, twin):
+            super().__init__()
+            self.twin = twin
+
+        def forward(self, x):
+            return self.twin(x + 0.5 * (x - x.detach()))  # same value, half as steep again
+
+    monkeypatch.setattr(runtime, "open_twin", lambda path: Masked(honest(path)))
+    with pytest.raises(ArtefactError, match="finite differences"):
+        runtime.open_model(store.load(tiny.linear(tmp_path / "m")), "cpu")
+
+
+def test_a_graph_without_gradient_is_refused(tmp_path):
+    """Rounding the pixels gives a gradient of zero or none, and a decision that jumps."""
+    nodes = [
+        helper.make_node("Mul", ["x", "big"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["round"]),
+        helper.make_node("Cast", ["round"], ["int"], to=6),
+        helper.make_node("Cast", ["int"], ["back"], to=1),
+        helper.make_node("Flatten", ["back"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["y"], transB=1),
+    ]
+    weights = {
+        "big": np.array(255, np.float32),
+        "w": np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32),
+        "b": np.zeros(3, np.float32),
+    }
+    folder = tmp_path / "rounded"
+    tiny.save_graph(folder / "model.onnx", nodes, weights, tiny.SHAPE, (3,))
+    tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES)
+    with pytest.raises(ArtefactError, match="gradient"):
+        runtime.open_model(store.load(folder), "cpu")

@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from gauntlet.errors import InvalidInput
+from gauntlet.randomness import Keyed
+from gauntlet.threat import NORMS, Threat, distances
+
+X = Keyed.span(0, 0, 50).uniform(0, (3, 6, 6))
+FAR = X + 2 * Keyed.span(1, 0, 50).normal(0, (3, 6, 6))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_projection_lands_in_the_ball_and_the_box_and_is_idempotent(norm):
+    threat = Threat(norm, 0.3)
+    once = threat.project(X, FAR)
+    assert float(threat.size(X, once).max()) <= 0.3 + 1e-6
+    assert 0 <= float(once.min()) <= float(once.max()) <= 1
+    assert torch.allclose(threat.project(X, once), once, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_projection_leaves_what_is_inside_alone(norm):
+    threat = Threat(norm, 1e3)
+    inside = FAR.clamp(0, 1)
+    assert torch.allclose(threat.project(X, inside), inside, atol=1e-5)
+
+
+def test_an_unbounded_threat_is_the_box():
+    assert torch.equal(Threat("l2").project(X, FAR), FAR.clamp(0, 1))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_samples_stay_inside_and_fill_the_ball(norm):
+    keys = Keyed.span(3, 0, 400)
+    grey = torch.full((400, 1, 4, 4), 0.5)
+    points = Threat(norm, 0.2).sample(grey, keys.normal(0, (1, 4, 4)), keys.uniform(1))
+    sizes = Threat(norm, 0.2).size(grey, points)
+    assert float(sizes.max()) <= 0.2 + 1e-6
+    assert float(sizes.median()) > 0.18  # most of a ball of 16 dimensions lies near its surface
+
+
+def test_steepest_step_has_size_one_and_climbs():
+    for norm in NORMS:
+        gradient = Keyed.span(0, 0, 10).normal(0, (1, 4, 4))
+        step = Threat(norm, 1.0).steepest(gradient)
+        assert Threat(norm).size(torch.zeros_like(step), step).tolist() == pytest.approx([1.0] * 10)
+        assert bool(((step * gradient).flatten(1).sum(1) > 0).all())
+
+
+def test_distances_by_hand():
+    x = torch.zeros(1, 3, 1, 2)
+    x_adv = x.clone()
+    x_adv[0, 0, 0, 0], x_adv[0, 1, 0, 0] = 0.3, 0.4  # two channels of one pixel
+    assert {key: pytest.approx(float(value), rel=1e-6) for key, value in distances(x, x_adv).items()} == {
+        "l2": 0.5,
+        "linf": 0.4,
+        "l1": 0.7,
+        "l0": 1.0,
+    }
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("l2", -0.1), ("linf", float("nan")), ("l2", float("inf")), ("l3", 1.0)])
+def test_nonsense_is_refused(norm, eps):
+    with pytest.raises(InvalidInput):
+        Threat(norm, eps)
