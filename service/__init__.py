@@ -1,0 +1,1 @@
+"""The HTTP service: BentoML answers, ``service.worker`` computes reports, and they meet only in the job database."""

@@ -1,0 +1,27 @@
+"""``python -m service``: serve on GAUNTLET_HOST and GAUNTLET_PORT. See ``service.settings`` for all settings."""
+
+import os
+import sys
+
+from gauntlet.errors import GauntletError
+from service.settings import ROOT, Settings
+
+GRACE = 5
+"""Seconds that running requests get at shutdown; BentoML's own default is a day."""
+
+
+def main() -> None:
+    """Become BentoML's server. Ends with status 1 and one line of reason for a setting that cannot be."""
+    try:
+        settings = Settings.load()
+    except GauntletError as error:
+        sys.stderr.write(f"gauntlet: {error}\n")
+        sys.exit(1)
+    os.environ.update(settings.export(), BENTOML_DO_NOT_TRACK="True")
+    command = [sys.executable, "-m", "bentoml", "serve", "service.api:Gauntlet", "--working-dir", str(ROOT)]
+    command += ["--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", str(GRACE)]
+    os.execv(sys.executable, command)  # noqa: S606  no shell, and no word in it but ours
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+# mypy: disable-error-code="untyped-decorator"
+"""The BentoML service: the four main calls, thin. It validates, delegates to the engine or the jobs, and encodes."""
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import bentoml
+from pydantic import ValidationError
+from starlette.responses import JSONResponse
+
+from gauntlet.errors import DeadlineExceeded, GauntletError
+from gauntlet.report.schema import ReportRequest
+from service import metrics, parent
+from service.border import Border
+from service.errors import CALL, Code, ServiceError, respond, translate
+from service.jobs import Job, Jobs
+from service.lifeline import end_with
+from service.logs import LOGGER, configure
+from service.schemas import (
+    AttackRequest,
+    AttackResponse,
+    ClassifyRequest,
+    ClassifyResponse,
+    GenerateRequest,
+    GenerateResponse,
+    ReportAccepted,
+)
+from service.settings import Settings
+from service.web import WEB
+
+A = TypeVar("A")
+B = TypeVar("B")
+T = TypeVar("T")
+
+SLOTS = 4  # predictions that compute at the same time; each uses all cores
+LONGER_THAN_ALL = 3600  # BentoML's own timeout answers in words of its own: our deadlines are shorter
+
+
+def answers(method: Callable[[Any, A], Awaitable[B]]) -> Callable[[Any, A], Awaitable[B]]:
+    """An error becomes its envelope here: BentoML would make a 500 of it."""
+
+    @functools.wraps(method)
+    async def wrapper(self: Any, request: A, /) -> Any:
+        try:
+            return await method(self, request)
+        except Exception as error:
+            if translate(error).code is Code.INTERNAL:
+                LOGGER.exception("request %s failed", CALL.get().request_id)
+            return respond(error)
+
+    return wrapper
+
+
+def quiet(record: logging.LogRecord) -> bool:
+    """BentoML logs a traceback for what a client did wrong, and we answer that."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (ValidationError, ServiceError))
+
+
+logging.getLogger("bentoml._internal.server.http_app").addFilter(quiet)
+
+
+@bentoml.service(
+    name="gauntlet",
+    workers=1,  # one copy of the models; the metrics and the attack slots count on it
+    traffic={"timeout": LONGER_THAN_ALL},
+    metrics={"enabled": False},  # BentoML labels with the raw path: ours are in service.metrics
+    logging={"access": {"enabled": False}},  # service.border logs
+)
+@bentoml.asgi_app(WEB, path="/")
+class Gauntlet:
+    """Image models served together with their robustness."""
+
+    def __init__(self) -> None:
+        end_with(os.getppid())
+        configure()
+        self.settings = Settings.load()
+        self.jobs = Jobs(self.settings.database_url)
+        self.engine = self._open()
+        metrics.REGISTRY.register(metrics.Jobs(self.jobs.counts, self.jobs.workers))
+        self._slots = anyio.CapacityLimiter(SLOTS)
+        self._attack_slots = anyio.CapacityLimiter(self.settings.attack_slots)
+        WEB.state.service = self
+
+    def _open(self) -> Any:
+        """The engine. A failure ends the whole service: BentoML would try again for ever while clients hang."""
+        from service.engine import Engine  # noqa: PLC0415  BentoML's parent does without torch
+
+        try:
+            return Engine(self.settings)
+        except Exception as error:
+            reason = str(error) if isinstance(error, GauntletError) else repr(error)
+            parent.failure_file(self.settings).write_text(reason)
+            time.sleep(60)  # the parent ends us
+            raise
+
+    @bentoml.on_deployment
+    @staticmethod
+    def prepare() -> None:
+        """In BentoML's parent process, before it serves."""
+        parent.prepare()
+
+    def __is_ready__(self) -> bool:
+        """Raises ``not_ready`` with the reasons. /classify, /generate and /attack work all the same."""
+        reasons: dict[str, str] = {}
+        try:
+            if self.jobs.workers() == 0:
+                reasons["worker"] = "no worker is alive: reports wait"
+        except ServiceError as error:
+            reasons["jobs"] = str(error)
+        if reasons:
+            raise ServiceError(Code.NOT_READY, "; ".join(reasons.values()), components=reasons)
+        return True
+
+    @bentoml.api(route="/classify")
+    @answers
+    async def classify(self, request: ClassifyRequest, /) -> ClassifyResponse:
+        return await self._compute(lambda: self.engine.classify(request))
+
+    @bentoml.api(route="/generate")
+    @answers
+    async def generate(self, request: GenerateRequest, /) -> GenerateResponse:
+        return await self._compute(lambda: self.engine.generate(request))
+
+    async def _compute(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=self._slots)
+
+    @bentoml.api(route="/attack")
+    @answers
+    async def attack(self, request: AttackRequest, /) -> AttackResponse:
+        from service import attacking  # noqa: PLC0415  BentoML's parent does without torch
+
+        allowed = self.settings.attack_deadline
+        deadline = time.monotonic() + allowed
+        message = f"the attack was given {allowed:g} s; send fewer images or steps, or ask POST /robustness-report"
+
+        def stop() -> None:
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(message)
+
+        if self._attack_slots.statistics().tasks_waiting >= self.settings.attack_queue:
+            raise ServiceError(Code.TOO_BUSY, "too many attacks wait already; try again later")
+        slot = object()
+        try:
+            with anyio.fail_after(allowed):
+                await self._attack_slots.acquire_on_behalf_of(slot)
+        except TimeoutError as error:
+            raise DeadlineExceeded(message) from error
+        try:
+            return await anyio.to_thread.run_sync(lambda: attacking.attack(self.engine, request, stop))
+        finally:
+            self._attack_slots.release_on_behalf_of(slot)
+
+    @bentoml.api(route="/robustness-report")
+    @answers
+    async def robustness_report(self, request: ReportRequest, /) -> ReportAccepted:
+        key = CALL.get().headers.get("idempotency-key")
+        job, new = await anyio.to_thread.run_sync(lambda: self._submit(request, key))
+        accepted = ReportAccepted(id=job.id, status=job.status, status_url=job.status_url, report_url=job.report_url)
+        return JSONResponse(  # type: ignore[return-value]  # BentoML passes a response on as it is
+            accepted.model_dump(mode="json"), status_code=202 if new else 200, headers={"Location": job.status_url}
+        )
+
+    def _submit(self, request: ReportRequest, key: str | None) -> tuple[Job, bool]:
+        from service.reports import check  # noqa: PLC0415  BentoML's parent does without torch
+
+        check(self.engine, request)
+        return self.jobs.submit(request.model_dump(mode="json"), key, self.settings.report_queue)
+
+
+Gauntlet.add_asgi_middleware(Border)  # type: ignore[attr-defined]  # the decorator made a bentoml.Service of it

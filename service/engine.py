@@ -1,0 +1,145 @@
+"""The loaded models and what can be asked of them at once: the work behind /classify and /generate. No HTTP in it."""
+
+import math
+import secrets
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from gauntlet import images
+from gauntlet.evalset import EvalSet
+from gauntlet.evalset import load_all as load_evalsets
+from gauntlet.randomness import Keyed
+from gauntlet.runtime import Classifier, Device, Generator, open_all
+from service import metrics
+from service.codec import decode, encode, png
+from service.errors import Code, ServiceError
+from service.schemas import (
+    CertificateOut,
+    ClassifyRequest,
+    ClassifyResponse,
+    GenerateRequest,
+    GenerateResponse,
+    Prediction,
+)
+from service.settings import Settings
+
+M = TypeVar("M", Classifier, Generator)
+DEFAULT_N = 16
+
+
+class Engine:
+    """Every model and evaluation set under GAUNTLET_MODELS. ArtefactError or DeviceError if one cannot be served."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.settings = settings
+        device: Device = settings.device  # type: ignore[assignment]  # the settings allow nothing else
+        self.models: dict[str, Classifier | Generator] = open_all(settings.artifacts, device)
+        self.evalsets: dict[str, EvalSet] = load_evalsets(settings.evalsets)
+
+    @property
+    def classifiers(self) -> dict[str, Classifier]:
+        return {name: model for name, model in self.models.items() if isinstance(model, Classifier)}
+
+    def model(self, name: str, field: str = "model") -> Classifier | Generator:
+        """By name; ServiceError ``unknown_model`` lists the names there are."""
+        if name not in self.models:
+            known = sorted(self.models)
+            message = f"no model is called {name!r}; there are {', '.join(known)}"
+            raise ServiceError(Code.UNKNOWN_MODEL, message, field=field, known=known)
+        return self.models[name]
+
+    def _of_kind(self, name: str, kind: type[M], field: str) -> M:
+        model = self.model(name, field)
+        if not isinstance(model, kind):
+            message = f"{name} is a {model.manifest.kind}, this call needs a {kind.__name__.lower()}"
+            raise ServiceError(Code.WRONG_KIND, message, field=field)
+        return model
+
+    def classifier(self, name: str, field: str = "model") -> Classifier:
+        return self._of_kind(name, Classifier, field)
+
+    def classify(self, request: ClassifyRequest) -> ClassifyResponse:
+        """Predictions with their certificates."""
+        model = self.classifier(request.model)
+        limit = self.settings.max_images
+        x = decode(request.images, model.manifest.input_shape, resize=request.resize, limit=limit)
+        predictions = predict(model, x)
+        metrics.IMAGES.labels(model.name, "/classify").inc(len(x))
+        for prediction in predictions:
+            if prediction.certified_radius is not None:
+                metrics.CERTIFIED_RADIUS.labels(model.name).observe(prediction.certified_radius)
+        return ClassifyResponse(model=model.name, model_sha256=model.manifest.model_sha256, predictions=predictions)
+
+    def generate(self, request: GenerateRequest) -> GenerateResponse:
+        """Image i depends on the seed and i alone, whatever n is."""
+        model = self._of_kind(request.model, Generator, "model")
+        size, limit = model.manifest.latent_dim, self.settings.max_images
+        n = request.n or (DEFAULT_N if request.latents is None else len(request.latents))
+        if n > limit:
+            field = "n" if request.latents is None else "latents"
+            raise ServiceError(Code.INVALID, f"at most {limit} images a request, not {n}", field=field)
+        seed = request.seed
+        if request.latents is None:
+            seed = secrets.randbelow(2**32) if seed is None else seed
+            latents = Keyed.span(seed, 0, n).normal(0, (size,))  # (n, D)
+        else:
+            latents = _latents(request.latents, size)
+        made = model.generate(latents)  # (n, C, H, W)
+        metrics.IMAGES.labels(model.name, "/generate").inc(n)
+        return GenerateResponse(
+            model=model.name,
+            model_sha256=model.manifest.model_sha256,
+            seed=seed,
+            images=[encode(image, request.format) for image in made],
+            latents=latents.tolist(),
+            grid=png(images.grid(made, math.ceil(math.sqrt(n)))),
+        )
+
+
+def _latents(values: list[list[float]], size: int) -> Tensor:
+    for i, latent in enumerate(values):
+        if len(latent) != size:
+            message = f"latents.{i}: the model's latents have {size} numbers, this one has {len(latent)}"
+            raise ServiceError(Code.INVALID, message, field=f"latents.{i}")
+    latents = torch.tensor(values, dtype=torch.float32)
+    if not bool(torch.isfinite(latents).all()):
+        raise ServiceError(Code.INVALID, "latents: a number is beyond float32", field="latents")
+    return latents
+
+
+def predict(model: Classifier, x: Tensor) -> list[Prediction]:
+    """Images (n, C, H, W) to n predictions."""
+    logits = model.predict(x)  # (n, K)
+    probabilities = logits.double().softmax(dim=1)
+    top = logits.topk(2, dim=1).values
+    radii = model.certificate.radius(logits)
+    return [
+        _prediction(model, row, float(top[i, 0] - top[i, 1]), None if radii is None else float(radii[i]))
+        for i, row in enumerate(probabilities.tolist())
+    ]
+
+
+def _prediction(model: Classifier, probabilities: list[float], margin: float, radius: float | None) -> Prediction:
+    label = max(range(len(probabilities)), key=probabilities.__getitem__)
+    certificate = None
+    if radius is not None and model.certificate.lipschitz is not None:
+        certificate = CertificateOut(
+            norm="l2",
+            radius=radius,
+            method=model.certificate.method,
+            lipschitz=model.certificate.lipschitz,
+            abstained=radius == 0,
+        )
+    return Prediction(
+        label=label,
+        class_name=model.manifest.classes[label],
+        probability=probabilities[label],
+        probabilities=probabilities,
+        margin=margin,
+        certified_radius=radius,
+        certificate=certificate,
+    )

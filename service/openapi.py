@@ -1,0 +1,133 @@
+"""/openapi.json, 3.1, from the route table and the very pydantic models that read and write the bodies."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.errors import STATUS, Code
+from service.routes import ROUTES, Route
+from service.schemas import Envelope
+
+REF = "#/components/schemas/{model}"
+DESCRIPTION = (
+    "Image classifiers and generators together with their robustness. Pixels are in [0, 1], so are eps and radii. "
+    "Every 4xx and 5xx is an Envelope; its code is one of a closed set."
+)
+HEADERS = {
+    "Idempotency-Key": "the same key with the same body finds the first report again; with another body it is a 422",
+    "Location": "where to ask for the report",
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The whole description."""
+    schemas, names = _schemas()
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Gauntlet", "version": _version(), "description": DESCRIPTION},
+        "paths": paths,
+        "components": {"schemas": names},
+    }
+
+
+def _version() -> str:
+    try:
+        return version("gauntlet")
+    except PackageNotFoundError:  # served from a source tree that is not installed
+        return "0"
+
+
+Refs = dict[tuple[type[BaseModel], str], dict[str, Any]]
+
+
+def _schemas() -> tuple[Refs, dict[str, Any]]:
+    """References by (model, mode), and the components that they point to."""
+    wanted: list[tuple[type[BaseModel], Any]] = [(Envelope, "serialization")]
+    for route in ROUTES:
+        wanted += [(model, "validation") for model in (route.body, route.query) if model is not None]
+        wanted += [(model, "serialization") for answer in route.answers.values() for model in _models(answer)]
+    refs, definitions = models_json_schema(list(dict.fromkeys(wanted)), ref_template=REF)
+    return dict(refs), definitions["$defs"]  # type: ignore[arg-type]  # pydantic's key is wider than ours
+
+
+def _models(answer: type[BaseModel] | tuple[type[BaseModel], ...] | None) -> tuple[type[BaseModel], ...]:
+    if answer is None:
+        return ()
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
+def _operation(route: Route, refs: Refs) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": f"{route.method.lower()}{route.path.replace('/', '_').translate({123: None, 125: None})}",
+        "parameters": _parameters(route),
+        "responses": {**_answers(route, refs), **_errors(route, refs)},
+    }
+    if route.body is not None:
+        schema = refs[route.body, "validation"]
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    listed = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.parameters]
+    listed += [
+        {"name": name, "in": "header", "required": False, "description": HEADERS[name], "schema": {"type": "string"}}
+        for name in route.headers
+    ]
+    if route.query is not None:
+        schema = route.query.model_json_schema(ref_template=REF)
+        listed += [
+            {"name": name, "in": "query", "required": False, "schema": _inline(entry, schema.get("$defs", {}))}
+            for name, entry in schema["properties"].items()
+        ]
+    return listed
+
+
+def _inline(entry: Any, definitions: dict[str, Any]) -> Any:
+    """References resolved in place: a query parameter has no component of its own."""
+    if isinstance(entry, list):
+        return [_inline(value, definitions) for value in entry]
+    if not isinstance(entry, dict):
+        return entry
+    if "$ref" in entry:
+        return definitions[entry["$ref"].rsplit("/", 1)[1]]
+    return {key: _inline(value, definitions) for key, value in entry.items()}
+
+
+def _answers(route: Route, refs: Refs) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    for status, answer in route.answers.items():
+        entry: dict[str, Any] = {"description": "No content" if status == 204 else "As asked"}
+        found = [refs[model, "serialization"] for model in _models(answer)]
+        if found:
+            schema = found[0] if len(found) == 1 else {"oneOf": found}
+            entry["content"] = {route.media: {"schema": schema}}
+        elif status != 204:
+            entry["content"] = {
+                route.media: {"schema": {"type": "object"} if "json" in route.media else {"type": "string"}}
+            }
+        if route.answer_headers:
+            entry["headers"] = {
+                name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in route.answer_headers
+            }
+        answers[str(status)] = entry
+    return answers
+
+
+def _errors(route: Route, refs: Refs) -> dict[str, Any]:
+    by_status: dict[int, list[Code]] = {}
+    for code in route.errors:
+        by_status.setdefault(STATUS[code], []).append(code)
+    content = {"application/json": {"schema": refs[Envelope, "serialization"]}}
+    return {
+        str(status): {"description": ", ".join(codes), "content": content}
+        for status, codes in sorted(by_status.items())
+    }

@@ -1,0 +1,23 @@
+"""Is a report request one that a worker can answer? Imports torch, through the models it looks at."""
+
+from gauntlet.attacks import ATTACKS
+from gauntlet.report.builder import validate
+from gauntlet.report.schema import ReportRequest
+from service.engine import Engine
+from service.errors import Code, ServiceError
+
+
+def check(engine: Engine, request: ReportRequest) -> None:
+    """Raises ServiceError for a name that nothing has, InvalidInput for whatever else cannot be measured."""
+    for i, name in enumerate(request.models):
+        engine.classifier(name, f"models.{i}")
+    for i, name in enumerate(request.attacks):
+        if name not in ATTACKS:
+            known = sorted(ATTACKS)
+            message = f"no attack is called {name!r}; there are {', '.join(known)}"
+            raise ServiceError(Code.UNKNOWN_ATTACK, message, field=f"attacks.{i}", known=known)
+    if request.dataset not in engine.evalsets:
+        known = sorted(engine.evalsets)
+        message = f"no evaluation set is called {request.dataset!r}; there are {', '.join(known) or 'none'}"
+        raise ServiceError(Code.UNKNOWN_DATASET, message, field="dataset", known=known)
+    validate(request, engine.classifiers, engine.evalsets)

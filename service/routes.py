@@ -1,0 +1,136 @@
+"""Every route there is, once: what the border lets through, how metrics are labelled, what /openapi.json says."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel
+
+from gauntlet.manifest import ClassifierManifest, GeneratorManifest
+from gauntlet.report.schema import ReportRequest
+from service import schemas
+from service.errors import Code
+
+Method = Literal["GET", "POST", "DELETE"]
+
+READ = (Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.INTERNAL)
+BODY = (*READ, Code.MALFORMED, Code.TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE, Code.INVALID)
+MODEL = (*BODY, Code.UNKNOWN_MODEL, Code.WRONG_KIND)
+JOBS = (*READ, Code.JOBS_UNAVAILABLE)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path template with one method. An answer of None is a body without a schema, of the media type given."""
+
+    method: Method
+    path: str
+    summary: str
+    answers: Mapping[int, type[BaseModel] | tuple[type[BaseModel], ...] | None]
+    errors: tuple[Code, ...] = READ
+    body: type[BaseModel] | None = None
+    media: str = "application/json"
+    query: type[BaseModel] | None = None
+    headers: tuple[str, ...] = ()
+    answer_headers: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(self.path)))
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names in the path."""
+        return re.findall(r"\{(\w+)\}", self.path)
+
+
+REPORT = "/robustness-report"
+UNKNOWN = (*JOBS, Code.UNKNOWN_REPORT)
+TEXT = "text/plain; charset=utf-8"
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/", "A page about this service", {200: None}, media="text/html"),
+    Route(
+        "POST",
+        "/classify",
+        "Predict, with certificates",
+        {200: schemas.ClassifyResponse},
+        MODEL,
+        schemas.ClassifyRequest,
+    ),
+    Route("POST", "/generate", "Draw images", {200: schemas.GenerateResponse}, MODEL, schemas.GenerateRequest),
+    Route(
+        "POST",
+        "/attack",
+        "Attack a classifier on given images",
+        {200: schemas.AttackResponse},
+        (*MODEL, Code.UNKNOWN_ATTACK, Code.TOO_EXPENSIVE, Code.TOO_BUSY, Code.DEADLINE_EXCEEDED),
+        schemas.AttackRequest,
+    ),
+    Route(
+        "POST",
+        REPORT,
+        "Ask for a robustness report; 200 is the answer to an Idempotency-Key already used with this body",
+        {202: schemas.ReportAccepted, 200: schemas.ReportAccepted},
+        (
+            *MODEL,
+            Code.UNKNOWN_ATTACK,
+            Code.UNKNOWN_DATASET,
+            Code.IDEMPOTENCY_MISMATCH,
+            Code.TOO_BUSY,
+            Code.JOBS_UNAVAILABLE,
+        ),
+        ReportRequest,
+        headers=("Idempotency-Key",),
+        answer_headers=("Location",),
+    ),
+    Route(
+        "GET",
+        REPORT,
+        "List reports, newest first",
+        {200: schemas.ReportList},
+        (*JOBS, Code.INVALID),
+        query=schemas.ReportQuery,
+    ),
+    Route("GET", f"{REPORT}/{{id}}", "A report and where it stands", {200: schemas.ReportStatus}, UNKNOWN),
+    Route("DELETE", f"{REPORT}/{{id}}", "Forget an ended report", {204: None}, (*UNKNOWN, Code.REPORT_ACTIVE)),
+    Route(
+        "GET",
+        f"{REPORT}/{{id}}/html",
+        "The report as one self-contained page",
+        {200: None},
+        (*UNKNOWN, Code.REPORT_NOT_READY),
+        media="text/html",
+    ),
+    Route(
+        "POST",
+        f"{REPORT}/{{id}}/cancel",
+        "Stop a report; its status is cancelled once nothing computes any more",
+        {202: schemas.ReportItem},
+        (*UNKNOWN, Code.REPORT_ENDED),
+    ),
+    Route("GET", "/models", "The manifests of all models", {200: schemas.ModelList}),
+    Route(
+        "GET",
+        "/models/{name}",
+        "The manifest of one model",
+        {200: (ClassifierManifest, GeneratorManifest)},
+        (*READ, Code.UNKNOWN_MODEL),
+    ),
+    Route("GET", "/attacks", "Every attack with the JSON schema of its params", {200: schemas.AttackList}),
+    Route("GET", "/livez", "Alive", {200: None}, media=TEXT),
+    Route("GET", "/healthz", "As /livez", {200: None}, media=TEXT),
+    Route(
+        "GET", "/readyz", "Ready; details of the 503 say what is not", {200: None}, (*READ, Code.NOT_READY), media=TEXT
+    ),
+    Route("GET", "/metrics", "For Prometheus", {200: None}, media="text/plain; version=1.0.0; charset=utf-8"),
+    Route("GET", "/openapi.json", "This description", {200: None}),
+    Route("GET", "/schema.json", "What BentoML's client reads", {200: None}),
+)
+
+
+def match(path: str) -> dict[str, Route]:
+    """The routes of a path by method; none for a path that does not exist."""
+    return {route.method: route for route in ROUTES if route.pattern.fullmatch(path)}

@@ -1,0 +1,28 @@
+"""Where a report stands."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """As the API tells it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+STATUSES: Mapping[str, Status] = {
+    "DELAYED": Status.QUEUED,
+    "ENQUEUED": Status.QUEUED,
+    "PENDING": Status.RUNNING,
+    "SUCCESS": Status.SUCCEEDED,
+    "ERROR": Status.FAILED,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": Status.FAILED,
+    "CANCELLED": Status.CANCELLED,
+}
+"""By the word of DBOS."""
+
+ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})

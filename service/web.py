@@ -1,0 +1,142 @@
+"""The routes that are not BentoML's: reports read, cancelled and deleted, models, attacks, and what describes us."""
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from gauntlet.errors import GauntletError
+from service import metrics, openapi, page
+from service.errors import Code, ServiceError, invalid, respond
+from service.jobs import Job
+from service.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
+from service.status import ENDED
+
+if TYPE_CHECKING:
+    from service.api import Gauntlet
+
+SELF_CONTAINED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+"""A page under this policy cannot load anything from anywhere."""
+
+
+def _service(request: Request) -> "Gauntlet":
+    service: Gauntlet = request.app.state.service
+    return service
+
+
+def item(job: Job) -> ReportItem:
+    """A job as the API tells it."""
+    return ReportItem(
+        id=job.id,
+        status=job.status,
+        progress=job.progress,
+        eta_seconds=job.eta_seconds,
+        created_at=job.created_at,
+        error=job.error,
+        status_url=job.status_url,
+        report_url=job.report_url,
+    )
+
+
+def list_reports(request: Request) -> Response:
+    try:
+        query = ReportQuery.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False)) from error
+    jobs, cursor = _service(request).jobs.page(query.status, query.limit, query.cursor)
+    return _json(ReportList(items=[item(job) for job in jobs], next_cursor=cursor))
+
+
+def get_report(request: Request) -> Response:
+    job = _service(request).jobs.get(request.path_params["id"], output=True)
+    report = job.output["report"] if job.output else None
+    return JSONResponse({**item(job).model_dump(mode="json"), "report": report})
+
+
+def get_report_page(request: Request) -> Response:
+    job = _service(request).jobs.get(request.path_params["id"], output=True)
+    if job.output is None:
+        hope = "it has none" if job.status in ENDED else "ask again later"
+        raise ServiceError(Code.REPORT_NOT_READY, f"the report is {job.status}: {hope}", status=job.status)
+    return HTMLResponse(job.output["page"], headers={"Content-Security-Policy": SELF_CONTAINED})
+
+
+def cancel_report(request: Request) -> Response:
+    return _json(item(_service(request).jobs.cancel(request.path_params["id"])), status=202)
+
+
+def delete_report(request: Request) -> Response:
+    _service(request).jobs.delete(request.path_params["id"])
+    return Response(status_code=204)
+
+
+def list_models(request: Request) -> Response:
+    return _json(ModelList(models=[model.manifest for model in _service(request).engine.models.values()]))
+
+
+def get_model(request: Request) -> Response:
+    return _json(_service(request).engine.model(request.path_params["name"], "name").manifest)
+
+
+def list_attacks(_: Request) -> Response:
+    from gauntlet.attacks import ATTACKS  # noqa: PLC0415  BentoML's parent imports this module and does without torch
+
+    return _json(
+        AttackList(
+            attacks=[
+                AttackInfo(
+                    name=name,
+                    summary=attack.summary,
+                    norms=sorted(attack.norms),
+                    minimum_norm=attack.minimum_norm,
+                    targeted=attack.targeted,
+                    params=attack.params.model_json_schema(),
+                )
+                for name, attack in ATTACKS.items()
+            ]
+        )
+    )
+
+
+def get_metrics(_: Request) -> Response:
+    return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+def get_openapi(_: Request) -> Response:
+    return JSONResponse(openapi.document())
+
+
+def get_index(request: Request) -> Response:
+    html = page.index(_service(request).engine.models.values())
+    return HTMLResponse(html, headers={"Content-Security-Policy": SELF_CONTAINED})
+
+
+def _json(model: BaseModel, status: int = 200) -> Response:
+    return Response(model.model_dump_json(), status_code=status, media_type="application/json")
+
+
+def _error(_: Request, error: Exception) -> Response:
+    return respond(error)
+
+
+REPORT = "/robustness-report"
+WEB = Starlette(
+    routes=[
+        Route("/", get_index),
+        Route(REPORT, list_reports),
+        Route(f"{REPORT}/{{id}}", get_report),
+        Route(f"{REPORT}/{{id}}", delete_report, methods=["DELETE"]),
+        Route(f"{REPORT}/{{id}}/html", get_report_page),
+        Route(f"{REPORT}/{{id}}/cancel", cancel_report, methods=["POST"]),
+        Route("/models", list_models),
+        Route("/models/{name}", get_model),
+        Route("/attacks", list_attacks),
+        Route("/metrics", get_metrics),
+        Route("/openapi.json", get_openapi),
+    ],
+    exception_handlers={ServiceError: _error, GauntletError: _error},
+)

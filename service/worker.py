@@ -1,0 +1,215 @@
+"""``python -m service.worker``: computes the reports that wait in the job database, one at a time, cell by cell.
+
+A cell that is done is never computed again: after a kill the next worker goes on behind it. There is no other way to
+stop a worker than to end it, so that what survives a kill is what is always used.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from dbos import DBOS, DBOSPortableJSONSerializer
+
+from gauntlet.errors import Cancelled, GauntletError
+from service.errors import ServiceError
+from service.jobs import HEARTBEAT, QUEUE, VERSION, WORKFLOW, Jobs
+from service.lifeline import end_with
+from service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from service.laboratory import Cell, Laboratory, ReportRequest
+
+logger = logging.getLogger("gauntlet.worker")
+
+PATIENCE = 10.0  # seconds in which a predecessor may let go of the state folder
+LOOK = 0.5  # seconds between two looks for a wish to cancel, and between two words on progress
+LIVES = 10  # workers that one report may kill before it counts as failed
+NICE = 5  # the API process computes for somebody who waits: it goes first
+
+
+@cache
+def _settings() -> Settings:
+    return Settings.load()
+
+
+@cache
+def _jobs() -> Jobs:
+    return Jobs(_settings().database_url)
+
+
+@cache
+def _laboratory() -> "Laboratory":
+    from service.laboratory import Laboratory  # noqa: PLC0415  an idle worker does without torch
+
+    return Laboratory(_settings())
+
+
+class _Watch:
+    """Between one report's computation and the job database: hears the wish to cancel, tells the progress."""
+
+    def __init__(self, job_id: str, total: int) -> None:
+        self._job_id, self._total = job_id, total
+        self._floor = float(_jobs().attributes(job_id).get("progress", 0.0))  # a new worker must not tell less
+        self._done, self._seconds = 0, 0.0  # cost of the finished cells, and the time they took
+        self._looked = self._told = 0.0
+
+    def stop(self) -> None:
+        """Raises Cancelled if the report is no longer wanted. Cheap enough to be called at every step."""
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        with contextlib.suppress(ServiceError):  # a database that is away for a moment costs no work
+            if _jobs().attributes(self._job_id).get("cancel"):
+                raise Cancelled("the report was cancelled")
+
+    def during(self, cell: "Cell", n: int) -> Callable[[int], None]:
+        """The listener for the images done of a cell that is being measured."""
+        started = time.monotonic()
+
+        def heard(images: int) -> None:
+            if time.monotonic() - self._told >= LOOK:
+                self._tell(self._done + cell.cost * images / n, self._seconds + time.monotonic() - started)
+
+        return heard
+
+    def finished(self, cell: "Cell", seconds: float) -> None:
+        self._done += cell.cost
+        self._seconds += seconds
+        self._tell(self._done, self._seconds)
+
+    def _tell(self, done: float, seconds: float) -> None:
+        self._told = time.monotonic()
+        self._floor = max(self._floor, done / self._total)
+        eta = seconds * (self._total - done) / done if done else None
+        with contextlib.suppress(ServiceError):
+            _jobs().tell(self._job_id, min(self._floor, 0.99), eta)  # 1 is for the report that is there
+
+
+@DBOS.workflow(name=WORKFLOW, max_recovery_attempts=LIVES)
+def robustness_report(body: Mapping[str, Any]) -> dict[str, Any]:
+    """One report. Its steps, in order: every cell, then the report and its page."""
+    job_id = str(DBOS.workflow_id)
+    try:
+        return _compute(job_id, body)
+    except Cancelled:
+        _jobs().acknowledge(job_id)
+        raise
+    except Exception as error:
+        known = isinstance(error, GauntletError)
+        if not known:
+            logger.exception("report %s failed", job_id)
+        reason = str(error) if known else f"unexpected {type(error).__name__}; the worker's log has it"
+        with contextlib.suppress(ServiceError):
+            _jobs().explain(job_id, reason)
+        raise
+
+
+def _compute(job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    from service import laboratory  # noqa: PLC0415  an idle worker does without torch
+
+    request = laboratory.ReportRequest.model_validate(body)
+    watch = _Watch(job_id, laboratory.cost(request))
+    watch.stop()  # a wish recorded before this worker took the job: nothing has been computed
+    results = []
+    for cell in laboratory.cells(request):
+        measured = DBOS.run_step({"name": cell.key}, _measure, cell, request, watch)
+        results.append(laboratory.CellResult.model_validate_json(measured))
+        watch.finished(cell, results[-1].seconds)
+        watch.stop()
+
+    def write() -> dict[str, Any]:
+        lab = _laboratory()
+        report = laboratory.assemble(request, results, lab.models(request), lab.evalsets[request.dataset])
+        return {"report": report.model_dump(mode="json"), "page": laboratory.render(report)}
+
+    return DBOS.run_step({"name": "write"}, write)
+
+
+def _measure(cell: "Cell", request: "ReportRequest", watch: _Watch) -> str:
+    from service import laboratory  # noqa: PLC0415  an idle worker does without torch
+
+    lab = _laboratory()
+    models, evalset = lab.models(request), lab.evalsets[request.dataset]
+    heard = watch.during(cell, request.n)
+    result = laboratory.measure(cell, request, models, evalset, stop=watch.stop, on_images=heard)
+    return result.model_dump_json()
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the state folder. Two workers of one name would each take the other's running job for a dead one's."""
+    settings.state.mkdir(parents=True, exist_ok=True)
+    with (settings.state / f"worker-{settings.executor}.lock").open("w") as file:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    message = f"GAUNTLET_STATE={settings.state}: a worker named {settings.executor} uses it already"
+                    raise SettingsError(message) from error
+                time.sleep(0.1)
+        yield
+
+
+def _launch(settings: Settings) -> None:
+    """Start DBOS. It takes up what a killed predecessor of the same name has left."""
+    DBOS(
+        config={
+            "name": "gauntlet",
+            "system_database_url": settings.database_url,
+            "application_version": VERSION,
+            "executor_id": settings.executor,
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+        }
+    )
+    _jobs().migrate()
+    _jobs().beat(settings.executor)
+    DBOS.launch()
+    DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.25, on_conflict="always_update")
+
+
+def _end(_: int, __: object) -> None:
+    with contextlib.suppress(ServiceError):
+        _jobs().gone(_settings().executor)
+    os._exit(0)
+
+
+def main() -> int:
+    """Work until ended. Returns 1, after one line of reason, where it cannot."""
+    parser = argparse.ArgumentParser(prog="python -m service.worker", description=__doc__)
+    parser.add_argument("--parent", type=int, help="end together with this process")
+    parent = parser.parse_args().parent
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = _settings()
+        if parent is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+            end_with(parent)
+        os.nice(NICE)
+        with _alone(settings):
+            _launch(settings)
+            signal.signal(signal.SIGTERM, _end)
+            while True:
+                with contextlib.suppress(ServiceError):
+                    _jobs().beat(settings.executor)
+                threading.Event().wait(HEARTBEAT)
+    except GauntletError as error:
+        sys.stderr.write(f"gauntlet: worker: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""A real server: ``python -m service`` on a free port, with tiny models."""
+
+import base64
+import contextlib
+import io
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 3.0
+BUDGET = 100_000
+MAX_BODY = 2 * 2**20
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition: Callable[[], Any], timeout: float = 60, every: float = 0.1) -> Any:
+    """The first true value of the condition."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.TransportError):
+            if value := condition():
+                return value
+        time.sleep(every)
+    raise AssertionError(f"not within {timeout} s")
+
+
+def environment(folder: Path, **settings: object) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GAUNTLET_")}
+    chosen = {
+        "GAUNTLET_MODELS": folder / "models",
+        "GAUNTLET_STATE": folder / "state",
+        "GAUNTLET_THREADS": 1,
+        **{f"GAUNTLET_{name.upper()}": value for name, value in settings.items()},
+    }
+    return {**inherited, "BENTOML_HOME": str(folder / "bentoml"), **{name: str(value) for name, value in chosen.items()}}
+
+
+def build_models(folder: Path) -> None:
+    artifacts = folder / "models" / "artifacts"
+    tiny.linear(artifacts / "linear")
+    tiny.convolutional(artifacts / "conv")
+    tiny.generator(artifacts / "gen")
+    tiny.evalset(folder / "models" / "evalsets" / "tiny.npz")
+
+
+@dataclass
+class Server:
+    """The service as a process tree, and a client of it."""
+
+    folder: Path
+    settings: dict[str, object]
+    port: int = field(default_factory=free_port)
+
+    def start(self, ready: str = "/readyz") -> None:
+        self.log = (self.folder / "log").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service"],
+            cwd=ROOT,
+            env=environment(self.folder, port=self.port, **self.settings),
+            stdout=self.log,
+            stderr=self.log,
+        )
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None, 120)
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+
+    def tree(self) -> list[psutil.Process]:
+        return [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+
+    def worker(self) -> psutil.Process | None:
+        found = [process for process in self.tree()[1:] if "service.worker" in process.cmdline()]
+        return found[0] if found else None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> float:
+        """Seconds until every process of the tree is gone."""
+        processes, started = self.tree(), time.monotonic()
+        self.client.close()
+        self.process.send_signal(how)
+        self.process.wait(30)
+        _, alive = psutil.wait_procs(processes, 30)
+        self.log.close()
+        assert not alive
+        return time.monotonic() - started
+
+    def steps(self, report: str) -> dict[str, int]:
+        """The finished steps of a report with the time of their end, straight from the job database."""
+        with contextlib.closing(sqlite3.connect(self.folder / "state" / "jobs.sqlite")) as database:
+            query = "select function_name, completed_at_epoch_ms from operation_outputs where workflow_uuid = ?"
+            return dict(database.execute(query, [report]).fetchall())
+
+    def status(self, report: str) -> dict[str, Any]:
+        return self.client.get(f"/robustness-report/{report}").json()
+
+    def finished(self, report: str, timeout: float = 90) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            status = self.status(report)
+            return status if status["status"] not in ("queued", "running") else None
+
+        return wait_for(look, timeout, 0.2)
+
+    def submit(self, body: dict[str, Any], **headers: str) -> str:
+        answer = self.client.post("/robustness-report", json=body, headers=headers)
+        assert answer.status_code in (200, 202), answer.text
+        return answer.json()["id"]
+
+    def metrics(self) -> dict[str, float]:
+        lines = self.client.get("/metrics").text.splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("service")
+    build_models(folder)
+    running = Server(
+        folder,
+        {"attack_deadline": DEADLINE, "attack_budget": BUDGET, "max_body": MAX_BODY, "attack_queue": 1},
+    )
+    running.start()
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> httpx.Client:
+    return server.client
+
+
+def pixels(n: int, seed: int = 0) -> np.ndarray:
+    """Grey images (n, 1, 8, 8) on the 8-bit grid, around the middle."""
+    return np.random.default_rng(seed).integers(90, 165, size=(n, 1, 8, 8), dtype=np.uint8)
+
+
+def arrays(n: int, seed: int = 0) -> list[Any]:
+    return (pixels(n, seed).astype(np.float32) / 255).tolist()
+
+
+def encoded(array: np.ndarray, form: str = "PNG", **options: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, form, **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def pngs(n: int, seed: int = 0) -> list[str]:
+    return [encoded(image[0]) for image in pixels(n, seed)]
+
+
+SHORT_REPORT = {
+    "models": ["linear", "conv"],
+    "dataset": "tiny",
+    "n": 10,
+    "attacks": ["pgd", "ddn"],
+    "threats": [{"norm": "l2", "eps": [0.1, 0.5]}],
+}
+LONG_REPORT = {
+    "models": ["linear", "conv"],
+    "dataset": "tiny",
+    "n": 40,
+    "attacks": ["pgd", "cw"],
+    "threats": [{"norm": "l2", "eps": [round(0.02 * step, 2) for step in range(1, 17)]}],
+}
