@@ -34,7 +34,7 @@ class EvalSet:
 def load(path: Path) -> EvalSet:
     """Read one; raises ArtefactError naming the file where it is not one."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"].astype(np.int64)
             classes, licence = tuple(map(str, archive["classes"])), str(archive["licence"])
     except (OSError, ValueError, KeyError, BadZipFile) as error:

@@ -24,7 +24,7 @@ def cw(
     targeted: bool = False,
     searches: Annotated[int, Field(ge=1, le=30, description="values of c tried")] = 6,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per search")] = 200,
-    step_size: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate, in tanh space")] = 0.01,
+    step_size: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate, in tanh space")] = 0.05,
     initial_c: Annotated[float, Field(gt=0, le=1e6, description="first weight of the misclassification term")] = 0.1,
     kappa: Annotated[float, Field(ge=0, le=1e3, description="confidence: by how many logits to win")] = 0.0,
 ) -> Tensor:

@@ -1,0 +1,79 @@
+# Gauntlet: every task of this repository. `make` shows them.
+# Two commands need nothing but Python 3.11 or 3.12 and a network: `make serve` and `make test`.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' && echo $$p && break; done)
+BIN := .venv/bin
+MODELS := fashion-mnist-standard fashion-mnist-lipschitz fashion-mnist-vae fashion-mnist-gan
+REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
+export BENTOML_DO_NOT_TRACK := True
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test test-all check fmt lock train data report figures bento bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: .venv/.service ## what serving needs, into .venv (downloads 3.2 GB, takes 6 GB of disk)
+
+serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
+	@exec $(BIN)/python -m service
+
+test: .venv/.dev ## the tests: minutes, no network, no data sets
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: .venv/.dev ## the slow tests too, and those for a GPU where there is one
+	$(BIN)/python -m pytest
+
+check: .venv/.dev ## formatting, lint, types, direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: .venv/.dev ## format, and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+data: .venv/.training ## download the data sets into GAUNTLET_DATA (default data/)
+	$(BIN)/python -m training data
+
+train: .venv/.training ## train and export every model (make train MODELS=fashion-mnist-vae: one)
+	@for model in $(MODELS); do $(BIN)/python -m training train $$model --resume || exit 1; done
+
+report: .venv/.service ## a robustness report from the command line, into dist/report.html
+	@mkdir -p dist
+	$(BIN)/python -m gauntlet report $(REPORT) --json dist/report.json --html dist/report.html
+
+figures: .venv/.dev ## recompute every figure of the README from the shipped models
+	$(BIN)/python -m bench.figures
+
+bench: .venv/.bench ## our Carlini-Wagner beside foolbox's, same network, same images, same run
+	$(BIN)/python -m bench.attacks
+
+bento: .venv/.service ## build the bento
+	$(BIN)/bentoml build
+
+lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with hashes
+	$(BIN)/uv pip compile $(LOCK) --group bench -o requirements/bench.txt
+	for group in service training dev; do \
+	  $(BIN)/uv pip compile $(LOCK) --group $$group -c requirements/bench.txt -o requirements/$$group.txt || exit 1; done
+LOCK := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11 pyproject.toml
+
+clean: ## remove what was built; keeps .venv, data, runs and state
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# Installing: an interrupted one goes on where it stopped, since uv keeps every finished package in its cache.
+
+$(BIN)/uv: requirements/uv.txt
+	@test -n "$(PYTHON)" || { echo "Gauntlet needs Python 3.11 or 3.12; set PYTHON=/path/to/it"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.venv/.%: requirements/%.txt $(BIN)/uv
+	@echo "Installing the $* packages into .venv: up to 3.2 GB of downloads, 6 GB on disk (torch and CUDA). Packages in uv's"
+	@echo "cache are not downloaded again, so an interrupted installation goes on where it stopped."
+	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/$*.txt
+	@touch $@

@@ -1,0 +1,74 @@
+"""``python -m bench.attacks``: our Carlini-Wagner beside foolbox's, on the same network, images and machine.
+
+Both run 6 searches of 200 steps at the same step size on the first images that the model classifies correctly, both
+differentiate the same torch module, and the referee counts and measures both with ONNX Runtime. Runs alternate; the
+median of ``--rounds`` is reported.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import foolbox
+import torch
+from torch import Tensor
+
+from gauntlet import evalset, referee, runtime, store
+from gauntlet.threat import Threat, distances
+
+SEARCHES, STEPS, STEP_SIZE = 6, 200, 0.01
+
+
+def ours(model: runtime.Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """Minimal L2 per image, inf where the attack failed: (n,)."""
+    params = {"searches": SEARCHES, "steps": STEPS, "step_size": STEP_SIZE}
+    return referee.run(model, "cw", x, y, Threat("l2"), params=params).minimal_l2
+
+
+def theirs(model: runtime.Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """The same for foolbox 3."""
+    attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=SEARCHES, steps=STEPS, stepsize=STEP_SIZE)
+    wrapped = foolbox.PyTorchModel(model.twin, bounds=(0, 1), device=model.device)
+    found, _, _ = attack(wrapped, x.to(model.device), y.to(model.device), epsilons=None)
+    found = found.cpu()
+    fooled = model.predict(found).argmax(dim=1) != y
+    return torch.where(fooled, distances(x, found)["l2"], torch.inf)
+
+
+CONTENDERS: dict[str, Callable[[runtime.Classifier, Tensor, Tensor], Tensor]] = {"gauntlet": ours, "foolbox": theirs}
+
+
+def main() -> None:
+    """Print a table of time, success rate and median L2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="fashion-mnist-standard")
+    parser.add_argument("--n", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    model = runtime.open_model(store.load(Path("models/artifacts") / options.model))
+    assert isinstance(model, runtime.Classifier)
+    data = evalset.load(Path("models/evalsets") / f"{model.manifest.dataset}.npz")
+    x, y = data.head(4 * options.n)
+    right = (model.predict(x).argmax(dim=1) == y).nonzero().squeeze(1)[: options.n]
+    x, y = x[right], y[right]
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    found: dict[str, Tensor] = {}
+    for _ in range(options.rounds):
+        for name, attack in CONTENDERS.items():
+            start = time.perf_counter()
+            found[name] = attack(model, x, y)
+            seconds[name].append(time.perf_counter() - start)
+    print(f"Carlini-Wagner L2, {SEARCHES} x {STEPS}, {options.model}, n = {len(x)}, {torch.get_num_threads()} threads")
+    print("| library | seconds (median) | success | median L2 | mean L2 |\n| --- | --- | --- | --- | --- |")
+    for name, l2 in found.items():
+        won = l2[l2.isfinite()]
+        print(
+            f"| {name} | {statistics.median(seconds[name]):.1f} | {len(won) / len(x):.3f} "
+            f"| {float(l2.median()):.3f} | {float(won.mean()):.3f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""``python -m bench.figures [SECTION ...]``: every figure of the README, recomputed from the shipped files.
+
+All on the embedded Fashion-MNIST test set; "n images" are the first n that qualify, seed 0. Prints Markdown.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gauntlet import evalset, referee, runtime
+from gauntlet.randomness import Keyed
+from gauntlet.referee import Outcome
+from gauntlet.report.statistics import wilson
+from gauntlet.runtime import Classifier, Generator
+from gauntlet.threat import Threat
+
+MODELS = Path("models/artifacts")
+EVALSETS = Path("models/evalsets")
+STANDARD, CONTROL, LIPSCHITZ = "fashion-mnist-standard", "fashion-mnist-standard-control", "fashion-mnist-lipschitz"
+CERTIFIED_AT = (36, 72, 108)  # of 255
+
+
+def share(hits: Tensor) -> str:
+    """A rate with its 95 % Wilson interval, in per cent."""
+    k, n = int(hits.sum()), len(hits)
+    low, high = wilson(k, n)
+    return f"{100 * k / n:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def median(values: Tensor) -> str:
+    return f"{float(values.median()):.3f}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The shipped models and the test set, each classified once."""
+
+    models: dict[str, Classifier | Generator]
+    x: Tensor  # (10000, 1, 28, 28)
+    y: Tensor  # (10000,)
+
+    def classifier(self, name: str) -> Classifier:
+        model = self.models[name]
+        assert isinstance(model, Classifier)
+        return model
+
+    @cached_property
+    def logits(self) -> dict[str, Tensor]:
+        return {name: model.predict(self.x) for name, model in self.models.items() if isinstance(model, Classifier)}
+
+    def right(self, n: int, *names: str) -> Tensor:
+        """Rows of the first n images that all the named models classify correctly."""
+        hits = torch.stack([self.logits[name].argmax(dim=1) == self.y for name in names]).all(dim=0)
+        return hits.nonzero().squeeze(1)[:n]
+
+    def attack(self, name: str, attack: str, rows: Tensor, threat: Threat, **params: object) -> Outcome:
+        return referee.run(self.classifier(name), attack, self.x[rows], self.y[rows], threat, params=params)
+
+
+def accuracy(bench: Bench) -> None:
+    """Clean and certified accuracy on the whole test set."""
+    certified = " | ".join(f"certified at L2 {c}/255" for c in CERTIFIED_AT)
+    print(f"n = {len(bench.y)}\n\n| model | clean | proved Lipschitz constant | {certified} |")
+    print("| --- | --- | --- |" + " --- |" * len(CERTIFIED_AT))
+    for name, logits in bench.logits.items():
+        certificate, hits = bench.classifier(name).certificate, logits.argmax(dim=1) == bench.y
+        radius = certificate.radius(logits)
+        proved = "none" if certificate.lipschitz is None else f"{certificate.lipschitz:.4g}"
+        cells = ["none" if radius is None else share(hits & (radius >= c / 255)) for c in CERTIFIED_AT]
+        print(f"| {name} | {share(hits)} | {proved} | {' | '.join(cells)} |")
+
+
+def minimal(bench: Bench) -> None:
+    """Carlini-Wagner on ``standard``, and the distances that DDN needs on both."""
+    rows = bench.right(500, STANDARD)
+    outcome = bench.attack(STANDARD, "cw", rows, Threat("l2"))
+    print(f"cw (6 x 200) on {STANDARD}, {len(rows)} correctly classified images: success {share(outcome.success)}, ")
+    print(f"median L2 {median(outcome.minimal_l2)}.\n")
+    rows = bench.right(500, STANDARD, LIPSCHITZ)
+    found = {
+        name: bench.attack(name, "ddn", rows, Threat("l2"), steps=200).minimal_l2 for name in (STANDARD, LIPSCHITZ)
+    }
+    print(f"Median L2 that ddn (200 steps) needs, {len(rows)} images that both classify correctly: ", end="")
+    print(", ".join(f"{name} {median(values)}" for name, values in found.items()), end="")
+    print(f"; ratio {float(found[LIPSCHITZ].median() / found[STANDARD].median()):.2f}.")
+
+
+def certificates(bench: Bench) -> None:
+    """Attacks just inside the certified radius."""
+    model = bench.classifier(LIPSCHITZ)
+    rows = bench.right(500, LIPSCHITZ)
+    radii = model.certificate.radius(bench.logits[LIPSCHITZ][rows])
+    assert radii is not None
+    best = torch.full((len(rows),), torch.inf, dtype=torch.float64)
+    broken = torch.zeros(len(rows), dtype=torch.int64)
+    for attack, params in {"ddn": {"steps": 200}, "cw": {}}.items():
+        found = bench.attack(LIPSCHITZ, attack, rows, Threat("l2"), **params).minimal_l2
+        broken += (found <= 0.999 * radii).long()
+        best = torch.minimum(best, found)
+    for i, row in enumerate(rows):  # every image has a budget of its own
+        for attack in ("fgsm", "pgd", "noise"):
+            broken[i] += int(bench.attack(LIPSCHITZ, attack, row[None], Threat("l2", 0.999 * float(radii[i]))).success)
+    print(f"{LIPSCHITZ}, {len(rows)} correctly classified images, every L2 attack (cw, ddn, fgsm, noise, pgd) at 0.999 of")
+    print(f"the certified radius: {int(broken.sum())} successes. Median certified radius {median(radii)}, median minimal")
+    print(f"distance found {median(best)}, median of their ratio {median(best / radii)}, smallest {float((best / radii).min()):.3f}.")
+
+
+def transfer(bench: Bench) -> None:
+    """Are adversarial examples of ``standard`` classified right again by ``lipschitz``, more than by a control?"""
+    rows = bench.right(200, STANDARD, CONTROL, LIPSCHITZ)
+    x, y = bench.x[rows], bench.y[rows]
+    needed = bench.attack(LIPSCHITZ, "ddn", rows, Threat("l2"), steps=200).minimal_l2
+    recipes: dict[str, Callable[[], Outcome]] = {
+        f"cw, kappa {kappa}": lambda kappa=kappa: bench.attack(STANDARD, "cw", rows, Threat("l2"), kappa=kappa)
+        for kappa in (0, 5, 10, 20)
+    } | {
+        f"pgd, L2 eps {eps}": lambda eps=eps: bench.attack(STANDARD, "pgd", rows, Threat("l2", eps), early_stop=False)
+        for eps in (0.5, 1.0, 1.5, 2.0)
+    }
+    print(f"{len(rows)} images that {STANDARD}, {CONTROL} and {LIPSCHITZ} all classify correctly; of the attack's successes on")
+    print(f"{STANDARD}, the share that another model classifies right again. White box: the share of the same images on which")
+    print(f"ddn, run on {LIPSCHITZ} itself, finds nothing within the same L2 distance.\n")
+    print("| made on standard | successes | median L2 | right again: lipschitz | right again: control | gap, points | lipschitz, white box |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for label, make in recipes.items():
+        outcome = make()
+        won = outcome.success
+        again = {
+            name: bench.classifier(name).predict(outcome.images[won]).argmax(dim=1) == y[won] for name in (LIPSCHITZ, CONTROL)
+        }
+        gap = 100 * float(again[LIPSCHITZ].double().mean() - again[CONTROL].double().mean())
+        stands = needed[won] > outcome.l2[won]
+        print(
+            f"| {label} | {int(won.sum())} of {len(x)} | {median(outcome.l2[won])} | {share(again[LIPSCHITZ])} "
+            f"| {share(again[CONTROL])} | {gap:+.1f} | {share(stands)} |",
+            flush=True,
+        )
+
+
+def generation(bench: Bench) -> None:
+    """Class coverage of the generators, judged by ``standard``."""
+    judge = bench.classifier(STANDARD)
+    print("2,000 samples each, seed 0, as classified by fashion-mnist-standard, in per cent of the samples\n")
+    print(f"| generator | {' | '.join(judge.manifest.classes)} |\n| --- |" + " --- |" * len(judge.manifest.classes))
+    for name, model in bench.models.items():
+        if isinstance(model, Generator):
+            samples = model.generate(Keyed.span(0, 0, 2000).normal(0, (model.manifest.latent_dim,)))
+            counts = torch.bincount(judge.predict(samples).argmax(dim=1), minlength=len(judge.manifest.classes))
+            print(f"| {name} | {' | '.join(f'{100 * int(count) / 2000:.1f}' for count in counts)} |")
+
+
+SECTIONS: dict[str, Callable[[Bench], None]] = {
+    "accuracy": accuracy,
+    "generation": generation,
+    "minimal": minimal,
+    "certificates": certificates,
+    "transfer": transfer,
+}
+
+
+def main() -> None:
+    """Print the sections asked for, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
+    chosen = parser.parse_args().sections or list(SECTIONS)
+    if unknown := sorted(set(chosen) - set(SECTIONS)):
+        parser.error(f"there is no section {unknown[0]!r}")
+    x, y = evalset.load(EVALSETS / "fashion-mnist.npz").head(10_000)
+    models = {name: model for name, model in runtime.open_all(MODELS).items() if model.manifest.dataset == "fashion-mnist"}
+    bench = Bench(models, x, y)
+    for name in chosen:
+        print(f"\n### {name}: {(SECTIONS[name].__doc__ or '').strip()}\n")
+        SECTIONS[name](bench)
+
+
+if __name__ == "__main__":
+    main()
