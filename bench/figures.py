@@ -105,9 +105,15 @@ def certificates(bench: Bench) -> None:
     for i, row in enumerate(rows):  # every image has a budget of its own
         for attack in ("fgsm", "pgd", "noise"):
             broken[i] += int(bench.attack(LIPSCHITZ, attack, row[None], Threat("l2", 0.999 * float(radii[i]))).success)
-    print(f"{LIPSCHITZ}, {len(rows)} correctly classified images, every L2 attack (cw, ddn, fgsm, noise, pgd) at 0.999 of")
-    print(f"the certified radius: {int(broken.sum())} successes. Median certified radius {median(radii)}, median minimal")
-    print(f"distance found {median(best)}, median of their ratio {median(best / radii)}, smallest {float((best / radii).min()):.3f}.")
+    print(
+        f"{LIPSCHITZ}, {len(rows)} correctly classified images, every L2 attack (cw, ddn, fgsm, noise, pgd) at 0.999 of"
+    )
+    print(
+        f"the certified radius: {int(broken.sum())} successes. Median certified radius {median(radii)}, median minimal"
+    )
+    print(
+        f"distance found {median(best)}, median of their ratio {median(best / radii)}, smallest {float((best / radii).min()):.3f}."
+    )
 
 
 def transfer(bench: Bench) -> None:
@@ -122,16 +128,23 @@ def transfer(bench: Bench) -> None:
         f"pgd, L2 eps {eps}": lambda eps=eps: bench.attack(STANDARD, "pgd", rows, Threat("l2", eps), early_stop=False)
         for eps in (0.5, 1.0, 1.5, 2.0)
     }
-    print(f"{len(rows)} images that {STANDARD}, {CONTROL} and {LIPSCHITZ} all classify correctly; of the attack's successes on")
-    print(f"{STANDARD}, the share that another model classifies right again. White box: the share of the same images on which")
+    print(
+        f"{len(rows)} images that {STANDARD}, {CONTROL} and {LIPSCHITZ} all classify correctly; of the attack's successes on"
+    )
+    print(
+        f"{STANDARD}, the share that another model classifies right again. White box: the share of the same images on which"
+    )
     print(f"ddn, run on {LIPSCHITZ} itself, finds nothing within the same L2 distance.\n")
-    print("| made on standard | successes | median L2 | right again: lipschitz | right again: control | gap, points | lipschitz, white box |")
+    print(
+        "| made on standard | successes | median L2 | right again: lipschitz | right again: control | gap, points | lipschitz, white box |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for label, make in recipes.items():
         outcome = make()
         won = outcome.success
         again = {
-            name: bench.classifier(name).predict(outcome.images[won]).argmax(dim=1) == y[won] for name in (LIPSCHITZ, CONTROL)
+            name: bench.classifier(name).predict(outcome.images[won]).argmax(dim=1) == y[won]
+            for name in (LIPSCHITZ, CONTROL)
         }
         gap = 100 * float(again[LIPSCHITZ].double().mean() - again[CONTROL].double().mean())
         stands = needed[won] > outcome.l2[won]
@@ -171,7 +184,9 @@ def main() -> None:
     if unknown := sorted(set(chosen) - set(SECTIONS)):
         parser.error(f"there is no section {unknown[0]!r}")
     x, y = evalset.load(EVALSETS / "fashion-mnist.npz").head(10_000)
-    models = {name: model for name, model in runtime.open_all(MODELS).items() if model.manifest.dataset == "fashion-mnist"}
+    models = {
+        name: model for name, model in runtime.open_all(MODELS).items() if model.manifest.dataset == "fashion-mnist"
+    }
     bench = Bench(models, x, y)
     for name in chosen:
         print(f"\n### {name}: {(SECTIONS[name].__doc__ or '').strip()}\n")

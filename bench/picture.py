@@ -1,0 +1,59 @@
+"""``python -m bench.picture``: the README's picture of a real attack, docs/attack.png.
+
+The first test images of different classes that both models classify correctly, and the smallest perturbation that
+Carlini-Wagner finds for each model.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+
+from bench.figures import EVALSETS, LIPSCHITZ, MODELS, STANDARD
+from gauntlet import evalset, images, referee, runtime, store
+from gauntlet.threat import Threat
+
+COLUMNS = 5
+
+
+def main() -> None:
+    """Write docs/attack.png."""
+    data = evalset.load(EVALSETS / "fashion-mnist.npz")
+    x, y = data.head(200)
+    models = {}
+    for name in (STANDARD, LIPSCHITZ):
+        model = runtime.open_model(store.load(MODELS / name))
+        assert isinstance(model, runtime.Classifier)
+        models[name] = model
+    right = torch.stack([model.predict(x).argmax(dim=1) == y for model in models.values()]).all(dim=0)
+    first = {int(y[row]): row for row in right.nonzero().squeeze(1).flip(0).tolist()}  # the first of each class
+    rows = sorted(first.values())[:COLUMNS]
+    figure, axes = plt.subplots(5, COLUMNS, figsize=(1.7 * COLUMNS, 9.2), dpi=80)
+    labels = ["clean"]
+    pictures = [[(x[row], data.classes[int(y[row])]) for row in rows]]
+    for name, model in models.items():
+        outcome = referee.run(model, "cw", x[rows], y[rows], Threat("l2"))
+        short = name.removeprefix("fashion-mnist-")
+        found = outcome.adversarial_label.tolist()
+        labels += [f"fools {short}", "its noise,\namplified"]
+        pictures.append([(image, data.classes[label]) for image, label in zip(outcome.images, found, strict=True)])
+        noise = [images.amplified(image - clean) for image, clean in zip(outcome.images, x[rows], strict=True)]
+        pictures.append([(n, f"L2 {float(size):.2f}") for n, size in zip(noise, outcome.l2, strict=True)])
+    for row, (label, line) in enumerate(zip(labels, pictures, strict=True)):
+        for column, (image, caption) in enumerate(line):
+            axis = axes[row][column]
+            axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
+            axis.set_title(caption, fontsize=9)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if column == 0:
+                axis.set_ylabel(label, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(Path("docs/attack.png"), metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Every command of the README is run as printed (but for the port) against the shipped models."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.service.conftest import Server
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+CURLS = {re.search(r":3000(/[a-z-]+)", text)[1]: text for language, text in BLOCKS if language == "bash"}
+PYTHONS = [text for language, text in BLOCKS if language == "python"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("readme"), {"models": ROOT / "models"})
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """Runs a block in an empty folder that has only the repository's docs; gives what it printed."""
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+
+    def run(text: str, *command: str) -> str:
+        text = text.replace("127.0.0.1:3000", f"127.0.0.1:{server.port}")
+        done = subprocess.run([*command, text], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def curl(run, route):
+    return run(CURLS[route], "bash", "-euo", "pipefail", "-c")
+
+
+def test_classify(run):
+    (prediction,) = json.loads(curl(run, "/classify"))["predictions"]
+    assert prediction["class_name"] == "Ankle boot"
+    assert prediction["certified_radius"] > 0
+
+
+def test_attack(run):
+    (result,) = json.loads(curl(run, "/attack"))["results"]
+    assert result["success"]
+    assert 0 < result["l2"] < 3
+    assert result["transfer"].keys() == {"fashion-mnist-lipschitz"}
+
+
+def test_generate(run, tmp_path):
+    curl(run, "/generate")
+    with Image.open(tmp_path / "clothes.png") as sheet:
+        assert sheet.size == (4 * 28, 4 * 28)
+
+
+def test_report(run, server):
+    accepted = json.loads(curl(run, "/robustness-report"))
+    report = server.finished(accepted["id"])["report"]
+    assert report["n"] == 20
+
+
+def test_python(run):
+    (example,) = PYTHONS
+    printed = run(example, sys.executable, "-W", "ignore", "-c")
+    assert "Pullover" in printed
+    assert "fooled by a perturbation" in printed
+
+
+def test_every_block_is_tested():
+    assert CURLS.keys() == {"/classify", "/attack", "/generate", "/robustness-report"}
