@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import foolbox
 import torch
+from foolbox.attacks.carlini_wagner import L2CarliniWagnerAttack
+from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor
 
 from gauntlet import evalset, referee, runtime, store
@@ -29,8 +30,8 @@ def ours(model: runtime.Classifier, x: Tensor, y: Tensor) -> Tensor:
 
 def theirs(model: runtime.Classifier, x: Tensor, y: Tensor) -> Tensor:
     """The same for foolbox 3."""
-    attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=SEARCHES, steps=STEPS, stepsize=STEP_SIZE)
-    wrapped = foolbox.PyTorchModel(model.twin, bounds=(0, 1), device=model.device)
+    attack = L2CarliniWagnerAttack(binary_search_steps=SEARCHES, steps=STEPS, stepsize=STEP_SIZE)
+    wrapped = PyTorchModel(model.twin, bounds=(0, 1), device=model.device)
     found, _, _ = attack(wrapped, x.to(model.device), y.to(model.device), epsilons=None)
     found = found.cpu()
     fooled = model.predict(found).argmax(dim=1) != y

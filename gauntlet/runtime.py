@@ -44,6 +44,7 @@ def open_session(path: Path, device: torch.device) -> ort.InferenceSession:
     """An ONNX Runtime session on this device; it raises instead of falling back to the CPU."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are torch's too
     providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
     if device.type == "cuda":
         ort.preload_dlls()
