@@ -4,7 +4,7 @@ All on the embedded Fashion-MNIST test set; "n images" are the first n that qual
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,18 +120,14 @@ def transfer(bench: Bench) -> None:
     rows = bench.right(200, STANDARD, CONTROL, LIPSCHITZ)
     y = bench.y[rows]
     needed = bench.attack(LIPSCHITZ, "ddn", rows, Threat("l2"), steps=200).minimal_l2
-    recipes: list[tuple[str, str, Threat, dict[str, object]]] = [
+    recipes: list[tuple[str, str, Threat, Mapping[str, object]]] = [
         *((f"cw, kappa {kappa}", "cw", Threat("l2"), {"kappa": kappa}) for kappa in (0, 5, 10, 20)),
         *((f"pgd, L2 eps {eps}", "pgd", Threat("l2", eps), {"early_stop": False}) for eps in (0.5, 1.0, 1.5, 2.0)),
     ]
     print(f"{len(rows)} images that {STANDARD}, {CONTROL} and {LIPSCHITZ} all classify correctly; of the attack's")
-    print(
-        f"successes on {STANDARD}, the share that another model classifies right again. White box: the share of the same"
-    )
-    print(f"images on which ddn, run on {LIPSCHITZ} itself, finds nothing within the same L2 distance.\n")
-    print(
-        "| made on standard | successes | median L2 | right again: lipschitz | control | gap | lipschitz, white box |"
-    )
+    print(f"successes on {STANDARD}, the share that another model classifies right again. White box: the share of")
+    print(f"the same images on which ddn, run on {LIPSCHITZ} itself, finds nothing within the same L2 distance.\n")
+    print("| made on standard | successes | median L2 | right again: lipschitz | control | gap | white box |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for label, attack, threat, params in recipes:
         outcome = bench.attack(STANDARD, attack, rows, threat, **params)
