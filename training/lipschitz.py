@@ -1,11 +1,12 @@
 """Layers whose Lipschitz constant (L2, pixel units) is at most 1 by construction, and the certificate they give.
 
-During training a layer rescales its weight so that the bound holds at every step; ``freeze`` writes the rescaled
+During training a layer builds its weight so that the bound holds at every step; ``freeze`` writes that
 weight into a plain convolution or linear layer, so that the exported graph holds nothing but standard operators.
 What a certificate rests on is then proved from the exported weights (``spectral_norm``), not from the construction.
 """
 
 import copy
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -20,74 +21,94 @@ class MaxMin(nn.Module):
         return torch.cat((torch.maximum(a, b), torch.minimum(a, b)), 1)
 
 
-class AolConv2d(nn.Module):
-    """Almost-orthogonal convolution with ``same`` padding (Prach and Lampert, arXiv 2208.03160), stride by unshuffling.
+def orthonormal(weight: Tensor) -> Tensor:
+    """Matrix (..., rows, columns), rows >= columns, to one with orthonormal columns: the Cayley transform.
+
+    For rectangles as in Trockman and Kolter (arXiv 2104.07167): with U the upper square and V the rest,
+    A = U - U' + V'V has no eigenvalue -1, so that the inverse always exists.
+    """
+    columns = weight.shape[-1]
+    square, rest = weight[..., :columns, :], weight[..., columns:, :]
+    eye = torch.eye(columns, dtype=weight.dtype, device=weight.device)
+    skew = square - square.mT + rest.mT @ rest
+    inverse = torch.linalg.inv(eye + skew)
+    return torch.cat((inverse @ (eye - skew), -2 * rest @ inverse), -2)
+
+
+class OrthogonalConv2d(nn.Module):
+    """Orthogonal 3x3 convolution with ``same`` padding (BCOP: Li et al., arXiv 1911.00937), stride by unshuffling.
+
+    The kernel is a channel mixing followed by four steps of one pixel, two down and two across; a step with projector P
+    leaves the part P x in place and moves the rest. All of them are orthogonal on a torus; zero padding, and a number
+    of channels that shrinks, can only shorten vectors.
 
     With stride s the input is seen as s*s times as many channels on a grid s times as coarse (``pixel_unshuffle``),
-    which keeps its norm; the kernel has kernel_size x kernel_size taps on that grid. Frozen, this is one convolution
-    of stride s whose kernel has s * kernel_size taps each way.
+    which keeps its norm. Frozen, this is one convolution of stride s whose kernel has 3 s taps each way.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, kernel_size: int, stride: int = 1) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
-        self.padding = kernel_size // 2
-        self.weight = nn.Parameter(torch.zeros(channels_out, channels_in * stride**2, kernel_size, kernel_size))
-        centre = kernel_size // 2
-        nn.init.orthogonal_(self.weight.data[:, :, centre, centre])
+        self.channels = channels_out, channels_in * stride**2
+        size = max(self.channels)
+        self.mixing = nn.Parameter(torch.randn(size, size) / size**0.5)
+        self.steps = nn.Parameter(torch.randn(4, size, size // 2) / size**0.5)
         self.bias = nn.Parameter(torch.zeros(channels_out))
 
-    def rescaled(self) -> Tensor:
-        """The kernel (out, in * stride^2, k, k) with Lipschitz constant at most 1."""
-        # As of a matrix, the norm is that of the transpose too: the side with fewer channels gives the tighter bound.
-        narrow = self.weight.shape[0] < self.weight.shape[1]
-        kernel = self.weight if narrow else self.weight.transpose(0, 1)
-        overlap = functional.conv2d(kernel, kernel, padding=kernel.shape[-1] - 1)  # (C, C, 2k - 1, 2k - 1)
-        scale = torch.rsqrt(overlap.abs().sum((1, 2, 3)).clamp_min(1e-12))  # (C,)
-        return self.weight * (scale[:, None, None, None] if narrow else scale[None, :, None, None])
+    def kernel(self) -> Tensor:
+        """The kernel (out, in * stride^2, 3, 3) with Lipschitz constant at most 1."""
+        basis = orthonormal(self.steps)
+        stay = basis @ basis.mT  # (4, C, C)
+        pairs = torch.stack((stay, torch.eye(len(self.mixing)).to(stay) - stay), 1)  # (4, 2, C, C)
+        first, second = (torch.einsum("iab,jbc->ijac", pairs[k], pairs[k + 1]) for k in (0, 2))  # (2, 2, C, C)
+        second = second @ orthonormal(self.mixing)
+        taps: list[list[Tensor]] = [[torch.zeros_like(stay[0])] * 3 for _ in range(3)]
+        for down, across, then_down, then_across in itertools.product(range(2), repeat=4):
+            y, x = down + then_down, across + then_across
+            taps[y][x] = taps[y][x] + first[down, across] @ second[then_down, then_across]
+        kernel = torch.stack([torch.stack(row, -1) for row in taps], -2)  # (C, C, 3, 3)
+        out, stacked = self.channels
+        return kernel[:out, :stacked]
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            weight = self.rescaled()
+            kernel = self.kernel()
         x = functional.pixel_unshuffle(x, self.stride) if self.stride > 1 else x
-        return functional.conv2d(x, weight, self.bias, padding=self.padding)
+        return functional.conv2d(x, kernel, self.bias, padding=1)
 
     def frozen(self) -> nn.Conv2d:
         """The same map as a plain convolution."""
-        s = self.stride
-        weight = self.rescaled().detach()
-        weight = functional.pixel_shuffle(weight, s)  # (out, in, s k, s k)
+        weight = functional.pixel_shuffle(self.kernel().detach(), self.stride)  # (out, in, 3 s, 3 s)
         out, channels, taps, _ = weight.shape
-        plain = nn.Conv2d(channels, out, taps, stride=s, padding=s * self.padding)
+        plain = nn.Conv2d(channels, out, taps, stride=self.stride, padding=self.stride)
         plain.weight.data.copy_(weight)
         plain.bias.data.copy_(self.bias.detach())  # type: ignore[union-attr]
         return plain
 
 
-class AolLinear(nn.Module):
-    """Almost-orthogonal fully connected layer (Prach and Lampert, arXiv 2208.03160)."""
+class OrthogonalLinear(nn.Module):
+    """Fully connected layer with orthonormal rows or columns, whichever are fewer."""
 
     def __init__(self, features_in: int, features_out: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(features_out, features_in)))
+        self.widens = features_out >= features_in
+        rows, columns = max(features_in, features_out), min(features_in, features_out)
+        self.raw = nn.Parameter(torch.randn(rows, columns) / rows**0.5)
         self.bias = nn.Parameter(torch.zeros(features_out))
 
-    def rescaled(self) -> Tensor:
-        """The matrix (out, in) with spectral norm at most 1."""
-        # Rescale the smaller side: the bound holds for the transpose as well, and its Gram matrix is cheaper.
-        tall = self.weight if self.weight.shape[0] >= self.weight.shape[1] else self.weight.T
-        bound = (tall.T @ tall).abs().sum(1)
-        tall = tall * torch.rsqrt(bound.clamp_min(1e-12))
-        return tall if tall.shape == self.weight.shape else tall.T
+    def weight(self) -> Tensor:
+        """The matrix (out, in) with spectral norm 1."""
+        tall = orthonormal(self.raw)
+        return tall if self.widens else tall.T
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            weight = self.rescaled()
+            weight = self.weight()
         return functional.linear(x, weight, self.bias)
 
     def frozen(self) -> nn.Linear:
         """The same map as a plain layer."""
-        weight = self.rescaled().detach()
+        weight = self.weight().detach()
         plain = nn.Linear(weight.shape[1], weight.shape[0])
         plain.weight.data.copy_(weight)
         plain.bias.data.copy_(self.bias.detach())
@@ -113,7 +134,7 @@ class UnitRowLinear(nn.Module):
         return plain
 
 
-Constrained = AolConv2d | AolLinear | UnitRowLinear
+Constrained = OrthogonalConv2d | OrthogonalLinear | UnitRowLinear
 
 
 def freeze(network: nn.Sequential) -> nn.Sequential:
@@ -121,7 +142,7 @@ def freeze(network: nn.Sequential) -> nn.Sequential:
     plain = copy.deepcopy(network).eval().requires_grad_(False)
     for name, child in plain.named_children():
         if isinstance(child, Constrained):
-            setattr(plain, name, child.frozen().to(child.weight.device).requires_grad_(False))
+            setattr(plain, name, child.frozen().to(child.bias.device).requires_grad_(False))
     return plain
 
 

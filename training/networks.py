@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.lipschitz import AolConv2d, AolLinear, MaxMin, UnitRowLinear
+from training.lipschitz import MaxMin, OrthogonalConv2d, OrthogonalLinear, UnitRowLinear
 
 
 class Normalise(nn.Module):
@@ -71,20 +71,20 @@ def lipschitz_cnn(classes: int, width: int) -> nn.Sequential:
     """
     return nn.Sequential(
         Centre(0.2860),
-        AolConv2d(1, width, 3, stride=2),
+        OrthogonalConv2d(1, width, stride=2),
         MaxMin(),
-        AolConv2d(width, width, 3),
+        OrthogonalConv2d(width, width),
         MaxMin(),
-        AolConv2d(width, width, 3),
+        OrthogonalConv2d(width, width),
         MaxMin(),
-        AolConv2d(width, 2 * width, 3, stride=2),
+        OrthogonalConv2d(width, 2 * width, stride=2),
         MaxMin(),
-        AolConv2d(2 * width, 2 * width, 3),
+        OrthogonalConv2d(2 * width, 2 * width),
         MaxMin(),
         nn.Flatten(),
-        AolLinear(2 * width * 7 * 7, 8 * width),
+        OrthogonalLinear(2 * width * 7 * 7, 8 * width),
         MaxMin(),
-        AolLinear(8 * width, 8 * width),
+        OrthogonalLinear(8 * width, 8 * width),
         MaxMin(),
         UnitRowLinear(8 * width, classes),
     )

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from training.classifier import head_of, margin_loss
 from training.lipschitz import (
-    AolConv2d,
-    AolLinear,
     MaxMin,
+    OrthogonalConv2d,
+    OrthogonalLinear,
     body_lipschitz,
     certified_radii,
     class_distances,
@@ -18,11 +18,11 @@ from training.lipschitz import (
 from training.networks import lipschitz_cnn
 
 LAYERS = {
-    "conv": (lambda: AolConv2d(3, 6, 3), (3, 8, 8)),
-    "narrowing conv": (lambda: AolConv2d(6, 2, 3), (6, 8, 8)),
-    "strided conv": (lambda: AolConv2d(2, 6, 3, stride=2), (2, 8, 8)),
-    "linear": (lambda: AolLinear(12, 20), (12,)),
-    "narrowing linear": (lambda: AolLinear(20, 12), (20,)),
+    "conv": (lambda: OrthogonalConv2d(3, 6), (3, 8, 8)),
+    "narrowing conv": (lambda: OrthogonalConv2d(6, 2), (6, 8, 8)),
+    "strided conv": (lambda: OrthogonalConv2d(2, 6, stride=2), (2, 8, 8)),
+    "linear": (lambda: OrthogonalLinear(12, 20), (12,)),
+    "narrowing linear": (lambda: OrthogonalLinear(20, 12), (20,)),
 }
 
 
@@ -58,6 +58,18 @@ def test_the_norm_of_a_convolution_is_close_to_its_jacobians(stride: int) -> Non
     layer = nn.Conv2d(2, 3, 4, stride=stride, padding=2).double().requires_grad_(False)
     true = jacobian_norm(layer, (2, 12, 12))
     assert true <= spectral_norm(layer, 12) <= 1.1 * true
+
+
+@pytest.mark.parametrize("name", ["conv", "linear"])
+def test_a_widening_layer_loses_nothing_away_from_the_border(name: str) -> None:
+    make, shape = LAYERS[name]
+    layer = shaken(make()).double().requires_grad_(False)
+    with torch.no_grad():
+        layer.bias.zero_()
+    x = torch.zeros(1, *shape, dtype=torch.float64)
+    x[0, ..., 2:-2] = torch.rand(x[0, ..., 2:-2].shape)
+    x[..., :2, :] = x[..., -2:, :] = 0
+    torch.testing.assert_close(layer(x).norm(), x.norm())
 
 
 def test_maxmin_keeps_norms() -> None:
