@@ -56,10 +56,10 @@ padding 1, 2x2 max-pooling and ReLU after each convolution. Trained on mirrored 
 """,
     "lipschitz-cnn": """\
 A plain chain of orthogonal convolutions (BCOP, arXiv 1911.00937) and orthogonal dense layers (Cayley transform, arXiv
-2104.07167) with MaxMin activations (arXiv 1811.05381), width {width}, and a head with rows of norm 1 (arXiv 2108.04062):
-moving an image by d in L2 moves its features by at most d. Trained on mirrored images with every rival logit raised by
-what a move of {radius} could do, softmax temperature {temperature}. The certified radius is the smallest
-(z_t - z_j) / (L ||w_t - w_j||) over the other classes j, with L proved from the exported weights.
+2104.07167) with MaxMin activations (arXiv 1811.05381), {width} channels wide, and a head with rows of norm 1 (arXiv
+2108.04062): moving an image by d in L2 moves its features by at most d. Trained on mirrored images with every rival
+logit raised by what a move of {radius} could do, softmax temperature {temperature}. The certified radius is the
+smallest (z_t - z_j) / (L ||w_t - w_j||) over the other classes j, with L proved from the exported weights.
 
 **Use it** where an answer must come with a guarantee. **Limits:** the guarantee is for L2 distance only, and says that
 the answer will not change, not that it is right.

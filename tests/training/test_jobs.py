@@ -9,19 +9,11 @@ import torch
 
 from gauntlet import store
 from gauntlet.manifest import ClassifierManifest
-from training.__main__ import main
 from training.export import predict, session
 from training.recipes import RECIPES
 from training.run import Run
 
-SMALL = {"width": 4, "batch_size": 32}
-
-
-def train(name: str, tmp_path: Path, *more: str, epochs: int = 1) -> int:
-    fields = type(RECIPES[name].config).model_fields
-    small = [word for key, value in SMALL.items() if key in fields for word in ("--set", f"{key}={value}")]
-    places = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "artifacts")]
-    return main(["train", name, "--device", "cpu", "--epochs", str(epochs), *small, *places, *more])
+from .conftest import train
 
 
 def assert_same(one: object, other: object) -> None:
@@ -41,11 +33,9 @@ def assert_same(one: object, other: object) -> None:
         assert one == other
 
 
-@pytest.mark.usefixtures("source")
+@pytest.mark.usefixtures("source", "judge")
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_exports_and_loads(name: str, tmp_path: Path) -> None:
-    if "judge" in type(RECIPES[name].config).model_fields:
-        assert train("fashion-mnist-standard", tmp_path) == 0
     assert train(name, tmp_path) == 0
 
     artefact = store.load(tmp_path / "artifacts" / name)
@@ -64,12 +54,9 @@ def test_every_recipe_trains_exports_and_loads(name: str, tmp_path: Path) -> Non
         assert together.max() <= 1
 
 
-@pytest.mark.usefixtures("source")
+@pytest.mark.usefixtures("source", "judge")
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_resumed_run_gives_the_same_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "artifacts").mkdir()
-    if "judge" in type(RECIPES[name].config).model_fields:
-        assert train("fashion-mnist-standard", tmp_path) == 0
     assert train(name, tmp_path, "--trial", epochs=2) == 0
     checkpoint = tmp_path / "runs" / f"{name}.trial" / "checkpoint.pt"
     unbroken = torch.load(checkpoint, weights_only=True)
