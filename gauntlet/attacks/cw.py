@@ -10,8 +10,8 @@ from gauntlet.attacks.base import Model, shortfall
 from gauntlet.randomness import Keyed
 from gauntlet.threat import Threat, l2, per_sample
 
-CHECKS = 10  # a search looks this often whether a sample still improves ...
-STALLED = 0.9999  # ... by at least this factor
+CHECKS = 20  # a search looks this often whether a sample still improves ...
+STALLED = 0.999  # ... by at least this factor
 
 
 def cw(
