@@ -6,6 +6,7 @@ gradients with finite differences: an attack on another function would measure n
 
 import copy
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from onnx2pytorch import ConvertModel
 from torch import Tensor, nn
 
 from gauntlet import certify, store
-from gauntlet.errors import ArtefactError, DeviceError
+from gauntlet.errors import ArtefactError, DeviceError, InvalidInput
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
 from gauntlet.threat import l2, unit
@@ -149,6 +150,12 @@ def open_model(artefact: store.Artefact, device: Device = "auto") -> Classifier 
     return Generator(artefact, place)
 
 
-def open_all(root: Path, device: Device = "auto") -> dict[str, Classifier | Generator]:
-    """Every artefact under ``root``, by name."""
-    return {name: open_model(artefact, device) for name, artefact in store.load_all(root).items()}
+def open_all(
+    root: Path, device: Device = "auto", only: Sequence[str] | None = None
+) -> dict[str, Classifier | Generator]:
+    """The artefacts under ``root`` by name: all, or those named. ArtefactError, or InvalidInput for a wrong name."""
+    artefacts = store.load_all(root)
+    for name in only or ():
+        if name not in artefacts:
+            raise InvalidInput(f"no model is called {name!r}; there are {', '.join(artefacts)}", "model")
+    return {name: open_model(artefact, device) for name, artefact in artefacts.items() if not only or name in only}

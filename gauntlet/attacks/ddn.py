@@ -27,8 +27,8 @@ def ddn(
     """Minimum-norm L2 attack: the direction follows the gradient, the norm shrinks on success and grows on failure.
 
     Rony et al., "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
-    arXiv 1811.09600; gamma decays with the step, as in FMN (arXiv 2102.12827), so that the norm settles. Returns the smallest success of each sample, x itself where there was none.
-    x (B, C, H, W) in [0, 1].
+    arXiv 1811.09600; gamma decays with the step, as in FMN (arXiv 2102.12827), so that the norm settles.
+    Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     delta = torch.zeros_like(x)
     norm = torch.full_like(y, initial_norm, dtype=x.dtype)

@@ -112,7 +112,7 @@ def test_pgd_beats_fgsm_and_both_beat_noise(convolutional, images):
 def test_targeted_attacks_reach_their_target(name, linear, images):
     y = labels_of(linear, images)
     target = (y + 1) % 3
-    norm = sorted(ATTACKS[name].norms)[0]
+    norm = min(ATTACKS[name].norms)
     outcome = attack(linear, name, norm, images, y, eps=None if ATTACKS[name].minimum_norm else 0.3, target=target)
     assert torch.equal(outcome.success, outcome.adversarial_label == target)
     assert float(outcome.success.float().mean()) > (0.1 if name == "noise" else 0.9)

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F
 from onnx import helper
+from torch.nn import functional
 
 from gauntlet import certify, referee, spectral
 from gauntlet.threat import Threat
@@ -29,7 +29,7 @@ from tests.gauntlet.conftest import exact_distances, labels_of, opened
 def test_convolution_bound_is_sound_and_tight(out, into, k, size, stride, padding, dilation, groups):
     kernel = torch.from_numpy(np.random.default_rng(0).normal(size=(out, into // groups, k, k)))
     basis = torch.eye(into * size * size, dtype=torch.float64).view(-1, into, size, size)
-    matrix = F.conv2d(basis, kernel, None, stride, padding, dilation, groups).flatten(1)
+    matrix = functional.conv2d(basis, kernel, None, stride, padding, dilation, groups).flatten(1)
     exact = float(torch.linalg.matrix_norm(matrix, 2))
     bound = spectral.convolution(
         kernel.numpy(),

@@ -1,0 +1,176 @@
+"""``python -m gauntlet``: models, attack, report, and compare, the gate for continuous integration."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gauntlet import evalset, referee, runtime
+from gauntlet.attacks import ATTACKS
+from gauntlet.errors import GauntletError, InvalidInput
+from gauntlet.report import words
+from gauntlet.report.builder import build
+from gauntlet.report.compare import compare
+from gauntlet.report.page import render
+from gauntlet.report.schema import Report, ReportRequest
+from gauntlet.runtime import Classifier
+from gauntlet.threat import NORMS, Threat
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, 1 where ``compare`` finds a loss, 2 for a mistake in the arguments."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except GauntletError as error:
+        sys.stderr.write(f"gauntlet: {error}\n")
+        return 2
+
+
+def show_models(options: argparse.Namespace) -> int:
+    """Every model with its kind and what is proved of it."""
+    for name, model in runtime.open_all(options.root / "artifacts", options.device).items():
+        if isinstance(model, Classifier):
+            proved = model.certificate.lipschitz
+            print(f"{name}\tclassifier\t{'no certificate' if proved is None else f'Lipschitz constant {proved:.4g}'}")
+        else:
+            print(f"{name}\tgenerator\t{model.manifest.latent_dim} latent dimensions")
+    return 0
+
+
+def attack(options: argparse.Namespace) -> int:
+    """Attack the first n images of an evaluation set."""
+    model = _classifiers(options, [options.model])[options.model]
+    x, y = evalset.load(options.root / "evalsets" / f"{options.dataset or model.manifest.dataset}.npz").head(options.n)
+    norm = options.norm or min(ATTACKS[options.attack].norms)
+    outcome = referee.run(model, options.attack, x, y, Threat(norm, options.eps), seed=options.seed)
+    attacked = int(outcome.correct.sum())
+    print(f"{options.attack} on {model.name}, {norm}, eps {options.eps}, first {len(x)} images, seed {options.seed}")
+    print(f"clean accuracy    {attacked / len(x):.4f}")
+    if options.eps is not None:
+        print(f"robust accuracy   {int(outcome.robust.sum()) / len(x):.4f}")
+    print(f"attack success    {int(outcome.success.sum())} of {attacked} classified correctly at first")
+    if outcome.success.any():
+        print(f"median L2         {float(outcome.l2[outcome.success].median()):.4f} of the successes")
+    print(f"seconds           {outcome.seconds:.1f}")
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Measure and write a robustness report."""
+    models = _classifiers(options, options.models)
+    dataset = options.dataset or models[options.models[0]].manifest.dataset
+    try:
+        request = ReportRequest.model_validate(
+            {
+                "models": options.models,
+                "dataset": dataset,
+                "n": options.n,
+                "attacks": options.attacks,
+                "threats": [_threat(text) for text in options.threats],
+                "seed": options.seed,
+            }
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+    def progress(done: float) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{100 * done:3.0f} %")
+
+    made = build(request, models, evalset.load_all(options.root / "evalsets"), on_progress=progress)
+    sys.stderr.write("\n" if sys.stderr.isatty() else "")
+    if options.json:
+        options.json.write_text(made.model_dump_json(indent=1))
+    if options.html:
+        options.html.write_text(render(made))
+    for finding in words.verdict(made):
+        print(f"{'ALARM: ' if finding.alarm else ''}{finding.text}")
+    return 0 if made.sound else 1
+
+
+def compare_reports(options: argparse.Namespace) -> int:
+    """Exit status 1 if a model of the second report is less robust than in the first."""
+    before, after = (_read(path) for path in (options.before, options.after))
+    losses = compare(before, after, options.tolerance / 100)
+    for loss in losses:
+        print(loss)
+    if not losses:
+        print(f"no accuracy dropped by more than {options.tolerance:g} points")
+    return 1 if losses else 0
+
+
+def _read(path: Path) -> Report:
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise InvalidInput(f"{path}: is not a robustness report of this version") from error
+
+
+def _threat(text: str) -> dict[str, object]:
+    norm, _, values = text.partition("=")
+    try:
+        return {"norm": norm, "eps": [float(value) for value in values.split(",")]}
+    except ValueError as error:
+        raise InvalidInput(f"--threats {text}: write it as {NORMS[0]}=0.1,0.2") from error
+
+
+def _classifiers(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Classifier]:
+    models = runtime.open_all(options.root / "artifacts", options.device, only=names)
+    found = {}
+    for name, model in models.items():
+        if not isinstance(model, Classifier):
+            raise InvalidInput(f"{name} is a generator; attacks and reports need a classifier", "model")
+        found[name] = model
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gauntlet", description="Image models whose robustness is known.")
+    folder = Path(os.environ.get("GAUNTLET_MODELS", ROOT / "models"))
+    parser.add_argument("--root", type=Path, default=folder, help="folder with artifacts/ and evalsets/ (%(default)s)")
+    device = os.environ.get("GAUNTLET_DEVICE", "auto")
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default=device)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("models", help=show_models.__doc__)
+    listing.set_defaults(command=show_models)
+
+    one = commands.add_parser("attack", help=attack.__doc__)
+    one.add_argument("model")
+    one.add_argument("attack", choices=list(ATTACKS))
+    one.add_argument("--norm", choices=NORMS)
+    one.add_argument("--eps", type=float, help="in pixels of [0, 1]; minimum-norm attacks need none")
+    one.set_defaults(command=attack)
+
+    many = commands.add_parser("report", help=report.__doc__)
+    many.add_argument("--models", nargs="+", required=True, metavar="MODEL")
+    many.add_argument("--attacks", nargs="+", default=["pgd", "ddn"], choices=list(ATTACKS))
+    many.add_argument("--threats", nargs="+", default=["l2=0.25,0.5,1.0", "linf=0.03,0.1"], metavar="NORM=EPS,...")
+    many.add_argument("--json", type=Path, help="write the report here")
+    many.add_argument("--html", type=Path, help="write the page here")
+    many.set_defaults(command=report)
+    for command in (one, many):
+        command.add_argument("--dataset", help="evaluation set; default: the model's own")
+        command.add_argument("--n", type=int, default=100, help="first n images (%(default)s)")
+        command.add_argument("--seed", type=int, default=0)
+
+    gate = commands.add_parser("compare", help=compare_reports.__doc__)
+    gate.add_argument("before", type=Path)
+    gate.add_argument("after", type=Path)
+    gate.add_argument("--tolerance", type=float, default=1.0, help="points that may be lost (%(default)s)")
+    gate.set_defaults(command=compare_reports)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

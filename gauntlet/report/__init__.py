@@ -1,0 +1,1 @@
+"""Robustness reports: what is asked (schema), what is measured (measure), what is said of it (assemble, page)."""

@@ -1,0 +1,303 @@
+"""From the results of all cells to the report. Runs no network: the same results give the same report."""
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from gauntlet.attacks import ATTACKS
+from gauntlet.evalset import EvalSet
+from gauntlet.report import statistics
+from gauntlet.report.plan import cells
+from gauntlet.report.schema import (
+    AttackMeasurement,
+    AttackRecord,
+    Cell,
+    CellResult,
+    CertificateRecord,
+    CleanMeasurement,
+    Curve,
+    Effort,
+    EvalSetRecord,
+    ExampleSet,
+    ModelReport,
+    Perturbation,
+    Report,
+    ReportRequest,
+    Robustness,
+    TransferMatrix,
+    TransferRate,
+)
+from gauntlet.report.statistics import Bools, Floats
+from gauntlet.runtime import Classifier
+from gauntlet.threat import Norm
+
+GRID: dict[Norm, tuple[float, ...]] = {
+    "l2": tuple(round(0.05 * step, 2) for step in range(61)),  # 0 .. 3
+    "linf": tuple(round(0.005 * step, 3) for step in range(61)),  # 0 .. 0.3
+}
+"""Where every curve is evaluated, besides the eps asked for."""
+
+BINS = 40
+LISTED = 20  # contradictions named one by one
+PACKAGES = ("gauntlet", "numpy", "onnx", "onnx2pytorch", "onnxruntime-gpu", "torch")
+JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is found in float32
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """All that was measured of one model, in arrays over the n images."""
+
+    y: statistics.Labels
+    clean: CleanMeasurement
+    attacks: Mapping[Cell, AttackMeasurement]
+
+    @cached_property
+    def correct(self) -> Bools:
+        hits: Bools = np.asarray(self.clean.labels) == self.y
+        return hits
+
+    @cached_property
+    def radii(self) -> Floats:
+        """Certified L2 radii; zero where nothing is proved."""
+        return np.zeros(len(self.y)) if self.clean.radii is None else np.asarray(self.clean.radii)
+
+    def distance(self, cell: Cell, norm: Norm) -> Floats:
+        """How far the cell's attack had to go to break each image: 0 if it was wrong from the start, infinite if the
+        attack failed. A success within the cell's own budget counts as within it, however float32 rounds.
+        """
+        attack = self.attacks[cell]
+        found = np.asarray(attack.distances[norm], dtype=np.float64)
+        if cell.norm == norm and cell.eps is not None:
+            found = np.minimum(found, cell.eps)
+        return self._spread(attack, found)
+
+    def _spread(self, attack: AttackMeasurement, values: Floats) -> Floats:
+        spread = np.full(len(self.y), np.inf)
+        spread[np.asarray(attack.broken, dtype=np.int64)] = values
+        spread[~self.correct] = 0.0
+        return spread
+
+    def smallest(self, norm: Norm) -> Floats:
+        """The smallest distance over all examples there are, whatever attack and threat they come from."""
+        return _minimum(self.distance(cell, norm) for cell in self.attacks)
+
+    def measured_l2(self) -> Floats:
+        """As ``smallest`` in L2, but as measured on the images, whatever budget they were made under."""
+        return _minimum(self._spread(attack, np.asarray(attack.distances["l2"])) for attack in self.attacks.values())
+
+    def minimum_norm_cells(self, norm: Norm) -> list[Cell]:
+        return [cell for cell in self.attacks if cell.norm == norm and cell.eps is None]
+
+
+def _minimum(distances: Iterable[Floats]) -> Floats:
+    smallest: Floats = np.minimum.reduce(list(distances))
+    return smallest
+
+
+def assemble(
+    request: ReportRequest, results: Sequence[CellResult], models: Mapping[str, Classifier], evalset: EvalSet
+) -> Report:
+    """The report that the results of ``cells(request)``, in any order, add up to. ValueError if one is missing."""
+    by_cell = {result.cell: result for result in results}
+    plan = cells(request)
+    missing = [cell.key for cell in plan if cell not in by_cell]
+    if missing:
+        raise ValueError(f"not measured: {', '.join(missing)}")
+    ordered = [by_cell[cell] for cell in plan]
+    y = evalset.labels[: request.n]
+    measured = {name: _measured(name, ordered, y) for name in request.models}
+    shared = np.logical_and.reduce([model.correct for model in measured.values()])
+    edges = {threat.norm: _edges(measured, threat.norm) for threat in request.threats}
+    return Report(
+        request=request,
+        evalset=EvalSetRecord(
+            name=evalset.name,
+            sha256=evalset.sha256,
+            licence=evalset.licence,
+            classes=list(evalset.classes),
+            available=len(evalset.labels),
+        ),
+        attacks=[_attack_record(name) for name in request.attacks],
+        models=[_model_report(request, models[name], measured[name], shared, edges) for name in request.models],
+        shared_correct=int(shared.sum()),
+        edges=edges,
+        transfer=_transfer(request, measured),
+        versions=_versions(),
+        effort=[_effort(result) for result in ordered],
+        seconds=round(sum(result.seconds for result in ordered), 3),
+    )
+
+
+def _measured(name: str, results: Sequence[CellResult], y: statistics.Labels) -> _Measured:
+    own = [result for result in results if result.cell.model == name]
+    (clean,) = (result.clean for result in own if result.clean is not None)
+    return _Measured(y, clean, {result.cell: result.attack for result in own if result.attack is not None})
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # gauntlet itself, run from its source tree
+            found[name] = "not installed"
+    return found
+
+
+def _attack_record(name: str) -> AttackRecord:
+    attack = ATTACKS[name]
+    params = attack.params().model_dump(mode="json")
+    return AttackRecord(name=name, summary=attack.summary, minimum_norm=attack.minimum_norm, params=params)
+
+
+def _effort(result: CellResult) -> Effort:
+    queries = result.n if result.attack is None else result.attack.queries
+    return Effort(cell=result.cell, queries=queries, seconds=result.seconds)
+
+
+def _model_report(
+    request: ReportRequest, model: Classifier, measured: _Measured, shared: Bools, edges: Mapping[Norm, Sequence[float]]
+) -> ModelReport:
+    norms = [threat.norm for threat in request.threats]
+    return ModelReport(
+        name=model.name,
+        family=model.manifest.family,
+        sha256=model.manifest.model_sha256,
+        device=model.device.type,
+        clean=statistics.rate(measured.correct),
+        margins=statistics.distribution(np.asarray(measured.clean.margins)),
+        certificate=_certificate(model, measured),
+        robustness=_robustness(request, measured),
+        perturbations=[entry for norm in norms for entry in _perturbations(measured, norm, shared, edges[norm])],
+        curves=_curves(request, measured),
+        examples=_examples(measured),
+    )
+
+
+def _certificate(model: Classifier, measured: _Measured) -> CertificateRecord:
+    proved = model.certificate
+    certified = measured.correct & (measured.radii > 0)
+    found = measured.measured_l2()
+    contradicted = np.flatnonzero(certified & (found < measured.radii)).tolist()
+    steepest = measured.clean.jacobian_norm
+    return CertificateRecord(
+        lipschitz=proved.lipschitz,
+        method=proved.method,
+        reason=proved.reason,
+        jacobian_norm=steepest,
+        ratio=statistics.distribution(found[certified] / measured.radii[certified]) if certified.any() else None,
+        contradictions=len(contradicted),
+        contradicted=contradicted[:LISTED],
+        refuted=proved.lipschitz is not None and steepest > proved.lipschitz * JACOBIAN_SLACK,
+    )
+
+
+def _robustness(request: ReportRequest, measured: _Measured) -> list[Robustness]:
+    """Per norm and eps: the worst of the attacks first, then each attack that worked in the norm."""
+    entries = []
+    for threat in request.threats:
+        worst = measured.smallest(threat.norm)
+        for eps in sorted(threat.eps):
+            entries.append(_at(measured, threat.norm, eps, None, worst))
+            entries += [
+                _at(measured, threat.norm, eps, cell.attack, measured.distance(cell, threat.norm))
+                for cell in measured.attacks
+                if cell.norm == threat.norm and cell.eps in (None, eps)
+            ]
+    return entries
+
+
+def _at(measured: _Measured, norm: Norm, eps: float, attack: str | None, found: Floats) -> Robustness:
+    broken = found <= eps
+    return Robustness(
+        norm=norm,
+        eps=eps,
+        attack=attack,
+        accuracy=statistics.rate(~broken),
+        success=statistics.rate(broken, among=measured.correct),
+    )
+
+
+def _smallest_by(measured: _Measured, norm: Norm) -> dict[str | None, Floats]:
+    """Distances (n,) per minimum-norm attack; under None, where there is any, the smallest of them."""
+    by_attack: dict[str | None, Floats] = {
+        cell.attack: measured.distance(cell, norm) for cell in measured.minimum_norm_cells(norm)
+    }
+    return {None: _minimum(by_attack.values()), **by_attack} if by_attack else {}
+
+
+def _perturbations(measured: _Measured, norm: Norm, shared: Bools, edges: Sequence[float]) -> list[Perturbation]:
+    return [
+        Perturbation(
+            norm=norm,
+            attack=attack,
+            own=statistics.distribution(found[measured.correct]),
+            shared=statistics.distribution(found[shared]),
+            histogram=np.histogram(found[measured.correct & np.isfinite(found)], bins=np.asarray(edges))[0].tolist(),
+        )
+        for attack, found in _smallest_by(measured, norm).items()
+    ]
+
+
+def _edges(measured: Mapping[str, _Measured], norm: Norm) -> list[float]:
+    """Common to all models, from 0 to the largest distance found."""
+    everything = [found for model in measured.values() for found in _smallest_by(model, norm).values()]
+    finite = [found[np.isfinite(found)].max(initial=0.0) for found in everything]
+    top = max(finite, default=0.0) or 1.0
+    return [float(f"{edge:.6g}") for edge in np.linspace(0.0, top * (1 + 1e-5), BINS + 1)]
+
+
+def _curves(request: ReportRequest, measured: _Measured) -> list[Curve]:
+    """``robust`` in every norm in which a minimum-norm attack ran; ``certified`` in L2 where there is a certificate."""
+    curves = []
+    asked = {threat.norm: threat.eps for threat in request.threats}
+    for norm, eps in asked.items():
+        if measured.minimum_norm_cells(norm):
+            grid = sorted({*GRID[norm], *eps})
+            points = statistics.robust_curve(measured.smallest(norm), grid)
+            curves.append(Curve(kind="robust", norm=norm, points=points))
+    if measured.clean.radii is not None:
+        grid = sorted({*GRID["l2"], *asked.get("l2", [])})
+        points = statistics.certified_curve(measured.correct, measured.radii, grid)
+        curves.append(Curve(kind="certified", norm="l2", points=points))
+    return curves
+
+
+def _examples(measured: _Measured) -> list[ExampleSet]:
+    """One set per attack and norm: of its smallest budget that broke anything."""
+    sets: dict[tuple[str, Norm], ExampleSet] = {}
+    for cell, attack in measured.attacks.items():  # budgets in rising order
+        if attack.examples and cell.attack and cell.norm:
+            entry = ExampleSet(attack=cell.attack, norm=cell.norm, eps=cell.eps, examples=attack.examples)
+            sets.setdefault((cell.attack, cell.norm), entry)
+    return list(sets.values())
+
+
+def _transfer(request: ReportRequest, measured: Mapping[str, _Measured]) -> list[TransferMatrix]:
+    if len(request.models) < 2:
+        return []
+    matrices = []
+    for first in measured[request.models[0]].attacks:  # every model has the same attacks
+        rates = [
+            _shown(measured, source, target, cell)
+            for source in request.models
+            for cell in [first.model_copy(update={"model": source})]
+            for target in request.models
+            if target != source
+        ]
+        assert first.attack is not None
+        assert first.norm is not None
+        matrices.append(TransferMatrix(attack=first.attack, norm=first.norm, eps=first.eps, rates=rates))
+    return matrices
+
+
+def _shown(measured: Mapping[str, _Measured], source: str, target: str, cell: Cell) -> TransferRate:
+    attack = measured[source].attacks[cell]
+    broken = np.asarray(attack.broken, dtype=np.int64)
+    fooled = np.asarray(attack.transfer[target], dtype=np.int64) != measured[target].y[broken]
+    among = measured[target].correct[broken]
+    return TransferRate(source=source, target=target, fooled=statistics.rate(fooled, among=among))

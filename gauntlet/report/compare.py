@@ -1,0 +1,51 @@
+"""Has a model become less robust between two reports? The gate of a continuous integration."""
+
+from collections.abc import Iterator
+
+from gauntlet.errors import InvalidInput
+from gauntlet.report.schema import ModelReport, Rate, Report
+
+
+def compare(before: Report, after: Report, tolerance: float) -> list[str]:
+    """What fell by more than ``tolerance`` (a share, 0.01 is a point), in words; a contradicted certificate too.
+
+    Every figure of ``before`` must be in ``after``: a gate that skips what it cannot find is none. Raises InvalidInput
+    where the two cannot be compared.
+    """
+    if (before.evalset.sha256, before.request.n) != (after.evalset.sha256, after.request.n):
+        raise InvalidInput("the reports were measured on different images and cannot be compared")
+    known = {model.name: model for model in after.models}
+    losses = []
+    for model in before.models:
+        if model.name not in known:
+            raise InvalidInput(f"the second report does not have the model {model.name}")
+        new = dict(_figures(known[model.name]))
+        for what, old in _figures(model):
+            if what not in new:
+                raise InvalidInput(f"the second report does not have {model.name}: {what}")
+            if new[what] < old - tolerance - 1e-12:
+                losses.append(f"{model.name}: {what} fell from {100 * old:.2f} % to {100 * new[what]:.2f} %")
+    losses += [f"{model.name}: its certificate is contradicted" for model in after.models if not _sound(model)]
+    return losses
+
+
+def _sound(model: ModelReport) -> bool:
+    return not model.certificate.contradictions and not model.certificate.refuted
+
+
+def _figures(model: ModelReport) -> Iterator[tuple[str, float]]:
+    """Clean accuracy, robust accuracy under the worst attack per eps, certified accuracy at the same L2 eps."""
+    asked = {(entry.norm, entry.eps) for entry in model.robustness}
+    yield "clean accuracy", _value(model.clean)
+    for entry in model.robustness:
+        if entry.attack is None:
+            yield f"robust accuracy at {entry.norm} {entry.eps:g}", _value(entry.accuracy)
+    for curve in model.curves:
+        if curve.kind == "certified":
+            for point in curve.points:
+                if (curve.norm, point.eps) in asked:
+                    yield f"certified accuracy at {curve.norm} {point.eps:g}", _value(point.rate)
+
+
+def _value(rate: Rate) -> float:
+    return rate.value or 0.0

@@ -1,0 +1,183 @@
+"""Measuring one cell: the only part of a report that runs a network."""
+
+import base64
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gauntlet import images, referee
+from gauntlet.attacks.base import margin
+from gauntlet.evalset import EvalSet
+from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, CleanMeasurement, Example, ReportRequest
+from gauntlet.runtime import Classifier
+from gauntlet.threat import NORMS, Norm, Threat
+
+CHUNK = {"cpu": 128, "cuda": 1024}
+"""Images held at once, by type of device: bounds memory, changes no result."""
+
+EXAMPLES = 3  # kept per cell
+JACOBIANS = 32  # images on which the Jacobian is computed
+
+
+def nothing() -> None:
+    """A ``stop`` that never stops."""
+
+
+def ignore(_: int) -> None:
+    """An ``on_images`` that nobody listens to."""
+
+
+def measure(
+    cell: Cell,
+    request: ReportRequest,
+    models: Mapping[str, Classifier],
+    evalset: EvalSet,
+    *,
+    stop: Callable[[], None] = nothing,
+    on_images: Callable[[int], None] = ignore,
+    chunk: int | None = None,
+) -> CellResult:
+    """Run one cell. ``stop`` is called before every model evaluation and raises to end it; ``on_images`` hears how many
+    images are done. The result is the same for every ``chunk``, seconds apart.
+    """
+    x, y = evalset.head(request.n)
+    model = models[cell.model]
+    task = _Task(model, x, y, chunk or CHUNK[model.device.type], stop, on_images)
+    others = {name: models[name] for name in request.models if name != cell.model}
+    started = time.perf_counter()
+    clean = _measure_clean(task) if cell.attack is None else None
+    attack = _measure_attack(task, cell, request.seed, others) if cell.attack is not None else None
+    seconds = round(time.perf_counter() - started, 3)
+    return CellResult(cell=cell, n=request.n, seconds=seconds, clean=clean, attack=attack)
+
+
+def rounded(values: Tensor) -> list[float]:
+    """To seven significant digits, which is what float32 images can tell."""
+    return [float(f"{value:.7g}") for value in values.tolist()]
+
+
+def jacobian_norm(model: Classifier, x: Tensor) -> float:
+    """Largest spectral norm of the logits' Jacobian on images (B, C, H, W): no proved L2 constant can be smaller."""
+    with torch.enable_grad():
+        point = x.to(model.device).requires_grad_()
+        logits = model.twin(point)  # (B, K)
+        rows = [torch.autograd.grad(z.sum(), point, retain_graph=True)[0].flatten(1) for z in logits.unbind(dim=1)]
+    jacobians = torch.stack(rows, dim=1).double()  # (B, K, C*H*W)
+    return float(f"{torch.linalg.matrix_norm(jacobians, ord=2).max().item():.6g}")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One model, the images it meets and how they are gone through."""
+
+    model: Classifier
+    x: Tensor  # (n, C, H, W)
+    y: Tensor  # (n,)
+    chunk: int
+    stop: Callable[[], None]
+    on_images: Callable[[int], None]
+
+    def chunks(self) -> Iterator[slice]:
+        n = len(self.x)
+        for first in range(0, n, self.chunk):
+            self.stop()
+            yield slice(first, min(first + self.chunk, n))
+            self.on_images(min(first + self.chunk, n))
+
+
+def _measure_clean(task: _Task) -> CleanMeasurement:
+    labels: list[int] = []
+    margins: list[float] = []
+    radii: list[float] = []
+    for rows in task.chunks():
+        logits = task.model.predict(task.x[rows])  # (B, K)
+        labels += logits.argmax(dim=1).tolist()
+        margins += rounded(margin(logits.double(), task.y[rows]))
+        radius = task.model.certificate.radius(logits)
+        radii += [] if radius is None else radius.tolist()  # not rounded: a radius must not grow
+    return CleanMeasurement(
+        labels=labels,
+        margins=margins,
+        radii=radii or None,
+        jacobian_norm=jacobian_norm(task.model, task.x[:JACOBIANS]),
+    )
+
+
+def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Classifier]) -> AttackMeasurement:
+    assert cell.attack is not None
+    assert cell.norm is not None
+    kept = _Successes(cell.norm, transfer={name: [] for name in others})
+    for rows in task.chunks():
+        x, y, threat = task.x[rows], task.y[rows], Threat(cell.norm, cell.eps)
+        outcome = referee.run(task.model, cell.attack, x, y, threat, seed=seed, first_index=rows.start, stop=task.stop)
+        task.stop()
+        kept.add(outcome, x, rows.start, others)
+    return AttackMeasurement(
+        broken=kept.broken,
+        labels=kept.labels,
+        distances=kept.distances,
+        transfer=kept.transfer,
+        queries=kept.queries,
+        examples=[_example(kept, task.y, picture) for picture in kept.pictures],
+    )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A candidate for an example: ``position`` is its place among the successes."""
+
+    size: float
+    position: int
+    clean: Tensor  # (C, H, W)
+    adversarial: Tensor
+
+
+@dataclass
+class _Successes:
+    """What is kept of the images that an attack broke, in order of their index."""
+
+    norm: Norm
+    transfer: dict[str, list[int]]
+    broken: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    distances: dict[Norm, list[float]] = field(default_factory=lambda: {norm: [] for norm in NORMS})
+    queries: int = 0
+    pictures: list[_Picture] = field(default_factory=list)
+
+    def add(self, outcome: referee.Outcome, x: Tensor, first: int, others: Mapping[str, Classifier]) -> None:
+        """Take in the outcome for x (B, C, H, W), the images from index ``first`` on."""
+        won = outcome.success.nonzero().squeeze(1)  # (S,)
+        start = len(self.broken)
+        self.broken += (won + first).tolist()
+        self.labels += outcome.adversarial_label[won].tolist()
+        self.queries += int(outcome.queries.sum())
+        for norm in NORMS:
+            self.distances[norm] += rounded(getattr(outcome, norm)[won])
+        for name, other in others.items():
+            self.transfer[name] += other.predict(outcome.images[won]).argmax(dim=1).tolist() if len(won) else []
+        for position, row in enumerate(won.tolist(), start):
+            # Rounded: a fixed budget is used up to a last bit that differs between machines.
+            size = round(self.distances[self.norm][position], 4)
+            self.pictures.append(_Picture(size, position, x[row], outcome.images[row]))
+        self.pictures = sorted(self.pictures, key=lambda picture: (picture.size, picture.position))[:EXAMPLES]
+
+
+def _example(kept: _Successes, y: Tensor, picture: _Picture) -> Example:
+    index = kept.broken[picture.position]
+    return Example(
+        index=index,
+        label=int(y[index]),
+        adversarial_label=kept.labels[picture.position],
+        l2=kept.distances["l2"][picture.position],
+        linf=kept.distances["linf"][picture.position],
+        clean=_base64(picture.clean),
+        adversarial=_base64(picture.adversarial),
+        noise=_base64(images.amplified(picture.adversarial - picture.clean)),
+    )
+
+
+def _base64(image: Tensor) -> str:
+    return base64.b64encode(images.to_png(image)).decode("ascii")

@@ -1,0 +1,77 @@
+"""The report as one self-contained HTML page: no script, no outside resource, every name escaped."""
+
+import shlex
+
+import jinja2
+
+from gauntlet.report import plots, words
+from gauntlet.report.schema import ModelReport, Rate, Report, Robustness, TransferMatrix, TransferRate
+from gauntlet.threat import Norm
+
+
+def render(report: Report) -> str:
+    """The same report gives the same bytes."""
+    return (
+        _environment()
+        .get_template("template.html.j2")
+        .render(
+            report=report,
+            verdict=words.verdict(report),
+            curve_charts=plots.curve_charts(report),
+            histogram_charts=plots.histogram_charts(report),
+            certified_at=certified_at(report),
+            command=command(report),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gauntlet.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=words.number, budget=words.budget, percent=words.percent, interval=words.interval)
+    environment.globals.update(
+        norm_names=words.NORM_NAMES,
+        worst=words.worst,
+        smallest=words.smallest,
+        by_attack=by_attack,
+        transfer_rate=transfer_rate,
+    )
+    return environment
+
+
+def certified_at(report: Report) -> dict[str, dict[float, Rate]]:
+    """Per model, certified accuracy at each L2 eps on its curve; empty without a certificate."""
+    return {
+        model.name: {
+            point.eps: point.rate for curve in model.curves if curve.kind == "certified" for point in curve.points
+        }
+        for model in report.models
+    }
+
+
+def by_attack(model: ModelReport, norm: Norm) -> dict[str | None, list[Robustness]]:
+    """The rows of the table of a norm: per attack (None: the worst of them) one entry per eps."""
+    rows: dict[str | None, list[Robustness]] = {}
+    for entry in model.robustness:
+        if entry.norm == norm:
+            rows.setdefault(entry.attack, []).append(entry)
+    return rows
+
+
+def transfer_rate(matrix: TransferMatrix, source: str, target: str) -> TransferRate | None:
+    """None on the diagonal."""
+    return next((rate for rate in matrix.rates if (rate.source, rate.target) == (source, target)), None)
+
+
+def command(report: Report) -> str:
+    """The command line that measures the same again."""
+    request = report.request
+    threats = [f"{threat.norm}={','.join(f'{eps!r}' for eps in threat.eps)}" for threat in request.threats]
+    words_ = ["python", "-m", "gauntlet", "report", "--dataset", request.dataset, "--n", str(request.n)]
+    words_ += ["--models", *request.models, "--attacks", *request.attacks, "--threats", *threats]
+    return shlex.join([*words_, "--seed", str(request.seed)])

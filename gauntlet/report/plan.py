@@ -1,0 +1,70 @@
+"""From a request to the cells that answer it: is it valid, what must be measured, what does that cost."""
+
+from collections.abc import Iterator, Mapping
+
+from gauntlet.attacks import ATTACKS
+from gauntlet.errors import InvalidInput
+from gauntlet.evalset import EvalSet
+from gauntlet.report.schema import Cell, ReportRequest, ThreatSpec
+from gauntlet.runtime import Classifier
+
+
+def validate(request: ReportRequest, models: Mapping[str, Classifier], evalsets: Mapping[str, EvalSet]) -> None:
+    """Raise InvalidInput, its ``field`` a path into the request, unless every part of it can be measured."""
+    evalset = evalsets.get(request.dataset)
+    if evalset is None:
+        raise InvalidInput(f"unknown evaluation set {request.dataset!r}; there are: {_names(evalsets)}", "dataset")
+    if request.n > len(evalset.labels):
+        raise InvalidInput(f"{evalset.name} has {len(evalset.labels)} images, fewer than n = {request.n}", "n")
+    for position, name in enumerate(request.models):
+        if name not in models:
+            raise InvalidInput(f"unknown classifier {name!r}; there are: {_names(models)}", f"models.{position}")
+        _check_fit(models[name], evalset, f"models.{position}")
+    wanted = [threat.norm for threat in request.threats]
+    for position, name in enumerate(request.attacks):
+        if name not in ATTACKS:
+            raise InvalidInput(f"unknown attack {name!r}; there are: {_names(ATTACKS)}", f"attacks.{position}")
+        if not ATTACKS[name].norms.intersection(wanted):
+            norms = " and ".join(sorted(ATTACKS[name].norms))
+            raise InvalidInput(f"{name} works in {norms}, which no threat asks for", f"attacks.{position}")
+    for position, norm in enumerate(wanted):
+        if not any(norm in ATTACKS[name].norms for name in request.attacks):
+            raise InvalidInput(f"none of the attacks works in {norm}", f"threats.{position}.norm")
+
+
+def _names(mapping: Mapping[str, object]) -> str:
+    return ", ".join(sorted(mapping)) or "none"
+
+
+def _check_fit(model: Classifier, evalset: EvalSet, field: str) -> None:
+    shape = tuple(evalset.images.shape[1:])
+    if model.manifest.input_shape != shape:
+        raise InvalidInput(f"{model.name} takes {model.manifest.input_shape}, {evalset.name} holds {shape}", field)
+    if model.manifest.classes != evalset.classes:
+        raise InvalidInput(f"{model.name} and {evalset.name} do not have the same classes", field)
+
+
+def cells(request: ReportRequest) -> list[Cell]:
+    """What must be measured, in a fixed order. A minimum-norm attack runs once per norm and serves every eps of it."""
+    return [cell for model in request.models for cell in _cells_of(request, model)]
+
+
+def _cells_of(request: ReportRequest, model: str) -> Iterator[Cell]:
+    yield Cell(model=model, cost=request.n)
+    for threat in request.threats:
+        for attack in request.attacks:
+            if threat.norm in ATTACKS[attack].norms:
+                yield from _attack_cells(request, model, attack, threat)
+
+
+def _attack_cells(request: ReportRequest, model: str, name: str, threat: ThreatSpec) -> Iterator[Cell]:
+    attack = ATTACKS[name]
+    others = len(request.models) - 1  # each is shown the examples
+    cost = request.n * (attack.gradient_steps(attack.params()) + others)
+    for eps in [None] if attack.minimum_norm else sorted(threat.eps):
+        yield Cell(model=model, attack=name, norm=threat.norm, eps=eps, cost=cost)
+
+
+def cost(request: ReportRequest) -> int:
+    """Passes through a network times images of the whole report: for its price and its estimated time."""
+    return sum(cell.cost for cell in cells(request))

@@ -1,0 +1,269 @@
+"""What a robustness report is asked, what one durable unit of its work holds, and what it says. All strict JSON."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gauntlet.manifest import Name, Sha256
+from gauntlet.threat import Norm
+
+Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels are in [0, 1]")]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """Immutable, refuses what it does not know, and never NaN or infinite: those are ``None``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# What is asked
+
+
+class ThreatSpec(Record):
+    """One norm and the budgets at which robust accuracy is wanted."""
+
+    norm: Norm
+    eps: Annotated[list[Eps], Field(min_length=1, max_length=16)]
+
+
+class ReportRequest(Record):
+    """The first ``n`` images of an evaluation set, every model under every attack and threat that go together."""
+
+    models: Annotated[list[Name], Field(min_length=1, max_length=8)]
+    dataset: Name
+    n: Annotated[int, Field(ge=1, le=10_000)]
+    attacks: Annotated[list[Name], Field(min_length=1, max_length=16)]
+    threats: Annotated[list[ThreatSpec], Field(min_length=1, max_length=4)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> Self:
+        lists: dict[str, list[Any]] = {
+            "models": self.models,
+            "attacks": self.attacks,
+            "norms of threats": [threat.norm for threat in self.threats],
+            **{f"eps of {threat.norm}": threat.eps for threat in self.threats},
+        }
+        for what, values in lists.items():
+            if len(set(values)) < len(values):
+                raise ValueError(f"{what} must not repeat")
+        return self
+
+
+# What is measured
+
+
+class Cell(Record):
+    """The unit of durable work. ``attack`` None: the clean images; ``eps`` None: a minimum-norm attack."""
+
+    model: str
+    attack: str | None = None
+    norm: Norm | None = None
+    eps: float | None = None
+    cost: Count = Field(description="passes through a network times images")
+
+    @property
+    def key(self) -> str:
+        """A name that no other cell of the request has."""
+        parts = (self.model, self.attack or "clean", self.norm, None if self.eps is None else f"{self.eps!r}")
+        return "/".join(part for part in parts if part is not None)
+
+
+class Example(Record):
+    """One image that an attack broke; the pictures are base64 PNG, ``noise`` amplified around mid-grey."""
+
+    index: Count
+    label: Count
+    adversarial_label: Count
+    l2: float
+    linf: float
+    clean: str
+    adversarial: str
+    noise: str
+
+
+class CleanMeasurement(Record):
+    """One entry per image, in order."""
+
+    labels: list[Count]
+    margins: list[float] = Field(description="logit of the true class less the largest other: negative if wrong")
+    radii: list[float] | None = Field(description="certified L2 radius of the predicted class; None: no certificate")
+    jacobian_norm: float = Field(description="largest spectral norm of the Jacobian on the first images: at most L")
+
+
+class AttackMeasurement(Record):
+    """One entry per image broken, aligned with ``broken``, their indices in order."""
+
+    broken: list[Count]
+    labels: list[Count] = Field(description="what the model says after the attack")
+    distances: dict[Norm, list[float]]
+    transfer: dict[str, list[Count]] = Field(description="what each other model says to the same images")
+    queries: Count
+    examples: list[Example]
+
+
+class CellResult(Record):
+    """What a finished cell leaves behind; ``CellResult.model_validate_json`` reads it back."""
+
+    cell: Cell
+    n: Count
+    seconds: float
+    clean: CleanMeasurement | None = None
+    attack: AttackMeasurement | None = None
+
+
+# What is reported
+
+
+class Rate(Record):
+    """``k`` of ``n`` with the 95 % Wilson interval; ``value`` is None where there was nothing to count."""
+
+    value: Share | None
+    low: Share
+    high: Share
+    k: Count
+    n: Count
+
+
+class Distribution(Record):
+    """Of ``n`` values, ``failed`` of them infinite; a quantile that falls on an infinite one is None."""
+
+    n: Count
+    failed: Count
+    q05: float | None
+    q25: float | None
+    median: float | None
+    q75: float | None
+    q95: float | None
+
+
+class Robustness(Record):
+    """At one budget. ``attack`` None: the worst of all that were run, sample by sample."""
+
+    norm: Norm
+    eps: float
+    attack: str | None
+    accuracy: Rate = Field(description="robust accuracy: of all images")
+    success: Rate = Field(description="attack success: of the images classified correctly at first")
+
+
+class Perturbation(Record):
+    """Smallest distances that minimum-norm attacks needed. ``attack`` None: the smallest of them, sample by sample."""
+
+    norm: Norm
+    attack: str | None
+    own: Distribution = Field(description="on the images that this model classifies correctly")
+    shared: Distribution = Field(description="on the images that all models of the report classify correctly")
+    histogram: list[Count] = Field(description="of `own`, between the edges that the report gives for the norm")
+
+
+class CurvePoint(Record):
+    eps: float
+    rate: Rate
+
+
+class Curve(Record):
+    """Accuracy over eps: ``robust`` from the smallest distance found (an upper bound), ``certified`` a lower bound."""
+
+    kind: Literal["robust", "certified"]
+    norm: Norm
+    points: list[CurvePoint]
+
+
+class CertificateRecord(Record):
+    """``lipschitz`` is the proved L2 constant of the whole logit map, None (and a ``reason``) where none is proved."""
+
+    lipschitz: float | None
+    method: str
+    reason: str
+    jacobian_norm: float = Field(description="largest found; it must not exceed the proved constant")
+    ratio: Distribution | None = Field(description="smallest L2 distance found over certified radius, where correct")
+    contradictions: Count = Field(description="images broken inside their certified radius: must be 0")
+    contradicted: list[Count] = Field(description="the first of them")
+    refuted: bool = Field(description="the Jacobian found is larger than the constant proved: must be false")
+
+
+class ExampleSet(Record):
+    """The worst examples: the smallest perturbations of the smallest budget at which the attack broke anything."""
+
+    attack: str
+    norm: Norm
+    eps: float | None
+    examples: list[Example]
+
+
+class ModelReport(Record):
+    name: str
+    family: str
+    sha256: Sha256
+    device: str
+    clean: Rate
+    margins: Distribution
+    certificate: CertificateRecord
+    robustness: list[Robustness]
+    perturbations: list[Perturbation]
+    curves: list[Curve]
+    examples: list[ExampleSet]
+
+
+class TransferRate(Record):
+    """Examples that fool ``source``, shown to ``target``: fooled, among those it classifies correctly when clean."""
+
+    source: str
+    target: str
+    fooled: Rate
+
+
+class TransferMatrix(Record):
+    attack: str
+    norm: Norm
+    eps: float | None
+    rates: list[TransferRate]
+
+
+class EvalSetRecord(Record):
+    name: str
+    sha256: str
+    licence: str
+    classes: list[str]
+    available: Count
+
+
+class AttackRecord(Record):
+    name: str
+    summary: str = Field(description="what it does, and the paper it comes from")
+    minimum_norm: bool
+    params: dict[str, Any]
+
+
+class Effort(Record):
+    cell: Cell
+    queries: Count
+    seconds: float
+
+
+class Report(Record):
+    """Everything but ``seconds`` is the same each time that the same request is measured on the same machine."""
+
+    schema_version: Literal[1] = 1
+    request: ReportRequest
+    evalset: EvalSetRecord
+    attacks: list[AttackRecord]
+    models: list[ModelReport]
+    shared_correct: Count
+    edges: dict[Norm, list[float]] = Field(description="of the histograms of smallest distances")
+    transfer: list[TransferMatrix]
+    versions: dict[str, str]
+    effort: list[Effort]
+    seconds: float
+
+    @property
+    def contradictions(self) -> int:
+        return sum(model.certificate.contradictions for model in self.models)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing measured speaks against a certificate."""
+        return not self.contradictions and not any(model.certificate.refuted for model in self.models)

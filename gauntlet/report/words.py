@@ -1,0 +1,147 @@
+"""Numbers and findings in words: how a figure is written, and what the verdict says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gauntlet.report.schema import ModelReport, Perturbation, Rate, Report, Robustness
+from gauntlet.threat import Norm
+
+NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞"}
+NOT_AVAILABLE = "–"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Significant digits, a dash for what there is not."""
+    return NOT_AVAILABLE if value is None else f"{value:.{digits}g}"
+
+
+def budget(eps: float | None) -> str:
+    """Eps as people write it: 8/255 where it is a whole number of grey levels."""
+    if eps is None:
+        return "any distance"
+    levels = eps * 255
+    whole = round(levels)
+    return f"{whole}/255" if whole and whole < 255 and abs(levels - whole) < 1e-6 else f"{eps:.4g}"
+
+
+def percent(rate: Rate) -> str:
+    return NOT_AVAILABLE if rate.value is None else f"{100 * rate.value:.1f} %"
+
+
+def interval(rate: Rate) -> str:
+    return f"{100 * rate.low:.1f} to {100 * rate.high:.1f}"
+
+
+def listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of the verdict; an ``alarm`` says that something in the report must not be believed."""
+
+    text: str
+    alarm: bool = False
+
+
+def verdict(report: Report) -> list[Finding]:
+    """What the report comes to, the most important first."""
+    norms: list[Norm] = [threat.norm for threat in report.request.threats]
+    return [
+        *_soundness(report),
+        *(Finding(text) for norm in norms for text in _ranking(report, norm)),
+        *(Finding(text) for norm in norms for text in _shared_medians(report, norm)),
+        *(Finding(_what_holds(report, model)) for model in report.models),
+    ]
+
+
+def _soundness(report: Report) -> list[Finding]:
+    findings = []
+    for model in report.models:
+        certificate = model.certificate
+        if certificate.contradictions:
+            findings.append(
+                Finding(
+                    f"{model.name}: {certificate.contradictions} images were broken inside their certified radius "
+                    f"(image {', '.join(map(str, certificate.contradicted))}). "
+                    "Its certificate is wrong: do not rely on it.",
+                    alarm=True,
+                )
+            )
+        if certificate.refuted:
+            findings.append(
+                Finding(
+                    f"{model.name}: a Jacobian of norm {number(certificate.jacobian_norm)} was found, more than the "
+                    f"proved Lipschitz constant {number(certificate.lipschitz)}. "
+                    "Its certificate is wrong: do not rely on it.",
+                    alarm=True,
+                )
+            )
+    certified = [model.name for model in report.models if model.certificate.ratio is not None]
+    if certified and not findings:
+        findings.append(Finding(f"No attack broke an image inside its certified radius ({listed(certified)})."))
+    return findings
+
+
+def worst(model: ModelReport, norm: Norm) -> list[Robustness]:
+    """Robust accuracy under the worst of the attacks, at each eps of the norm."""
+    return [entry for entry in model.robustness if entry.norm == norm and entry.attack is None]
+
+
+def _ranking(report: Report, norm: Norm) -> list[str]:
+    """Which model resists better, said only where the intervals do not overlap."""
+    if len(report.models) < 2:
+        return []
+    name = NORM_NAMES[norm]
+    gaps = []
+    for entries in zip(*(worst(model, norm) for model in report.models), strict=True):
+        pairs = zip(report.models, entries, strict=True)
+        ordered = sorted(pairs, key=lambda pair: pair[1].accuracy.k, reverse=True)
+        (first, best), (second, next_best) = ordered[:2]
+        if best.accuracy.low > next_best.accuracy.high:
+            gap = best.accuracy.k - next_best.accuracy.k
+            gaps.append((gap, first.name, second.name, best, next_best))
+    if not gaps:
+        return [
+            f"In {name}, {report.request.n} images do not tell the best models apart (their 95 % intervals overlap)."
+        ]
+    sentences = []
+    for winner in dict.fromkeys(gap[1] for gap in gaps):
+        _, _, other, best, next_best = max((gap for gap in gaps if gap[1] == winner), key=lambda gap: gap[0])
+        sentences.append(
+            f"{winner} resists best in {name}: at {budget(best.eps)} it keeps {percent(best.accuracy)} right under the "
+            f"worst of the attacks, {other} {percent(next_best.accuracy)}."
+        )
+    return sentences
+
+
+def smallest(model: ModelReport, norm: Norm) -> Perturbation | None:
+    """Of the minimum-norm attacks together."""
+    return next((entry for entry in model.perturbations if entry.norm == norm and entry.attack is None), None)
+
+
+def _shared_medians(report: Report, norm: Norm) -> list[str]:
+    entries = [(model.name, smallest(model, norm)) for model in report.models]
+    medians = [(name, entry.shared.median) for name, entry in entries if entry is not None]
+    if len(medians) < 2 or report.shared_correct == 0:
+        return []
+    said = [
+        f"{name} {number(median) if median is not None else 'more than the attacks found'}" for name, median in medians
+    ]
+    images = f"{report.shared_correct} images that all classify correctly"
+    return [f"On the {images}, the median smallest {NORM_NAMES[norm]} distance that breaks one is: {listed(said)}."]
+
+
+def _what_holds(report: Report, model: ModelReport) -> str:
+    parts = [f"{model.name} classifies {percent(model.clean)} of {model.clean.n} clean images correctly"]
+    for curve in model.curves:
+        half = [point.eps for point in curve.points if point.rate.value is not None and point.rate.value >= 0.5]
+        reach = f"up to {NORM_NAMES[curve.norm]} {budget(half[-1])}" if half else "at no distance"
+        how = "by proof" if curve.kind == "certified" else "against the attacks run"
+        parts.append(f"at least half of them {reach} {how}")
+    for threat in report.request.threats:
+        entries = worst(model, threat.norm)
+        if entries and not any(curve.kind == "robust" and curve.norm == threat.norm for curve in model.curves):
+            said = [f"{percent(entry.accuracy)} at {budget(entry.eps)}" for entry in entries]
+            parts.append(f"in {NORM_NAMES[threat.norm]} {listed(said)} against the attacks run")
+    return "; ".join(parts) + "."

@@ -1,0 +1,242 @@
+"""What a report says follows from what was measured, whatever the order and the size of its pieces."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from gauntlet import referee
+from gauntlet.errors import Cancelled, InvalidInput
+from gauntlet.report import words
+from gauntlet.report.builder import assemble, build, cells, cost, measure, validate
+from gauntlet.report.compare import compare
+from gauntlet.report.page import render
+from gauntlet.report.schema import CellResult, Report, ReportRequest
+from gauntlet.threat import Threat
+from tests.gauntlet.report.conftest import WRONG, N
+
+
+def timeless(report):
+    return re.sub(r'"seconds":[\d.]+', "", report.model_dump_json())
+
+
+def test_cells_are_each_attack_where_it_works(asked):
+    keys = [cell.key for cell in cells(asked) if cell.model == "tiny-a"]
+    assert keys == ["tiny-a/clean", "tiny-a/pgd/l2/0.1", "tiny-a/pgd/l2/0.4", "tiny-a/ddn/l2", "tiny-a/pgd/linf/0.05"]
+    assert cost(asked) == sum(cell.cost for cell in cells(asked)) > 0
+
+
+def test_order_of_results_and_a_trip_through_json_change_nothing(asked, results, models, evalsets, report):
+    travelled = [CellResult.model_validate_json(result.model_dump_json()) for result in reversed(results)]
+    assert assemble(asked, travelled, models, evalsets["tiny"]) == report
+
+
+def test_chunking_changes_nothing(asked, results, models, evalsets):
+    for result in results:
+        again = measure(result.cell, asked, models, evalsets["tiny"], chunk=7)
+        if result.clean is not None:
+            assert again.clean.labels == result.clean.labels
+            assert again.clean.radii == pytest.approx(result.clean.radii, rel=1e-4)
+        else:
+            assert again.attack.broken == result.attack.broken
+            assert again.attack.labels == result.attack.labels
+            assert again.attack.queries == result.attack.queries
+            assert again.attack.distances["l2"] == pytest.approx(result.attack.distances["l2"], abs=1e-4)
+
+
+def test_a_missing_cell_is_named(asked, results, models, evalsets):
+    with pytest.raises(ValueError, match="tiny-a/clean"):
+        assemble(asked, results[1:], models, evalsets["tiny"])
+
+
+def test_json_is_strict_and_comes_back(report):
+    def refuse(word):
+        raise AssertionError(word)
+
+    json.loads(report.model_dump_json(), parse_constant=refuse)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_clean_accuracy_and_denominators(report):
+    (model, _) = report.models
+    assert (model.clean.k, model.clean.n) == (N - WRONG, N)
+    for entry in model.robustness:
+        assert entry.accuracy.n == N  # robust accuracy is over all samples
+        assert entry.success.n == N - WRONG  # success over those right at first
+        assert entry.accuracy.k == N - WRONG - entry.success.k
+
+
+def test_robust_accuracy_is_what_the_referee_says(asked, report, models, evalsets):
+    x, y = evalsets["tiny"].head(N)
+    outcome = referee.run(models["tiny-a"], "pgd", x, y, Threat("linf", 0.05), seed=asked.seed)
+    (entry,) = [e for e in report.models[0].robustness if (e.norm, e.attack) == ("linf", "pgd")]
+    assert entry.accuracy.k == int(outcome.robust.sum())
+
+
+def test_the_worst_is_no_better_than_any(report):
+    for model in report.models:
+        for entry in model.robustness:
+            (worst,) = [w for w in words.worst(model, entry.norm) if w.eps == entry.eps]
+            assert worst.accuracy.k <= entry.accuracy.k
+
+
+def test_certified_never_exceeds_robust(report):
+    for model in report.models:
+        curves = {curve.kind: {p.eps: p.rate.k for p in curve.points} for curve in model.curves if curve.norm == "l2"}
+        shared = curves["certified"].keys() & curves["robust"].keys()
+        assert shared
+        assert all(curves["certified"][eps] <= curves["robust"][eps] for eps in shared)
+        assert model.certificate.contradictions == 0
+        assert 1 <= model.certificate.ratio.median < 1.5  # linear: the certificate is nearly exact
+
+
+def test_a_wrong_certificate_is_an_alarm(asked, results, models, evalsets, report):
+    """Radii ten times too large, as an understated constant would give."""
+    forged = [
+        result
+        if result.clean is None
+        else result.model_copy(
+            update={"clean": result.clean.model_copy(update={"radii": [10 * r for r in result.clean.radii]})}
+        )
+        for result in results
+    ]
+    found = assemble(asked, forged, models, evalsets["tiny"])
+    assert report.sound
+    assert not found.sound
+    assert found.models[0].certificate.contradictions > 0
+    assert any(finding.alarm for finding in words.verdict(found))
+    assert not any(finding.alarm for finding in words.verdict(report))
+    assert "do not rely on it" in render(found)
+
+
+def test_a_constant_below_the_jacobian_is_an_alarm(asked, results, evalsets, models):
+    honest = models["tiny-a"]
+
+    class Liar:
+        def __getattr__(self, name):
+            return getattr(honest, name)
+
+        certificate = dataclasses.replace(honest.certificate, lipschitz=honest.certificate.lipschitz / 1.2)
+
+    found = assemble(asked, results, {**models, "tiny-a": Liar()}, evalsets["tiny"])
+    assert found.models[0].certificate.refuted
+    assert not found.sound
+
+
+def test_transfer_counts_among_what_the_target_gets_right(report, results, evalsets):
+    matrix = next(m for m in report.transfer if (m.attack, m.norm) == ("ddn", "l2"))
+    rate = next(r for r in matrix.rates if (r.source, r.target) == ("tiny-a", "tiny-b")).fooled
+    attack = next(r for r in results if r.cell.key == "tiny-a/ddn/l2").attack
+    clean = next(r for r in results if r.cell.key == "tiny-b/clean").clean
+    y = evalsets["tiny"].labels[:N]
+    right = [i for i in attack.broken if clean.labels[i] == y[i]]
+    assert rate.n == len(right)
+    assert rate.k == sum(attack.transfer["tiny-b"][attack.broken.index(i)] != y[i] for i in right)
+
+
+def test_shared_medians_use_the_same_images(report):
+    counts = {entry.shared.n for model in report.models for entry in model.perturbations}
+    assert counts == {report.shared_correct}
+
+
+def test_progress_rises_to_one_and_stop_ends_it(asked, models, evalsets):
+    small = asked.model_copy(update={"n": 8})
+    heard = []
+    build(small, models, evalsets, on_progress=heard.append)
+    assert heard == sorted(heard)
+    assert heard[-1] == pytest.approx(1)
+
+    def stop():
+        raise Cancelled("no more")
+
+    with pytest.raises(Cancelled):
+        build(small, models, evalsets, stop=stop)
+
+
+def test_same_request_same_report(asked, models, evalsets):
+    small = asked.model_copy(update={"n": 8})
+    assert timeless(build(small, models, evalsets)) == timeless(build(small, models, evalsets))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"models": ["nobody"]}, "models.0"),
+        ({"dataset": "nothing"}, "dataset"),
+        ({"n": N + 1}, "n"),
+        ({"attacks": ["pgd", "nothing"]}, "attacks.1"),
+        ({"attacks": ["cw"], "threats": [{"norm": "linf", "eps": [0.1]}]}, "attacks.0"),
+        ({"attacks": ["cw"]}, "threats.1.norm"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_by_field(asked, models, evalsets, change, field):
+    request = ReportRequest.model_validate(asked.model_dump() | change)
+    with pytest.raises(InvalidInput) as error:
+        validate(request, models, evalsets)
+    assert error.value.field == field
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n": 0},
+        {"n": 10_001},
+        {"models": []},
+        {"models": ["a", "a"]},
+        {"threats": [{"norm": "l2", "eps": [-1.0]}]},
+        {"threats": [{"norm": "l2", "eps": [float("nan")]}]},
+        {"threats": [{"norm": "l7", "eps": [1.0]}]},
+        {"seed": -1},
+        {"colour": "red"},
+    ],
+)
+def test_nonsense_is_refused_by_the_schema(asked, change):
+    with pytest.raises(ValidationError):
+        ReportRequest.model_validate(asked.model_dump() | change)
+
+
+def test_the_page_is_one_file_without_outside_resources(report):
+    page = render(report)
+    assert page == render(report)
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
+    assert "<script" not in page
+    assert "url(http" not in page
+    assert page.count("<svg") >= 2
+    assert report.models[0].sha256 in page
+
+
+def test_names_on_the_page_are_escaped(report):
+    evil = "<img src=x onerror=alert(1)>"
+    model = report.models[0].model_copy(update={"name": evil})
+    request = report.request.model_copy(update={"models": [evil, report.request.models[1]]})
+    page = render(report.model_copy(update={"models": [model, report.models[1]], "request": request, "transfer": []}))
+    assert evil not in page
+    assert "&lt;img" in page
+
+
+def test_compare_is_a_gate(report):
+    assert compare(report, report, 0.0) == []
+    entry = report.models[0].robustness[0]
+    weaker = entry.model_copy(
+        update={"accuracy": entry.accuracy.model_copy(update={"value": entry.accuracy.value - 0.1})}
+    )
+    model = report.models[0].model_copy(update={"robustness": [weaker, *report.models[0].robustness[1:]]})
+    worse = report.model_copy(update={"models": [model, report.models[1]]})
+    (loss,) = compare(report, worse, 0.05)
+    assert "robust accuracy at l2 0.1 fell" in loss
+    assert compare(report, worse, 0.2) == []
+    fewer = report.model_copy(update={"models": report.models[:1]})
+    with pytest.raises(InvalidInput, match="tiny-b"):
+        compare(report, fewer, 0.05)
+    other = report.model_copy(update={"evalset": report.evalset.model_copy(update={"sha256": "0" * 64})})
+    with pytest.raises(InvalidInput, match="different images"):
+        compare(report, other, 0.05)
+
+
+def test_curves_do_not_rise(report):
+    for model in report.models:
+        for curve in model.curves:
+            assert np.all(np.diff([point.rate.k for point in curve.points]) <= 0)

@@ -1,0 +1,89 @@
+"""The command line, as a user types it."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from gauntlet.__main__ import main
+from gauntlet.report.page import command
+from gauntlet.report.schema import Report
+from tests import tiny
+
+
+@pytest.fixture
+def root(tmp_path):
+    tiny.linear(tmp_path / "artifacts" / "tiny-a")
+    tiny.convolutional(tmp_path / "artifacts" / "tiny-b")
+    tiny.generator(tmp_path / "artifacts" / "tiny-vae")
+    tiny.evalset(tmp_path / "evalsets" / "tiny.npz")
+    return tmp_path
+
+
+def run(root, words):
+    return main(["--root", str(root), "--device", "cpu", *shlex.split(words)])
+
+
+def test_models(root, capsys):
+    assert run(root, "models") == 0
+    printed = capsys.readouterr().out
+    assert "tiny-b\tclassifier\tLipschitz constant 2.483" in printed
+    assert "tiny-vae\tgenerator\t4 latent dimensions" in printed
+
+
+def test_attack(root, capsys):
+    assert run(root, "attack tiny-a pgd --norm linf --eps 0.3 --n 20") == 0
+    printed = capsys.readouterr().out
+    assert "robust accuracy   0.0000" in printed
+    assert "first 20 images" in printed
+
+
+def test_report_and_compare(root, tmp_path, capsys):
+    options = f"report --models tiny-a tiny-b --n 12 --threats l2=0.1 linf=0.02 --json {tmp_path}/a.json --html {tmp_path}/a.html"
+    assert run(root, options) == 0
+    assert "No attack broke an image inside its certified radius" in capsys.readouterr().out
+    made = Report.model_validate_json((tmp_path / "a.json").read_bytes())
+    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
+    assert run(root, f"compare {tmp_path}/a.json {tmp_path}/a.json") == 0
+    worse = json.loads((tmp_path / "a.json").read_text())
+    assert made.models[0].clean.value > 0.02
+    worse["models"][0]["clean"]["value"] = 0.0
+    (tmp_path / "b.json").write_text(json.dumps(worse))
+    assert run(root, f"compare {tmp_path}/a.json {tmp_path}/b.json") == 1
+    assert run(root, f"compare {tmp_path}/b.json {tmp_path}/a.json") == 0
+    assert shlex.split(command(made))[3] == "report"
+    assert main(["--root", str(root), *shlex.split(command(made))[3:]]) == 0  # the page's command repeats it
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("attack nobody pgd --eps 1", "no model is called 'nobody'"),
+        ("attack tiny-vae pgd --eps 1", "is a generator"),
+        ("attack tiny-a pgd --n 5", "needs eps"),
+        ("attack tiny-a pgd --eps -1 --n 5", "eps must be"),
+        ("attack tiny-a pgd --eps 1 --n 0", "n must be"),
+        ("attack tiny-a pgd --eps 1 --dataset none", "none.npz"),
+        ("report --models tiny-a --n 0", "n: "),
+        ("report --models tiny-a --threats l2", "write it as"),
+        ("report --models tiny-a --threats l2=x", "write it as"),
+        ("compare nothing.json nothing.json", "cannot be read"),
+    ],
+)
+def test_mistakes_get_one_line_and_status_two(root, capsys, words, reason):
+    assert run(root, words) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_report(root, tmp_path, capsys):
+    (tmp_path / "x.json").write_text("{}")
+    assert run(root, f"compare {tmp_path}/x.json {tmp_path}/x.json") == 2
+    assert "not a robustness report" in capsys.readouterr().err
+
+
+def test_a_corrupt_model_is_refused(root, capsys):
+    path = root / "artifacts" / "tiny-a" / "model.onnx"
+    path.write_bytes(np.random.default_rng(0).bytes(64))
+    assert run(root, "models") == 2
+    assert "model.onnx" in capsys.readouterr().err
