@@ -19,7 +19,7 @@ def main() -> None:
         sys.exit(1)
     os.environ.update(settings.export(), BENTOML_DO_NOT_TRACK="True")
     command = [sys.executable, "-m", "bentoml", "serve", "service.api:Gauntlet", "--working-dir", str(ROOT)]
-    command += ["--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", str(GRACE)]
+    command += ["--host", str(settings.host), "--port", str(settings.port), "--timeout-graceful-shutdown", str(GRACE)]
     os.execv(sys.executable, command)  # noqa: S606  no shell, and no word in it but ours
 
 

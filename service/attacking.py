@@ -99,7 +99,9 @@ def price(request: AttackRequest, gradient_steps: int, budget: int) -> int:
             f"this attack costs {cost} gradient steps and the limit is {budget}: "
             "send fewer images, steps or models, or ask POST /robustness-report, which has no limit"
         )
-        raise ServiceError(Code.TOO_EXPENSIVE, message, cost=cost, limit=budget, use="POST /robustness-report")
+        raise ServiceError(
+            Code.TOO_EXPENSIVE, message, field="images", cost=cost, limit=budget, use="POST /robustness-report"
+        )
     return cost
 
 

@@ -11,7 +11,7 @@ from gauntlet import images
 from gauntlet.evalset import EvalSet
 from gauntlet.evalset import load_all as load_evalsets
 from gauntlet.randomness import Keyed
-from gauntlet.runtime import Classifier, Device, Generator, open_all
+from gauntlet.runtime import Classifier, Generator, open_all
 from service import metrics
 from service.codec import decode, encode, png
 from service.errors import Code, ServiceError
@@ -36,8 +36,7 @@ class Engine:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.settings = settings
-        device: Device = settings.device  # type: ignore[assignment]  # the settings allow nothing else
-        self.models: dict[str, Classifier | Generator] = open_all(settings.artifacts, device)
+        self.models: dict[str, Classifier | Generator] = open_all(settings.artifacts, settings.device)
         self.evalsets: dict[str, EvalSet] = load_evalsets(settings.evalsets)
 
     @property

@@ -90,7 +90,7 @@ class Call:
     answered: bool = False  # an envelope of ours is on its way
 
 
-CALL: ContextVar[Call] = ContextVar("CALL", default=Call())  # noqa: B039  read-only outside a request
+CALL: ContextVar[Call] = ContextVar("CALL", default=Call())  # noqa: B039  every request sets its own
 
 
 def respond(error: Exception) -> JSONResponse:

@@ -8,12 +8,14 @@ from gauntlet import evalset, store
 from gauntlet.errors import ArtefactError
 from gauntlet.evalset import EvalSet
 from gauntlet.report.builder import assemble, cells, cost, measure
+from gauntlet.report.measure import CHUNK
 from gauntlet.report.page import render
 from gauntlet.report.schema import Cell, CellResult, Report, ReportRequest
-from gauntlet.runtime import Classifier, Device, open_model
+from gauntlet.runtime import Classifier, open_model
 from service.settings import Settings
 
 __all__ = [
+    "CHUNK",
     "Cell",
     "CellResult",
     "Laboratory",
@@ -38,10 +40,9 @@ class Laboratory:
 
     def models(self, request: ReportRequest) -> dict[str, Classifier]:
         """Those that the report is about. Raises ArtefactError if one can no longer be served."""
-        device: Device = self._settings.device  # type: ignore[assignment]  # the settings allow nothing else
         for name in request.models:
             if name not in self._open:
-                model = open_model(store.load(self._settings.artifacts / name), device)
+                model = open_model(store.load(self._settings.artifacts / name), self._settings.device)
                 if not isinstance(model, Classifier):
                     raise ArtefactError(f"{name} is no longer a classifier")
                 self._open[name] = model

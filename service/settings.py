@@ -21,10 +21,11 @@
 | GAUNTLET_ACCESS_LOG | true | one log line per request |
 """
 
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, IPvAnyAddress, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gauntlet.errors import GauntletError
@@ -44,12 +45,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="GAUNTLET_", frozen=True)
 
-    host: str = "127.0.0.1"
+    host: IPvAnyAddress = IPv4Address("127.0.0.1")
     port: Port = 3000
     models: Path = ROOT / "models"
     state: Path = Path("state")
     database_url: str = ""
-    device: str = Field(default="auto", pattern="^(auto|cuda|cpu)$")
+    device: Literal["auto", "cuda", "cpu"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     local_workers: Annotated[int, Field(ge=0, le=1)] = 1
     executor: Annotated[str, Field(min_length=1, max_length=64)] = "local"

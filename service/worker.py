@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gauntlet.worker")
 
-PATIENCE = 10.0  # seconds in which a predecessor may let go of the state folder
-LOOK = 0.5  # seconds between two looks for a wish to cancel, and between two words on progress
+PATIENCE = 3.0  # seconds in which a predecessor may let go of the state folder
+LOOK = 0.5  # seconds between two looks at the job database: is the report still wanted, how far is it
 LIVES = 10  # workers that one report may kill before it counts as failed
 NICE = 5  # the API process computes for somebody who waits: it goes first
 
@@ -60,10 +60,13 @@ class _Watch:
         self._job_id, self._total = job_id, total
         self._floor = float(_jobs().attributes(job_id).get("progress", 0.0))  # a new worker must not tell less
         self._done, self._seconds = 0, 0.0  # cost of the finished cells, and the time they took
-        self._looked = self._told = 0.0
+        self._under_way: Callable[[int], float] = lambda _: 0.0  # cost done of the cell that is being measured
+        self._started = self._looked = 0.0
+        self._calls = 0  # since the last chunk of images was finished
 
     def stop(self) -> None:
         """Raises Cancelled if the report is no longer wanted. Cheap enough to be called at every step."""
+        self._calls += 1
         now = time.monotonic()
         if now - self._looked < LOOK:
             return
@@ -71,24 +74,29 @@ class _Watch:
         with contextlib.suppress(ServiceError):  # a database that is away for a moment costs no work
             if _jobs().attributes(self._job_id).get("cancel"):
                 raise Cancelled("the report was cancelled")
+        self._tell(self._done + self._under_way(self._calls), self._seconds + now - self._started)
 
-    def during(self, cell: "Cell", n: int) -> Callable[[int], None]:
-        """The listener for the images done of a cell that is being measured."""
-        started = time.monotonic()
+    def begin(self, cell: "Cell", n: int, chunk: int) -> Callable[[int], None]:
+        """A cell of n images is measured from now on, so many at a time. Returns the listener for the images done."""
+        each = cell.cost / n  # passes through a network per image; a chunk makes them one call each, or fewer
 
         def heard(images: int) -> None:
-            if time.monotonic() - self._told >= LOOK:
-                self._tell(self._done + cell.cost * images / n, self._seconds + time.monotonic() - started)
+            self._calls = 0
+            self._under_way = lambda calls: each * images + min(calls, each) * min(chunk, n - images)
 
+        heard(0)
+        self._started = time.monotonic()
         return heard
 
     def finished(self, cell: "Cell", seconds: float) -> None:
         self._done += cell.cost
         self._seconds += seconds
-        self._tell(self._done, self._seconds)
+        self._under_way = lambda _: 0.0
+        self._started = time.monotonic()
+        self._looked = 0.0  # tell it now
+        self.stop()
 
     def _tell(self, done: float, seconds: float) -> None:
-        self._told = time.monotonic()
         self._floor = max(self._floor, done / self._total)
         eta = seconds * (self._total - done) / done if done else None
         with contextlib.suppress(ServiceError):
@@ -125,7 +133,6 @@ def _compute(job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         measured = DBOS.run_step({"name": cell.key}, _measure, cell, request, watch)
         results.append(laboratory.CellResult.model_validate_json(measured))
         watch.finished(cell, results[-1].seconds)
-        watch.stop()
 
     def write() -> dict[str, Any]:
         lab = _laboratory()
@@ -140,7 +147,7 @@ def _measure(cell: "Cell", request: "ReportRequest", watch: _Watch) -> str:
 
     lab = _laboratory()
     models, evalset = lab.models(request), lab.evalsets[request.dataset]
-    heard = watch.during(cell, request.n)
+    heard = watch.begin(cell, request.n, laboratory.CHUNK[models[cell.model].device.type])
     result = laboratory.measure(cell, request, models, evalset, stop=watch.stop, on_images=heard)
     return result.model_dump_json()
 

@@ -54,7 +54,11 @@ def environment(folder: Path, **settings: object) -> dict[str, str]:
         "GAUNTLET_THREADS": 1,
         **{f"GAUNTLET_{name.upper()}": value for name, value in settings.items()},
     }
-    return {**inherited, "BENTOML_HOME": str(folder / "bentoml"), **{name: str(value) for name, value in chosen.items()}}
+    return {
+        **inherited,
+        "BENTOML_HOME": str(folder / "bentoml"),
+        **{name: str(value) for name, value in chosen.items()},
+    }
 
 
 def build_models(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from service.schemas import AttackResponse
 from tests.service.conftest import BUDGET, DEADLINE, arrays, pngs
 
-SLOW = {"model": "linear", "attack": "cw", "norm": "l2", "params": {"steps": 9999, "searches": 9, "abort_early": False}}
+SLOW = {"model": "linear", "attack": "pgd", "norm": "l2", "eps": 1e-6, "params": {"steps": 900, "restarts": 100}}
 
 
 def labels(client: httpx.Client, images: list, model: str = "linear") -> list[int]:
@@ -52,7 +52,9 @@ def test_without_labels_the_accuracies_are_null_and_without_eps_the_robust_one(c
     assert summaries[3]["robust_accuracy"] == pytest.approx(1 - summaries[3]["success_rate"])
 
 
-def test_what_is_wrong_from_the_start_is_no_success_and_a_failed_minimum_norm_attack_shows_nothing(client: httpx.Client):
+def test_what_is_wrong_from_the_start_is_no_success_and_a_failed_minimum_norm_attack_shows_nothing(
+    client: httpx.Client,
+):
     images = pngs(6)
     truth = labels(client, images)
     wrong = [(truth[0] + 1) % 3, *truth[1:]]
@@ -99,7 +101,7 @@ def test_too_expensive_says_the_cost_the_limit_and_the_way_out(client: httpx.Cli
     assert error.status_code == 422
     details = error.json()["error"]["details"]
     assert error.json()["error"]["code"] == "too_expensive"
-    assert details["cost"] == 2 * 9999 * 9 * 2
+    assert details["cost"] == 2 * 900 * 100 * 2
     assert details["limit"] == BUDGET
     assert details["use"] == "POST /robustness-report"
 

@@ -28,7 +28,9 @@ def test_prediction_is_the_models_with_a_certificate_that_holds_in_closed_form(s
     for image, prediction in zip(arrays(5), answer["predictions"], strict=True):
         logits = weight.astype(np.float64) @ np.ravel(image)
         label = int(logits.argmax())
-        exact = min((logits[label] - logits[j]) / np.linalg.norm(weight[label] - weight[j]) for j in {0, 1, 2} - {label})
+        exact = min(
+            (logits[label] - logits[j]) / np.linalg.norm(weight[label] - weight[j]) for j in {0, 1, 2} - {label}
+        )
         assert prediction["label"] == label
         assert prediction["class_name"] == ("ankle boot", "bag", "coat")[label]
         assert sum(prediction["probabilities"]) == pytest.approx(1)

@@ -1,0 +1,194 @@
+import base64
+import re
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.errors import STATUS, Code
+from service.schemas import Envelope
+from tests.service.conftest import MAX_BODY, Server, arrays, encoded, pngs
+
+CLASSIFY = {"model": "linear", "images": arrays(1)}
+GENERATE = {"model": "gen"}
+ATTACK = {"model": "linear", "attack": "pgd", "images": arrays(2), "norm": "l2", "eps": 0.1}
+REPORT = {
+    "models": ["linear"],
+    "dataset": "tiny",
+    "n": 5,
+    "attacks": ["pgd"],
+    "threats": [{"norm": "l2", "eps": [0.1]}],
+}
+PNG = pngs(1)[0]
+TEXT = base64.b64encode(b"this is no image").decode()
+BOMB = encoded(np.zeros((5000, 5000), np.uint8))
+NINE = arrays(1)[0] + arrays(1)[0]
+
+BAD: list[tuple[str, dict[str, Any], dict[str, Any], Code, str]] = [
+    ("/classify", CLASSIFY, {"model": "nope"}, Code.UNKNOWN_MODEL, "model"),
+    ("/classify", CLASSIFY, {"model": "gen"}, Code.WRONG_KIND, "model"),
+    ("/classify", CLASSIFY, {"model": None}, Code.INVALID, "model"),
+    ("/classify", CLASSIFY, {"surprise": 1}, Code.INVALID, "surprise"),
+    ("/classify", CLASSIFY, {"images": []}, Code.INVALID, "images"),
+    ("/classify", CLASSIFY, {"images": ["x"] * 10_000}, Code.INVALID, "images"),
+    ("/classify", CLASSIFY, {"images": [3]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [[[[2.0] * 8] * 8]]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [[[[-0.1] * 8] * 8]]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [arrays(1)[0], [[0.5] * 8] * 7]}, Code.INVALID, "images.1"),
+    ("/classify", CLASSIFY, {"images": [[[["a"] * 8] * 8]]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [[[0.5], [0.5, 0.5]]]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [NINE]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [[]]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [PNG, PNG[:-3]]}, Code.INVALID, "images.1"),
+    ("/classify", CLASSIFY, {"images": ["!!"]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [PNG, TEXT]}, Code.INVALID, "images.1"),
+    ("/classify", CLASSIFY, {"images": [PNG[:40]]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [BOMB], "resize": True}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": ["http://127.0.0.1/x.png"]}, Code.INVALID, "images.0"),
+    ("/generate", GENERATE, {"model": "linear"}, Code.WRONG_KIND, "model"),
+    ("/generate", GENERATE, {"n": 0}, Code.INVALID, "n"),
+    ("/generate", GENERATE, {"n": 10**9}, Code.INVALID, "n"),
+    ("/generate", GENERATE, {"seed": -1}, Code.INVALID, "seed"),
+    ("/generate", GENERATE, {"format": "gif"}, Code.INVALID, "format"),
+    ("/generate", GENERATE, {"latents": [[0.0] * 4, [0.0] * 3]}, Code.INVALID, "latents.1"),
+    ("/generate", GENERATE, {"latents": [[1e300] * 4]}, Code.INVALID, "latents"),
+    ("/attack", ATTACK, {"attack": "nope"}, Code.UNKNOWN_ATTACK, "attack"),
+    ("/attack", ATTACK, {"model": "gen"}, Code.WRONG_KIND, "model"),
+    ("/attack", ATTACK, {"norm": "l7"}, Code.INVALID, "norm"),
+    ("/attack", ATTACK, {"attack": "ddn", "norm": "linf"}, Code.INVALID, "norm"),
+    ("/attack", ATTACK, {"eps": -0.1}, Code.INVALID, "eps"),
+    ("/attack", ATTACK, {"eps": None}, Code.INVALID, "eps"),
+    ("/attack", ATTACK, {"labels": [0]}, Code.INVALID, "labels"),
+    ("/attack", ATTACK, {"labels": [0, 3]}, Code.INVALID, "labels.1"),
+    ("/attack", ATTACK, {"labels": [0, -1]}, Code.INVALID, "labels.1"),
+    ("/attack", ATTACK, {"labels": [0, 1], "target_labels": [1, 1]}, Code.INVALID, "target_labels.1"),
+    ("/attack", ATTACK, {"params": {"steps": 0}}, Code.INVALID, "params.steps"),
+    ("/attack", ATTACK, {"params": {"stride": 1}}, Code.INVALID, "params.stride"),
+    ("/attack", ATTACK, {"transfer_to": ["nope"]}, Code.UNKNOWN_MODEL, "transfer_to.0"),
+    ("/attack", ATTACK, {"transfer_to": ["conv", "gen"]}, Code.WRONG_KIND, "transfer_to.1"),
+    ("/attack", ATTACK, {"images": pngs(1) * 3000}, Code.TOO_EXPENSIVE, "images"),
+    ("/robustness-report", REPORT, {"models": ["linear", "nope"]}, Code.UNKNOWN_MODEL, "models.1"),
+    ("/robustness-report", REPORT, {"models": ["gen"]}, Code.WRONG_KIND, "models.0"),
+    ("/robustness-report", REPORT, {"models": []}, Code.INVALID, "models"),
+    ("/robustness-report", REPORT, {"attacks": ["nope"]}, Code.UNKNOWN_ATTACK, "attacks.0"),
+    ("/robustness-report", REPORT, {"dataset": "nope"}, Code.UNKNOWN_DATASET, "dataset"),
+    ("/robustness-report", REPORT, {"n": 0}, Code.INVALID, "n"),
+    ("/robustness-report", REPORT, {"n": 41}, Code.INVALID, "n"),
+    ("/robustness-report", REPORT, {"threats": [{"norm": "l2", "eps": [-1.0]}]}, Code.INVALID, "threats.0.eps.0"),
+    ("/robustness-report", REPORT, {"surprise": 1}, Code.INVALID, "surprise"),
+]
+
+
+def told(answer: httpx.Response) -> dict[str, Any]:
+    """The error of an answer that is a proper envelope."""
+    error = Envelope.model_validate(answer.json()).error
+    assert answer.status_code == STATUS[error.code]
+    assert answer.headers["x-request-id"] == error.request_id
+    assert answer.headers["content-type"] == "application/json"
+    assert ("retry-after" in answer.headers) == (answer.status_code in (429, 503))
+    return answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "base", "change", "code", "field"), BAD, ids=[f"{i}-{bad[3]}-{bad[4]}" for i, bad in enumerate(BAD)]
+)
+def test_a_bad_value_is_named(client: httpx.Client, path: str, base: dict, change: dict, code: Code, field: str):
+    error = told(client.post(path, json={**base, **change}))
+    assert (error["code"], error["details"]["field"]) == (code, field)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        (
+            b'{"model": "linear", "images": [[' + b"[NaN" + b", 0.5" * 7 + b"]" + b", [0.5" * 0 + b"]]}",
+            "invalid",
+            "images.0",
+        ),
+        (b'{"model": "linear", "images": [[[Infinity]]]}', "invalid", "images.0"),
+        (b'{"model": ', "malformed", None),
+        (b"[1]", "invalid", None),
+        (b"", "invalid", "model"),
+        (b"\xff\xfe", "malformed", None),
+        (b"[" * 5000, "malformed", None),
+    ],
+)
+def test_bodies_that_are_no_request(client: httpx.Client, body: bytes, code: str, field: str | None):
+    error = told(client.post("/classify", content=body, headers={"Content-Type": "application/json"}))
+    assert error["code"] == code
+    assert (error["details"] or {}).get("field") == field
+
+
+def test_a_nan_pixel_is_an_error_of_that_image(client: httpx.Client):
+    rows = ",".join(["[" + ",".join(["0.5"] * 8) + "]"] * 7 + ["[" + ",".join(["NaN"] * 8) + "]"])
+    body = '{"model": "linear", "images": [[[' + rows[1:-1] + "]]]}"
+    error = told(client.post("/classify", content=body, headers={"Content-Type": "application/json"}))
+    assert error["details"]["field"] == "images.0"
+    assert "finite" in error["message"]
+
+
+def test_an_infinite_eps_is_refused(client: httpx.Client):
+    body = '{"model": "linear", "attack": "pgd", "images": [], "norm": "l2", "eps": Infinity}'
+    error = told(client.post("/attack", content=body, headers={"Content-Type": "application/json"}))
+    assert {problem["field"] for problem in error["details"]["problems"]} == {"images", "eps"}
+
+
+@pytest.mark.parametrize(
+    "media",
+    ["application/vnd.bentoml+pickle", "multipart/form-data", "application/x-www-form-urlencoded", "text/plain"],
+)
+def test_only_json_is_read(client: httpx.Client, media: str):
+    answer = client.post("/classify", content=b"cos\nsystem\n(S'true'\ntR.", headers={"Content-Type": media})
+    assert told(answer)["code"] == "unsupported_media_type"
+
+
+def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(client: httpx.Client):
+    body = b'{"model": "' + b"x" * MAX_BODY + b'"}'
+    headers = {"Content-Type": "application/json"}
+    assert told(client.post("/classify", content=body, headers=headers))["code"] == "too_large"
+    chunks = (body[i : i + 65536] for i in range(0, len(body), 65536))
+    assert told(client.post("/classify", content=chunks, headers=headers))["code"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/nothing", "not_found"),
+        ("GET", "/docs.json", "not_found"),
+        ("GET", "/static_content/index.html", "not_found"),
+        ("GET", "/models/nope", "unknown_model"),
+        ("GET", "/robustness-report/nope", "unknown_report"),
+        ("GET", "/robustness-report/nope/html", "unknown_report"),
+        ("POST", "/robustness-report/nope/cancel", "unknown_report"),
+        ("DELETE", "/robustness-report/nope", "unknown_report"),
+        ("GET", "/robustness-report?limit=0", "invalid"),
+        ("GET", "/robustness-report?status=lost", "invalid"),
+        ("GET", "/robustness-report?surprise=1", "invalid"),
+        ("GET", "/robustness-report?cursor=x", "invalid"),
+        ("GET", "/classify", "method_not_allowed"),
+        ("POST", "/models", "method_not_allowed"),
+        ("PUT", "/readyz", "method_not_allowed"),
+        ("OPTIONS", "/classify", "method_not_allowed"),
+    ],
+)
+def test_paths_and_methods(client: httpx.Client, method: str, path: str, code: str):
+    answer = client.request(method, path)
+    assert told(answer)["code"] == code
+    assert ("allow" in answer.headers) == (code == "method_not_allowed")
+
+
+def test_a_request_id_is_kept_if_it_is_sane(client: httpx.Client):
+    assert client.get("/livez", headers={"X-Request-ID": "mine-1.2_3"}).headers["x-request-id"] == "mine-1.2_3"
+    made = client.get("/livez", headers={"X-Request-ID": "no spaces please"}).headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", made)
+
+
+def test_one_log_line_a_request_and_no_content(server: Server):
+    server.client.post("/classify", json={**CLASSIFY, "surprise": PNG}, headers={"X-Request-ID": "the-line"})
+    server.client.post("/classify", json={"model": "linear", "images": [PNG]}, headers={"X-Request-ID": "the-line"})
+    log = (server.folder / "log").read_text()
+    lines = [line for line in log.splitlines() if "the-line" in line]
+    assert [line.split()[3:6] for line in lines] == [["POST", "/classify", "422"], ["POST", "/classify", "200"]]
+    assert PNG[:40] not in log
+    assert "Traceback" not in log

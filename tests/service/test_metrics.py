@@ -1,0 +1,90 @@
+import httpx
+
+from tests.service.conftest import SHORT_REPORT, Server, arrays, pngs
+
+
+def change(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """What moved, the process's own figures and this scrape aside."""
+    moved = {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
+    return {
+        name: value for name, value in moved.items() if name.startswith("gauntlet_") and 'route="/metrics"' not in name
+    }
+
+
+def counters(moved: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in moved.items() if "_bucket" not in name and "_sum" not in name}
+
+
+def test_classify_counts_requests_images_and_radii(server: Server):
+    before = server.metrics()
+    answer = server.client.post("/classify", json={"model": "linear", "images": arrays(3)}).json()
+    server.client.post("/classify", json={"model": "linear", "images": []})
+    moved = change(before, server.metrics())
+    assert counters(moved) == {
+        'gauntlet_requests_total{method="POST",route="/classify",status="200"}': 1,
+        'gauntlet_requests_total{method="POST",route="/classify",status="422"}': 1,
+        'gauntlet_request_seconds_count{method="POST",route="/classify"}': 2,
+        'gauntlet_images_total{model="linear",route="/classify"}': 3,
+        'gauntlet_certified_radius_count{model="linear"}': 3,
+    }
+    radii = sum(prediction["certified_radius"] for prediction in answer["predictions"])
+    assert abs(moved['gauntlet_certified_radius_sum{model="linear"}'] - radii) < 1e-9
+
+
+def test_generate_counts_images(server: Server):
+    before = server.metrics()
+    server.client.post("/generate", json={"model": "gen", "n": 5})
+    assert counters(change(before, server.metrics())) == {
+        'gauntlet_requests_total{method="POST",route="/generate",status="200"}': 1,
+        'gauntlet_request_seconds_count{method="POST",route="/generate"}': 1,
+        'gauntlet_images_total{model="gen",route="/generate"}': 5,
+    }
+
+
+def test_attack_counts_outcomes_and_sizes(server: Server):
+    images = pngs(10)
+    answer = server.client.post("/classify", json={"model": "linear", "images": images}).json()
+    truth = [prediction["label"] for prediction in answer["predictions"]]
+    truth[0] = (truth[0] + 1) % 3
+    body = {"model": "linear", "attack": "pgd", "images": images, "labels": truth, "norm": "l2", "eps": 0.08}
+    before = server.metrics()
+    results = server.client.post("/attack", json=body).json()["results"]
+    moved = change(before, server.metrics())
+    won = [result["l2"] for result in results if result["success"]]
+    assert 0 < len(won) < 9
+    assert counters(moved) == {
+        'gauntlet_requests_total{method="POST",route="/attack",status="200"}': 1,
+        'gauntlet_request_seconds_count{method="POST",route="/attack"}': 1,
+        'gauntlet_images_total{model="linear",route="/attack"}': 10,
+        'gauntlet_attacks_total{attack="pgd",model="linear",outcome="success"}': len(won),
+        'gauntlet_attacks_total{attack="pgd",model="linear",outcome="failure"}': 9 - len(won),
+        'gauntlet_attacks_total{attack="pgd",model="linear",outcome="misclassified"}': 1,
+        'gauntlet_perturbation_size_count{attack="pgd",model="linear",norm="l2"}': len(won),
+    }
+    size = moved['gauntlet_perturbation_size_sum{attack="pgd",model="linear",norm="l2"}']
+    assert abs(size - sum(won)) < 1e-9
+
+
+def test_reports_are_counted_by_status(server: Server):
+    before = server.metrics()
+    assert before["gauntlet_workers"] == 1
+    server.finished(server.submit(SHORT_REPORT))
+    after = server.metrics()
+    assert after['gauntlet_reports{status="succeeded"}'] == before['gauntlet_reports{status="succeeded"}'] + 1
+    assert after['gauntlet_reports{status="running"}'] == 0
+
+
+def test_what_does_not_exist_makes_one_series_only(client: httpx.Client, server: Server):
+    client.get("/wp-admin")
+    before = server.metrics()
+    for i in range(20):
+        client.get(f"/nothing/{i}")
+        client.get(f"/models/none-{i}")
+        client.request(f"METHOD{i}", "/nothing")
+    after = server.metrics()
+    assert after['gauntlet_requests_total{method="GET",route="other",status="404"}'] == 20 + before.get(
+        'gauntlet_requests_total{method="GET",route="other",status="404"}', 0
+    )
+    fresh = {name for name in set(after) - set(before) if "_bucket" not in name}
+    assert len(fresh) <= 6, fresh
+    assert not any("none-" in name or "METHOD" in name for name in after)

@@ -1,0 +1,102 @@
+import re
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+from starlette.routing import Route as StarletteRoute
+
+from service.routes import ROUTES, Route
+from service.web import WEB
+from tests.service.conftest import SHORT_REPORT, Server, arrays
+
+BENTOML = {("GET", "/livez"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/schema.json")}
+CALLS = {
+    "/classify": {"model": "linear", "images": arrays(1)},
+    "/generate": {"model": "gen", "n": 1},
+    "/attack": {"model": "linear", "attack": "fgsm", "images": arrays(1), "norm": "l2", "eps": 0.1, "labels": [0]},
+    "/robustness-report": SHORT_REPORT,
+}
+
+
+@pytest.fixture(scope="module")
+def document(client: httpx.Client) -> dict[str, Any]:
+    return client.get("/openapi.json").json()
+
+
+def references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [ref for value in node.values() for ref in references(value)]
+    return [ref for value in node for ref in references(value)] if isinstance(node, list) else []
+
+
+def test_it_is_3_1_and_every_reference_leads_somewhere(document: dict[str, Any]):
+    assert document["openapi"].startswith("3.1.")
+    refs = references(document)
+    assert len(refs) > 50
+    for ref in set(refs):
+        assert ref.rsplit("/", 1)[1] in document["components"]["schemas"], ref
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(set(names)) == len(names)
+
+
+def test_it_lists_the_routes_that_there_are_and_no_others(document: dict[str, Any], client: httpx.Client):
+    listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    mounted = {
+        (method, route.path)
+        for route in WEB.routes
+        if isinstance(route, StarletteRoute)
+        for method in route.methods - {"HEAD"}
+    }
+    called = {("POST", route["route"]) for route in client.get("/schema.json").json()["routes"]}
+    assert listed == mounted | called | BENTOML
+
+
+def test_parameters_are_those_of_the_path(document: dict[str, Any]):
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            named = {entry["name"] for entry in operation["parameters"] if entry["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path))
+
+
+def test_every_route_answers_as_it_says(document: dict[str, Any], server: Server):
+    report = server.submit(SHORT_REPORT)
+    server.finished(report)
+    deletes = [route for route in ROUTES if route.method == "DELETE"]
+    for route in [route for route in ROUTES if route not in deletes] + deletes:
+        answer = _call(server.client, route, report)
+        said = document["paths"][route.path][route.method.lower()]["responses"]
+        assert str(answer.status_code) in said, (route.path, answer.text)
+        content = said[str(answer.status_code)].get("content", {})
+        if content:
+            assert answer.headers["content-type"].split(";")[0] in {media.split(";")[0] for media in content}
+        if answer.status_code in route.answers and (model := route.answers[answer.status_code]) is not None:
+            kinds = model if isinstance(model, tuple) else (model,)
+            assert any(_fits(kind, answer.content) for kind in kinds), route.path
+        if "body" not in said and route.body is not None:
+            wrong = server.client.post(route.path, json={"surprise": 1})
+            assert str(wrong.status_code) in said
+
+
+def _call(client: httpx.Client, route: Route, report: str) -> httpx.Response:
+    path = route.path.replace("{id}", report).replace("{name}", "conv")
+    return client.request(route.method, path, json=CALLS.get(route.path) if route.method == "POST" else None)
+
+
+def _fits(kind: Any, body: bytes) -> bool:
+    try:
+        TypeAdapter(kind).validate_json(body)
+    except ValueError:
+        return False
+    return True
+
+
+def test_pages_load_nothing_from_anywhere(server: Server):
+    report = server.submit(SHORT_REPORT)
+    server.finished(report)
+    for path in ("/", f"/robustness-report/{report}/html"):
+        answer = server.client.get(path)
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", answer.text)
+        assert "linear" in answer.text

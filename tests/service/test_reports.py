@@ -1,0 +1,151 @@
+import time
+from typing import Any
+
+from gauntlet.report.builder import cells
+from gauntlet.report.schema import Report, ReportRequest
+from service.schemas import ReportStatus
+from tests.service.conftest import LONG_REPORT, SHORT_REPORT, Server, arrays, wait_for
+
+CELLS = len(cells(ReportRequest.model_validate(LONG_REPORT)))
+
+
+def running(server: Server, body: dict[str, Any] = LONG_REPORT, cells_done: int = 3) -> str:
+    """A report that has been under way for some cells."""
+    report = server.submit(body)
+    wait_for(lambda: len(server.steps(report)) >= cells_done)
+    assert server.status(report)["status"] == "running"
+    return report
+
+
+def test_from_the_request_to_the_page(server: Server):
+    answer = server.client.post("/robustness-report", json=SHORT_REPORT)
+    assert answer.status_code == 202
+    accepted = answer.json()
+    assert answer.headers["location"] == accepted["status_url"] == f"/robustness-report/{accepted['id']}"
+    assert server.client.get(accepted["report_url"]).json()["error"]["code"] == "report_not_ready"
+    status = server.finished(accepted["id"])
+    ReportStatus.model_validate(status)
+    assert (status["status"], status["progress"], status["eta_seconds"], status["error"]) == (
+        "succeeded",
+        1,
+        None,
+        None,
+    )
+    report = Report.model_validate(status["report"])
+    assert report.request == ReportRequest.model_validate(SHORT_REPORT)
+    assert [model.name for model in report.models] == ["linear", "conv"]
+    page = server.client.get(accepted["report_url"])
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+
+
+def test_progress_rises_the_eta_falls_and_classify_answers_meanwhile(server: Server):
+    report = running(server, cells_done=1)
+    seen = []
+    while (status := server.status(report))["status"] == "running":
+        seen.append(status)
+        started = time.monotonic()
+        answer = server.client.post("/classify", json={"model": "conv", "images": arrays(4)})
+        assert answer.status_code == 200
+        assert time.monotonic() - started < 2
+        time.sleep(0.2)
+    progress = [status["progress"] for status in seen]
+    assert progress == sorted(progress)
+    assert len(set(progress)) >= 3
+    assert all(0 <= value < 1 for value in progress)
+    assert any(status["eta_seconds"] for status in seen)
+    assert status["status"] == "succeeded"
+
+
+def test_cancelled_is_said_once_nothing_computes(server: Server):
+    report = running(server)
+    answer = server.client.post(f"/robustness-report/{report}/cancel")
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "running"
+    refused = server.client.delete(f"/robustness-report/{report}")
+    status = server.finished(report, 15)
+    assert status["status"] == "cancelled"
+    assert status["report"] is None
+    assert refused.status_code == 409
+    steps, worker = server.steps(report), server.worker()
+    assert worker is not None
+    spent = sum(worker.cpu_times()[:2])
+    time.sleep(1.5)
+    assert sum(worker.cpu_times()[:2]) - spent < 0.4
+    assert server.steps(report) == steps
+    assert len(steps) < CELLS
+    again = server.client.post(f"/robustness-report/{report}/cancel")
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "report_ended")
+
+
+def test_a_queued_report_is_cancelled_at_once_and_never_computed(server: Server):
+    first = running(server, cells_done=1)
+    second = server.submit(LONG_REPORT)
+    assert server.status(second)["status"] == "queued"
+    assert server.client.post(f"/robustness-report/{second}/cancel").json()["status"] == "cancelled"
+    server.client.post(f"/robustness-report/{first}/cancel")
+    assert server.finished(first)["status"] == "cancelled"
+    time.sleep(1)
+    assert server.steps(second) == {}
+
+
+def test_ended_reports_are_deleted(server: Server):
+    report = server.submit(SHORT_REPORT)
+    server.finished(report)
+    answer = server.client.delete(f"/robustness-report/{report}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert server.client.get(f"/robustness-report/{report}").status_code == 404
+    assert server.client.delete(f"/robustness-report/{report}").status_code == 404
+    assert server.steps(report) == {}
+
+
+def test_an_idempotency_key_finds_its_report_again(server: Server):
+    headers = {"Idempotency-Key": "the first"}
+    answers = [server.client.post("/robustness-report", json=SHORT_REPORT, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 200]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+    other = server.client.post("/robustness-report", json={**SHORT_REPORT, "n": 9}, headers=headers)
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
+    assert other.json()["error"]["details"]["field"] == "Idempotency-Key"
+    assert server.submit(SHORT_REPORT) != answers[0].json()["id"]
+    assert server.finished(answers[0].json()["id"])["status"] == "succeeded"
+
+
+def test_the_list_has_every_report_once_and_filters_by_status(server: Server):
+    for _ in range(3):
+        server.finished(server.submit({**SHORT_REPORT, "n": 1}))
+    whole = server.client.get("/robustness-report", params={"limit": 100}).json()
+    assert whole["next_cursor"] is None
+    assert all("report" not in item for item in whole["items"])
+    stamps = [item["created_at"] for item in whole["items"]]
+    assert stamps == sorted(stamps, reverse=True)
+    paged: list[str] = []
+    cursor = None
+    while True:
+        query = {"limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = server.client.get("/robustness-report", params=query).json()
+        paged += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert paged == [item["id"] for item in whole["items"]]
+    for status in ("succeeded", "running"):
+        listed = server.client.get("/robustness-report", params={"status": status, "limit": 100}).json()["items"]
+        assert listed == [item for item in whole["items"] if item["status"] == status]
+
+
+def test_a_killed_worker_loses_no_finished_cell(server: Server):
+    report = running(server)
+    before = server.steps(report)
+    progress = server.status(report)["progress"]
+    worker = server.worker()
+    assert worker is not None
+    worker.kill()
+    assert server.client.post("/classify", json={"model": "linear", "images": arrays(1)}).status_code == 200
+    assert server.status(report)["progress"] >= progress
+    status = server.finished(report)
+    assert status["status"] == "succeeded", status
+    after = server.steps(report)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == CELLS + 1
+    Report.model_validate(status["report"])

@@ -1,0 +1,157 @@
+"""How the service refuses to start, comes back, and ends. Runs last: it ends the common server, step by step."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gauntlet.report.schema import Report
+from service.parent import check
+from service.settings import Settings, SettingsError
+from tests.service.conftest import (
+    LONG_REPORT,
+    ROOT,
+    SHORT_REPORT,
+    Server,
+    arrays,
+    build_models,
+    environment,
+    free_port,
+    wait_for,
+)
+
+
+def refusal(folder: Path, module: str = "service", **settings: object) -> str:
+    """The last line of a start that ends with status 1."""
+    ended = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env=environment(folder, **{"port": free_port(), **settings}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    return ended.stderr.strip().splitlines()[-1]
+
+
+def test_a_setting_that_cannot_be_is_named(tmp_path: Path):
+    assert "GAUNTLET_PORT=http" in refusal(tmp_path, port="http")
+    assert "GAUNTLET_DEVICE=tpu" in refusal(tmp_path, device="tpu")
+
+
+def test_a_state_folder_that_takes_no_files_is_named(tmp_path: Path):
+    build_models(tmp_path)
+    (tmp_path / "state").write_text("in the way")
+    with pytest.raises(SettingsError, match=r"GAUNTLET_STATE=.*cannot be written"):
+        check(Settings(models=tmp_path / "models", state=tmp_path / "state"))
+
+
+def test_a_flipped_byte_ends_the_start_with_the_files_name(tmp_path: Path):
+    build_models(tmp_path)
+    model = tmp_path / "models" / "artifacts" / "conv" / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[100] ^= 1
+    model.write_bytes(content)
+    reason = refusal(tmp_path)
+    assert str(model) in reason
+    assert "sha256" in reason
+
+
+@pytest.mark.slow
+def test_what_only_the_loading_of_models_shows_ends_the_start_too(tmp_path: Path):
+    build_models(tmp_path)
+    (tmp_path / "models" / "evalsets" / "tiny.npz").write_bytes(b"not one")
+    assert "tiny.npz" in refusal(tmp_path)
+
+
+def test_a_second_worker_of_the_same_name_is_refused(server: Server):
+    assert "worker named local" in refusal(server.folder, "service.worker")
+
+
+def test_a_killed_service_loses_nothing_and_leaves_nothing_behind(server: Server):
+    """Only its first process is killed: the others must go too, and free the port. It comes back without a worker."""
+    done = server.submit(SHORT_REPORT, **{"Idempotency-Key": "before"})
+    result = server.finished(done)
+    report = server.submit(LONG_REPORT)
+    wait_for(lambda: len(server.steps(report)) >= 3)
+    before, progress = server.steps(report), server.status(report)["progress"]
+    server.stop(signal.SIGKILL)
+    server.settings["local_workers"] = 0
+    server.start("/livez")
+    assert server.status(done) == result
+    assert server.submit(SHORT_REPORT, **{"Idempotency-Key": "before"}) == done
+    assert server.status(report)["status"] == "running"
+    assert server.status(report)["progress"] >= progress
+    with worker(server):
+        status = server.finished(report)
+    assert status["status"] == "succeeded"
+    Report.model_validate(status["report"])
+    after = server.steps(report)
+    assert {name: after[name] for name in before} == before
+
+
+@contextlib.contextmanager
+def worker(server: Server) -> Iterator[None]:
+    """One that runs by itself, as on another machine."""
+    command = [sys.executable, "-m", "service.worker"]
+    environ = environment(server.folder)
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=server.log, stderr=server.log) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def test_without_a_worker_it_is_alive_but_not_ready_and_reports_wait(server: Server):
+    answer = server.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    error = answer.json()["error"]
+    assert error["code"] == "not_ready"
+    assert set(error["details"]["components"]) == {"worker"}
+    assert server.client.post("/classify", json={"model": "linear", "images": arrays(1)}).status_code == 200
+    model = server.folder / "models" / "artifacts" / "conv" / "model.onnx"
+    whole = model.read_bytes()
+    model.write_bytes(whole + b"x")
+    doomed, report = (
+        server.submit({**SHORT_REPORT, "models": ["conv"]}),
+        server.submit({**SHORT_REPORT, "models": ["linear"]}),
+    )
+    assert server.status(doomed)["status"] == server.status(report)["status"] == "queued"
+    with worker(server):
+        failed = server.finished(doomed)
+        assert failed["status"] == "failed"
+        assert str(model) in failed["error"]
+        assert server.client.get(failed["report_url"]).status_code == 409
+        model.write_bytes(whole)
+        assert server.finished(report)["status"] == "succeeded"
+        assert server.client.get("/readyz").status_code == 200
+        server.submit(LONG_REPORT)
+    assert server.client.get("/readyz").status_code == 503
+
+
+def test_without_the_job_database_only_reports_are_away(server: Server):
+    state = server.folder / "state"
+    (state / "jobs.sqlite").rename(state / "elsewhere")
+    answer = server.client.get("/readyz")
+    assert answer.status_code == 503
+    assert set(answer.json()["error"]["details"]["components"]) == {"jobs"}
+    refused = server.client.post("/robustness-report", json=SHORT_REPORT)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "jobs_unavailable")
+    assert refused.headers["retry-after"]
+    assert server.client.post("/classify", json={"model": "linear", "images": arrays(1)}).status_code == 200
+    assert "gauntlet_workers" not in server.metrics()
+    (state / "elsewhere").rename(state / "jobs.sqlite")
+    assert set(server.client.get("/readyz").json()["error"]["details"]["components"]) == {"worker"}
+
+
+def test_it_ends_within_seconds(server: Server):
+    assert server.stop(signal.SIGTERM) < 8
