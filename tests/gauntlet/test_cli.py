@@ -40,8 +40,8 @@ def test_attack(root, capsys):
 
 
 def test_report_and_compare(root, tmp_path, capsys):
-    options = f"report --models tiny-a tiny-b --n 12 --threats l2=0.1 linf=0.02 --json {tmp_path}/a.json --html {tmp_path}/a.html"
-    assert run(root, options) == 0
+    out = f"--json {tmp_path}/a.json --html {tmp_path}/a.html"
+    assert run(root, f"report --models tiny-a tiny-b --n 12 --threats l2=0.1 linf=0.02 {out}") == 0
     assert "No attack broke an image inside its certified radius" in capsys.readouterr().out
     made = Report.model_validate_json((tmp_path / "a.json").read_bytes())
     assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
