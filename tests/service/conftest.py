@@ -35,7 +35,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(condition: Callable[[], Any], timeout: float = 60, every: float = 0.1) -> Any:
+def wait_for(condition: Callable[[], Any], timeout: float = 120, every: float = 0.1) -> Any:
     """The first true value of the condition."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -87,7 +87,7 @@ class Server:
             stderr=self.log,
         )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
-        wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None, 120)
+        wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None, 240)
         assert self.process.poll() is None, (self.folder / "log").read_text()
 
     def tree(self) -> list[psutil.Process]:
@@ -117,7 +117,7 @@ class Server:
     def status(self, report: str) -> dict[str, Any]:
         return self.client.get(f"/robustness-report/{report}").json()
 
-    def finished(self, report: str, timeout: float = 90) -> dict[str, Any]:
+    def finished(self, report: str, timeout: float = 240) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             status = self.status(report)
             return status if status["status"] not in ("queued", "running") else None

@@ -31,7 +31,7 @@ def test_the_four_main_calls_work_through_bentomls_client(server: Server):
         "robustness_report": SHORT_REPORT,
     }
     command = [sys.executable, "-c", SCRIPT, str(server.client.base_url), json.dumps(bodies)]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert output.returncode == 0, output.stderr
     answers = json.loads(output.stdout.splitlines()[-1])
     assert len(answers["classify"]["predictions"]) == 2

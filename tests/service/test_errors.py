@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import STATUS, Code
 from service.schemas import Envelope
-from tests.service.conftest import MAX_BODY, Server, arrays, encoded, pngs
+from tests.service.conftest import MAX_BODY, Server, arrays, encoded, pngs, wait_for
 
 CLASSIFY = {"model": "linear", "images": arrays(1)}
 GENERATE = {"model": "gen"}
@@ -187,7 +187,9 @@ def test_a_request_id_is_kept_if_it_is_sane(client: httpx.Client):
 def test_one_log_line_a_request_and_no_content(server: Server):
     server.client.post("/classify", json={**CLASSIFY, "surprise": PNG}, headers={"X-Request-ID": "the-line"})
     server.client.post("/classify", json={"model": "linear", "images": [PNG]}, headers={"X-Request-ID": "the-line"})
-    log = (server.folder / "log").read_text()
+    path = server.folder / "log"
+    wait_for(lambda: path.read_text().count("the-line") >= 2)  # written once the answer is on its way
+    log = path.read_text()
     lines = [line for line in log.splitlines() if "the-line" in line]
     assert [line.split()[3:6] for line in lines] == [["POST", "/classify", "422"], ["POST", "/classify", "200"]]
     assert PNG[:40] not in log

@@ -63,7 +63,7 @@ def test_cancelled_is_said_once_nothing_computes(server: Server):
     assert answer.status_code == 202
     assert answer.json()["status"] == "running"
     refused = server.client.delete(f"/robustness-report/{report}")
-    status = server.finished(report, 15)
+    status = server.finished(report, 60)
     assert status["status"] == "cancelled"
     assert status["report"] is None
     assert refused.status_code == 409

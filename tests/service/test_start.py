@@ -33,7 +33,7 @@ def refusal(folder: Path, module: str = "service", **settings: object) -> str:
         env=environment(folder, **{"port": free_port(), **settings}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert ended.returncode == 1, ended.stdout + ended.stderr
