@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from training.lipschitz import MaxMin, OrthogonalConv2d, OrthogonalLinear, UnitRowLinear
 
@@ -142,27 +141,22 @@ class DenseGenerator(nn.Sequential):
             nn.Linear(width, 2 * width),
             nn.BatchNorm1d(2 * width),
             nn.LeakyReLU(0.2),
-            nn.Linear(2 * width, 4 * width),
-            nn.BatchNorm1d(4 * width),
-            nn.LeakyReLU(0.2),
-            nn.Linear(4 * width, 28 * 28),
+            nn.Linear(2 * width, 28 * 28),
             nn.Sigmoid(),
             nn.Unflatten(1, (1, 28, 28)),
         )
 
 
 class DenseDiscriminator(nn.Sequential):
-    """Fully connected, every layer of spectral norm 1 (Miyato et al., arXiv 1802.05957): images to a score (B, 1)."""
+    """Fully connected: images (B, 1, 28, 28) to the log-odds of being real (B, 1)."""
 
     def __init__(self, width: int) -> None:
         super().__init__(
-            nn.Flatten(),
             Normalise(0.5, 0.5),
-            spectral_norm(nn.Linear(28 * 28, 4 * width)),
+            nn.Flatten(),
+            nn.Linear(28 * 28, 2 * width),
             nn.LeakyReLU(0.2),
-            spectral_norm(nn.Linear(4 * width, 2 * width)),
+            nn.Linear(2 * width, width),
             nn.LeakyReLU(0.2),
-            spectral_norm(nn.Linear(2 * width, width)),
-            nn.LeakyReLU(0.2),
-            spectral_norm(nn.Linear(width, 1)),
+            nn.Linear(width, 1),
         )
