@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 
 from gauntlet import evalset, referee, runtime
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import GauntletError, InvalidInput
-from gauntlet.report import words
+from gauntlet.report import statistics, words
 from gauntlet.report.builder import build
 from gauntlet.report.compare import compare
 from gauntlet.report.page import render
@@ -56,8 +57,8 @@ def attack(options: argparse.Namespace) -> int:
     if options.eps is not None:
         print(f"robust accuracy   {int(outcome.robust.sum()) / len(x):.4f}")
     print(f"attack success    {int(outcome.success.sum())} of {attacked} classified correctly at first")
-    if outcome.success.any():
-        print(f"median L2         {float(outcome.l2[outcome.success].median()):.4f} of the successes")
+    median = statistics.median(outcome.l2.where(outcome.success, torch.inf)[outcome.correct].numpy())
+    print(f"median L2         {words.number(median, 4)} of these, a failure counted as infinite")
     print(f"seconds           {outcome.seconds:.1f}")
     return 0
 

@@ -1,6 +1,7 @@
 """Has a model become less robust between two reports? The gate of a continuous integration."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from gauntlet.errors import InvalidInput
 from gauntlet.report.schema import ModelReport, Rate, Report
@@ -14,6 +15,8 @@ def compare(before: Report, after: Report, tolerance: float) -> list[str]:
     """
     if (before.evalset.sha256, before.request.n) != (after.evalset.sha256, after.request.n):
         raise InvalidInput("the reports were measured on different images and cannot be compared")
+    if _attacks(before) != _attacks(after):
+        raise InvalidInput("the reports were made with different attacks or parameters and cannot be compared")
     known = {model.name: model for model in after.models}
     losses = []
     for model in before.models:
@@ -27,6 +30,11 @@ def compare(before: Report, after: Report, tolerance: float) -> list[str]:
                 losses.append(f"{model.name}: {what} fell from {100 * old:.2f} % to {100 * new[what]:.2f} %")
     losses += [f"{model.name}: its certificate is contradicted" for model in after.models if not _sound(model)]
     return losses
+
+
+def _attacks(report: Report) -> dict[str, dict[str, Any]]:
+    """A model looks more robust to weaker attacks: only the same ones compare."""
+    return {attack.name: attack.params for attack in report.attacks}
 
 
 def _sound(model: ModelReport) -> bool:

@@ -37,7 +37,7 @@ def _environment() -> jinja2.Environment:
     environment.globals.update(
         norm_names=words.NORM_NAMES,
         worst=words.worst,
-        smallest=words.smallest,
+        perturbations=words.perturbations,
         by_attack=by_attack,
         transfer_rate=transfer_rate,
     )

@@ -1,5 +1,6 @@
 """Numbers and findings in words: how a figure is written, and what the verdict says."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from gauntlet.report.schema import ModelReport, Perturbation, Rate, Report, Robu
 from gauntlet.threat import Norm
 
 NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞"}
+HOW = {"robust": "against the attacks run", "certified": "by proof"}
 NOT_AVAILABLE = "–"
 
 
@@ -16,12 +18,13 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def budget(eps: float | None) -> str:
-    """Eps as people write it: 8/255 where it is a whole number of grey levels."""
+    """Eps as people write it: 0.5, but 8/255 where that is what the digits mean."""
     if eps is None:
         return "any distance"
-    levels = eps * 255
-    whole = round(levels)
-    return f"{whole}/255" if whole and whole < 255 and abs(levels - whole) < 1e-6 else f"{eps:.4g}"
+    levels = round(eps * 255)
+    if len(repr(eps)) > 6 and 0 < levels < 255 and abs(eps * 255 - levels) < 1e-6:
+        return f"{levels}/255"
+    return f"{eps:.4g}"
 
 
 def percent(rate: Rate) -> str:
@@ -109,8 +112,8 @@ def _ranking(report: Report, norm: Norm) -> list[str]:
     for winner in dict.fromkeys(gap[1] for gap in gaps):
         _, _, other, best, next_best = max((gap for gap in gaps if gap[1] == winner), key=lambda gap: gap[0])
         sentences.append(
-            f"{winner} resists best in {name}: at {budget(best.eps)} it keeps {percent(best.accuracy)} right under the "
-            f"worst of the attacks, {other} {percent(next_best.accuracy)}."
+            f"{winner} resists best in {name}: at a distance of {budget(best.eps)}, {percent(best.accuracy)} of all "
+            f"images stand against all the attacks together; next is {other} with {percent(next_best.accuracy)}."
         )
     return sentences
 
@@ -118,6 +121,12 @@ def _ranking(report: Report, norm: Norm) -> list[str]:
 def smallest(model: ModelReport, norm: Norm) -> Perturbation | None:
     """Of the minimum-norm attacks together."""
     return next((entry for entry in model.perturbations if entry.norm == norm and entry.attack is None), None)
+
+
+def perturbations(model: ModelReport) -> list[Perturbation]:
+    """The rows worth showing: where a single attack ran in a norm, the smallest of them is that attack."""
+    count = Counter(entry.norm for entry in model.perturbations)
+    return [entry for entry in model.perturbations if entry.attack is not None or count[entry.norm] > 2]
 
 
 def _shared_medians(report: Report, norm: Norm) -> list[str]:
@@ -135,13 +144,11 @@ def _shared_medians(report: Report, norm: Norm) -> list[str]:
 def _what_holds(report: Report, model: ModelReport) -> str:
     parts = [f"{model.name} classifies {percent(model.clean)} of {model.clean.n} clean images correctly"]
     for curve in model.curves:
-        half = [point.eps for point in curve.points if point.rate.value is not None and point.rate.value >= 0.5]
+        half = [point.eps for point in curve.points if point.eps > 0 and (point.rate.value or 0.0) >= 0.5]
         reach = f"up to {NORM_NAMES[curve.norm]} {budget(half[-1])}" if half else "at no distance"
-        how = "by proof" if curve.kind == "certified" else "against the attacks run"
-        parts.append(f"at least half of them {reach} {how}")
-    for threat in report.request.threats:
-        entries = worst(model, threat.norm)
-        if entries and not any(curve.kind == "robust" and curve.norm == threat.norm for curve in model.curves):
-            said = [f"{percent(entry.accuracy)} at {budget(entry.eps)}" for entry in entries]
-            parts.append(f"in {NORM_NAMES[threat.norm]} {listed(said)} against the attacks run")
+        parts.append(f"half of all images stand {reach} {HOW[curve.kind]}")
+    curved = {curve.norm for curve in model.curves if curve.kind == "robust"}
+    for norm in (threat.norm for threat in report.request.threats if threat.norm not in curved):
+        said = [f"{percent(entry.accuracy)} at {budget(entry.eps)}" for entry in worst(model, norm)]
+        parts.append(f"in {NORM_NAMES[norm]}, {listed(said)} {HOW['robust']}")
     return "; ".join(parts) + "."

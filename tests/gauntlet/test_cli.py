@@ -39,6 +39,11 @@ def test_attack(root, capsys):
     assert "first 20 images" in printed
 
 
+def test_a_failed_attack_counts_as_infinite_in_the_printed_median(root, capsys):
+    assert run(root, "attack tiny-a pgd --norm l2 --eps 1e-6 --n 20") == 0
+    assert "median L2         –" in capsys.readouterr().out
+
+
 def test_report_and_compare(root, tmp_path, capsys):
     out = f"--json {tmp_path}/a.json --html {tmp_path}/a.html"
     assert run(root, f"report --models tiny-a tiny-b --n 12 --threats l2=0.1 linf=0.02 {out}") == 0

@@ -234,6 +234,26 @@ def test_compare_is_a_gate(report):
     other = report.model_copy(update={"evalset": report.evalset.model_copy(update={"sha256": "0" * 64})})
     with pytest.raises(InvalidInput, match="different images"):
         compare(report, other, 0.05)
+    gentler = report.attacks[0].model_copy(update={"params": {**report.attacks[0].params, "steps": 1}})
+    eased = report.model_copy(update={"attacks": [gentler, *report.attacks[1:]]})
+    with pytest.raises(InvalidInput, match="different attacks"):
+        compare(report, eased, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("eps", "written"),
+    [
+        (None, "any distance"),
+        (0.8, "0.8"),
+        (1.0, "1"),
+        (8 / 255, "8/255"),
+        (36 / 255, "36/255"),
+        (1 / 3, "85/255"),
+        (2 / 7, "0.2857"),
+    ],
+)
+def test_budgets_are_written_as_people_write_them(eps, written):
+    assert words.budget(eps) == written
 
 
 def test_curves_do_not_rise(report):
