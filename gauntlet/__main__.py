@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from gauntlet import evalset, referee, runtime
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import GauntletError, InvalidInput
+from gauntlet.norms import NORMS
 from gauntlet.report import statistics, words
 from gauntlet.report.builder import build
 from gauntlet.report.compare import compare
 from gauntlet.report.page import render
 from gauntlet.report.schema import Report, ReportRequest
 from gauntlet.runtime import Classifier
-from gauntlet.threat import NORMS, Threat
+from gauntlet.threat import Threat
 
 ROOT = Path(__file__).resolve().parent.parent
 

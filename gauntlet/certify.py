@@ -23,8 +23,9 @@ from gauntlet import spectral
 Array = NDArray[np.float64]
 
 ROUNDING = 1e-5
-"""A served float32 logit is taken to lie within this times max |logit| of its exact value. The margin loses four times
-that: two logits, at the clean and at the perturbed image. Shipped models differ from float64 by less than a tenth."""
+"""A served float32 logit is taken to lie within this times max |logit| of its exact value, or within
+``Certificate.rounding`` if that is more. The margin loses four times that: two logits, at the clean and at the perturbed
+image."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Certificate:
     lipschitz: float | None
     pairwise: Tensor | None  # (K, K) float64
     reason: str
+    rounding: float = 0.0  # absolute error of a logit, measured against float64 when the model is opened
 
     norm = "l2"
     method = "lipschitz"
@@ -44,7 +46,8 @@ class Certificate:
             return None
         z = logits.double().cpu()
         top = z.argmax(dim=1)
-        gap = z.gather(1, top[:, None]) - z - 4 * ROUNDING * z.abs().amax(dim=1, keepdim=True)
+        slack = (ROUNDING * z.abs().amax(dim=1, keepdim=True)).clamp_min(self.rounding)
+        gap = z.gather(1, top[:, None]) - z - 4 * slack
         radii = gap / self.pairwise[top].clamp_min(1e-300)
         return radii.scatter(1, top[:, None], torch.inf).amin(dim=1).clamp_min(0)
 
@@ -56,8 +59,10 @@ class Unprovable(Exception):
 def prove(path: Path) -> Certificate:
     """Prove what can be proved about the classifier in an ONNX file: image (B, C, H, W) to logits (B, K)."""
     try:
-        return _Walk(onnx.load(path)).certificate()
-    except Unprovable as error:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)  # sorted, with known operators and valid attributes: the rules rely on it
+        return _Walk(model).certificate()
+    except (Unprovable, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         return Certificate(None, None, f"no certificate: {error}")
 
 
@@ -79,13 +84,14 @@ class _Walk:
 
     def certificate(self) -> Certificate:
         for node in self.nodes:
+            if node.domain not in ("", "ai.onnx") or any(part.type == part.GRAPH for part in node.attribute):
+                raise Unprovable(f"{node.domain} {node.op_type} is no plain ONNX operator")
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = np.asarray(_constant(node))
             elif node.op_type != "Shape" and any(name in self.bounds for name in node.input):
-                bound = self._bound(node)
-                for name in node.output:
-                    self.bounds[name] = bound
-            # else: the same for every image (a shape, say); using it where a weight is needed ends the proof
+                self._bind(node)
+            elif node.op_type not in SHAPE_ARITHMETIC:  # these are the same for every image; no rule reads them
+                raise Unprovable(f"there is no rule for {node.op_type}")
         if self.output not in self.bounds:
             raise Unprovable("the output does not depend on the input")
         total = self.bounds[self.output]
@@ -93,11 +99,13 @@ class _Walk:
             raise Unprovable("the bound is not finite")
         return Certificate(total, self._pairwise(total), "proved from the graph's weights")
 
-    def _bound(self, node: NodeProto) -> float:
+    def _bind(self, node: NodeProto) -> None:
         rule = RULES.get(node.op_type)
-        if rule is None or node.domain not in ("", "ai.onnx"):
+        if rule is None or (len(node.output) > 1 and node.op_type != "Split"):
             raise Unprovable(f"there is no rule for {node.op_type} (node {node.name or node.output[0]})")
-        return rule(self, node)
+        bound = rule(self, node)
+        for name in node.output:
+            self.bounds[name] = bound
 
     def _pairwise(self, total: float) -> Tensor:
         """z_t - z_j through a linear head changes by ||w_t - w_j|| only; else by sqrt 2 times the whole bound."""
@@ -137,6 +145,8 @@ class _Walk:
     def matrix(self, node: NodeProto) -> Array:
         """The (out, in) matrix of a Gemm or of a MatMul with a constant on the right, alpha included."""
         weight = self.constant(node.input[1])
+        if weight.ndim != 2:
+            raise Unprovable(f"{node.op_type} with a weight of {weight.ndim} dimensions")
         if node.op_type == "MatMul":
             return weight.T
         attributes = _attributes(node)
@@ -191,6 +201,8 @@ def _conv(walk: _Walk, node: NodeProto) -> float:
 
 
 def _batch_norm(walk: _Walk, node: NodeProto) -> float:
+    if _attributes(node).get("training_mode", 0):
+        raise Unprovable("BatchNormalization in training mode")
     scale, _, _, variance = (walk.constant(name) for name in node.input[1:5])
     return walk.only(node) * float(np.abs(scale / np.sqrt(variance + _attributes(node).get("epsilon", 1e-5))).max())
 
@@ -211,6 +223,8 @@ def _max_pool(walk: _Walk, node: NodeProto) -> float:
 
 def _average_pool(walk: _Walk, node: NodeProto) -> float:
     attributes = _attributes(node)
+    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise Unprovable("AveragePool with auto_pad")
     if (any(attributes.get("pads", [])) and not attributes.get("count_include_pad", 0)) or attributes.get(
         "ceil_mode", 0
     ):
@@ -250,6 +264,24 @@ def _concat(walk: _Walk, node: NodeProto) -> float:
             return walk.bounds[split.input[0]]
     return math.hypot(*walk.live(node))
 
+
+SHAPE_ARITHMETIC = frozenset(
+    {
+        "Add",
+        "Cast",
+        "Concat",
+        "ConstantOfShape",
+        "Div",
+        "Gather",
+        "Mul",
+        "Shape",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Unsqueeze",
+    }
+)
+"""Operators that may compute on shapes, apart from the image: deterministic, without hidden inputs."""
 
 RULES: dict[str, Callable[[_Walk, NodeProto], float]] = {
     # one to one, none steeper than 45 degrees, or a reordering

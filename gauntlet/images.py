@@ -12,6 +12,7 @@ from gauntlet.errors import InvalidInput
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 4_000_000  # of an image before it is resized; a compressed bomb is refused from its header
 MODES = {1: "L", 3: "RGB"}
+KNOWN = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})  # 8 bits a channel or fewer
 COLOURS = {1: "grey", 3: "colour"}
 
 Shape = tuple[int, int, int]
@@ -27,15 +28,11 @@ def from_bytes(data: bytes, shape: Shape, resize: bool = False) -> Tensor:
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if math.prod(image.size) > MAX_PIXELS:
             raise InvalidInput(f"the image has {math.prod(image.size)} pixels, at most {MAX_PIXELS} are decoded")
+        _check_header(image, shape, resize)
         image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InvalidInput("not a readable PNG, JPEG or WebP image") from error
     mode = MODES[channels]
-    if not resize and (image.size != (width, height) or image.mode != mode):
-        raise InvalidInput(
-            f"the model expects {width}x{height} {COLOURS[channels]} images (mode {mode}), this one is "
-            f"{image.width}x{image.height} in mode {image.mode}; send resize=true to convert it"
-        )
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         flat = Image.new("RGBA", image.size, (0, 0, 0, 255))
         flat.alpha_composite(image.convert("RGBA"))
@@ -48,6 +45,18 @@ def from_bytes(data: bytes, shape: Shape, resize: bool = False) -> Tensor:
         )
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(height, width, channels).permute(2, 0, 1).float() / 255
+
+
+def _check_header(image: Image.Image, shape: Shape, resize: bool) -> None:
+    """Refuse what will not be converted before its pixels are decoded."""
+    channels, height, width = shape
+    if image.mode not in KNOWN:
+        raise InvalidInput(f"images of mode {image.mode} (more than 8 bits a channel) are not converted")
+    if not resize and (image.size != (width, height) or image.mode != MODES[channels]):
+        raise InvalidInput(
+            f"the model expects {width}x{height} {COLOURS[channels]} images (mode {MODES[channels]}), this one is "
+            f"{image.width}x{image.height} in mode {image.mode}; send resize=true to convert it"
+        )
 
 
 def from_nested(value: object, shape: Shape) -> Tensor:

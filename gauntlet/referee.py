@@ -24,8 +24,9 @@ from gauntlet.threat import Threat, distances, per_sample
 CLEAR = 1e-4
 """A success must win by this times (1 + the larger of the top two logits in size): an image on the boundary would flip
 with the batch size."""
-OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4)
+OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4, 2, 3, 5, 8, 13, 20)
 """How far along its perturbation a proposal is moved before it is given up."""
+CHUNK = 256  # images that an attack holds at once: bounds memory, changes no result
 ROUNDING = 1e-6  # how far a float32 distance may exceed eps
 
 
@@ -108,29 +109,30 @@ def run(
 
     Untargeted success: classified as y before, as another class after. Targeted: as y before, as the target after.
     ``first_index`` is the place of x[0] in its data set, so that a part meets the same random numbers as the whole.
-    ``eight_bit`` restricts the result to multiples of 1/255. ``stop`` runs before every evaluation and ends the run by
-    raising. Raises InvalidInput where the attack, the threat and the parameters do not fit.
+    ``eight_bit`` rounds x to multiples of 1/255 and restricts the result to them. ``stop`` runs before every
+    evaluation and ends the run by raising. Raises InvalidInput where attack, threat and parameters do not fit.
     """
     entry, parsed = check(attack, threat, params, target is not None)
     start = time.perf_counter()
+    x = (x * 255).round() / 255 if eight_bit else x
     clean_label = model.predict(x).argmax(dim=1)
     correct = clean_label == y
     goal, targeted = (y, False) if target is None else (target, True)
     queries = torch.zeros(len(x), dtype=torch.int64, device=model.device)
     proposal = x.clone()
     rows = correct.nonzero().squeeze(1)
-    if len(rows):
-        place = model.device
+    place = model.device
+    for part in torch.split(rows, CHUNK):
         found = entry.run(
-            _Metered(model.twin, queries, rows.to(place), stop),
-            x[rows].to(place),
-            goal[rows].to(place),
+            _Metered(model.twin, queries, part.to(place), stop),
+            x[part].to(place),
+            goal[part].to(place),
             threat,
-            generator=Keyed.span(seed, first_index, len(x), place).at(rows.to(place)),
+            generator=Keyed.span(seed, first_index, len(x), place).at(part.to(place)),
             **({"targeted": True} if targeted else {}),
             **dict(parsed),
         )
-        proposal[rows] = found.detach().cpu()
+        proposal[part] = found.detach().cpu()
     images, logits, success = _Judge(model, x, goal, targeted, threat, correct, eight_bit).settle(proposal)
     minimal = torch.full((len(x),), torch.nan, dtype=torch.float64)
     if entry.minimum_norm:

@@ -5,6 +5,7 @@ gradients with finite differences: an attack on another function would measure n
 """
 
 import copy
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from onnx2pytorch import ConvertModel
 from torch import Tensor, nn
 
 from gauntlet import certify, store
+from gauntlet.conversion import ConvertModel
 from gauntlet.errors import ArtefactError, DeviceError, InvalidInput
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
@@ -28,6 +29,7 @@ Device = Literal["auto", "cuda", "cpu"]
 PARITY = 1e-4  # logits of the twin and of ONNX Runtime, relative to 1 + the largest logit
 GRADIENT = 1e-2  # autograd against finite differences, relative to the gradient's length
 PROBES = 8
+CAUTION = 10  # a certificate allows for this many times the largest rounding error found
 BATCH = 512  # images that one call of ONNX Runtime gets
 
 
@@ -97,8 +99,8 @@ class Classifier(_Session):
         super().__init__(artefact, device)
         self.manifest = artefact.manifest
         self.twin = open_twin(artefact.model_path).to(device)
-        self.certificate = certify.prove(artefact.model_path)
-        _check_twin(self, artefact.model_path)
+        error = _check_twin(self, artefact.model_path)
+        self.certificate = dataclasses.replace(certify.prove(artefact.model_path), rounding=CAUTION * error)
 
     def predict(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, K), float32, on the CPU, by ONNX Runtime."""
@@ -116,8 +118,11 @@ def open_twin(path: Path) -> nn.Module:
     return twin.eval().requires_grad_(False)
 
 
-def _check_twin(model: Classifier, path: Path) -> None:
-    """Logits against ONNX Runtime, on noise and one gradient step from it; gradients against finite differences."""
+def _check_twin(model: Classifier, path: Path) -> float:
+    """Logits against ONNX Runtime, on noise and a gradient step from it; gradients against finite differences.
+
+    Returns the largest rounding error of a served logit, against the twin in float64.
+    """
     keys = Keyed.span(0, 0, PROBES, model.device)
     x = keys.uniform(0, model.manifest.input_shape).requires_grad_()
     weights = keys.normal(1, (len(model.manifest.classes),))  # a random direction in logit space
@@ -132,19 +137,38 @@ def _check_twin(model: Classifier, path: Path) -> None:
         gap = float((model.twin(images).cpu() - served).abs().max())
         if not gap <= PARITY * (1 + float(served.abs().max())):
             raise ArtefactError(f"{path}: torch twin and ONNX Runtime disagree by {gap:.3g} in a logit")
-    twin = copy.deepcopy(model.twin).double()
-    for direction in (unit(gradient), unit(keys.normal(2, model.manifest.input_shape))):
-        step = 1e-6 * direction.double()
-        ahead, behind = (((twin(x.double() + s)) * weights).flatten(1).sum(1) for s in (step, -step))
-        slope = (ahead - behind) / 2e-6
-        expected = (gradient * direction).flatten(1).sum(1)
-        if not bool(((slope - expected).abs() <= GRADIENT * l2(gradient) + 1e-6).all()):
-            raise ArtefactError(f"{path}: the gradients of its torch twin disagree with finite differences")
+    alone = model.predict(x[:1])
+    if not torch.allclose(alone, model.predict(x)[:1], rtol=PARITY, atol=PARITY):
+        raise ArtefactError(f"{path}: its answer to an image depends on the rest of the batch")
+    try:
+        twin = copy.deepcopy(model.twin).double()
+        for direction in (unit(gradient), unit(keys.normal(2, model.manifest.input_shape))):
+            step = 1e-6 * direction.double()
+            ahead, behind = (((twin(x.double() + s)) * weights).flatten(1).sum(1) for s in (step, -step))
+            expected = (gradient * direction).flatten(1).sum(1)
+            if not bool((((ahead - behind) / 2e-6 - expected).abs() <= GRADIENT * l2(gradient) + 1e-6).all()):
+                raise ArtefactError(f"{path}: the gradients of its torch twin disagree with finite differences")
+        return _rounding(model, twin, x)
+    except (RuntimeError, TypeError) as error:  # what cannot be copied or computed in float64
+        raise ArtefactError(f"{path}: its torch twin does not run in float64 ({error})") from error
+
+
+def _rounding(model: Classifier, twin: nn.Module, x: Tensor) -> float:
+    """Largest error of a served logit against float64, on noise and on flat images."""
+    shades = torch.linspace(0, 1, PROBES, device=x.device).view(-1, 1, 1, 1)
+    worst = 0.0
+    for images in (x, shades.expand_as(x), shades * x, x.round()):
+        exact = twin(images.double()).cpu()
+        worst = max(worst, float((model.predict(images).double() - exact).abs().max()))
+    return worst
 
 
 def open_model(artefact: store.Artefact, device: Device = "auto") -> Classifier | Generator:
     """Make an artefact runnable. Raises ArtefactError or DeviceError."""
     place = choose_device(device)
+    if place.type == "cuda":  # TF32 would round the gradients and logits of the twin to 10 bits
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
     if isinstance(artefact.manifest, ClassifierManifest):
         return Classifier(artefact, place)
     return Generator(artefact, place)

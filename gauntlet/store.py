@@ -72,9 +72,11 @@ def _check_shapes(artefact: Artefact) -> None:
     """The graph takes one (batch, ...) tensor and gives one, of the shapes that the manifest says."""
     path = artefact.model_path
     try:
-        graph = onnx.load(path).graph
+        graph = onnx.load(path, load_external_data=False).graph
     except (DecodeError, OSError) as error:
         raise ArtefactError(f"{path}: is not an ONNX file ({error})") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise ArtefactError(f"{path}: keeps weights in another file; export it with external_data=False")
     manifest = artefact.manifest
     if isinstance(manifest, ClassifierManifest):
         expected = {"input": manifest.input_shape, "output": (len(manifest.classes),)}

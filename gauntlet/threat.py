@@ -1,16 +1,14 @@
 """What the attacker may do: a norm ball around the image, inside the unit box. The only code that knows norms."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from gauntlet.errors import InvalidInput
+from gauntlet.norms import NORMS, Norm
 
-Norm = Literal["linf", "l2"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
-TINY = 1e-12  # below this a gradient has no direction
+TINY = 1e-12  # keeps zero out of denominators
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
@@ -25,7 +23,9 @@ def l2(delta: Tensor) -> Tensor:
 
 def unit(direction: Tensor) -> Tensor:
     """Each sample scaled to L2 length one; a zero stays zero."""
-    return direction / per_sample(l2(direction).clamp_min(TINY), direction)
+    largest = direction.flatten(1).abs().amax(dim=1)  # first, because squares of tiny numbers vanish
+    scaled = direction / per_sample(largest.clamp_min(torch.finfo(direction.dtype).tiny), direction)
+    return scaled / per_sample(l2(scaled).clamp_min(TINY), direction)
 
 
 def distances(x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest, Sha256
+from gauntlet.norms import Norm
 from gauntlet.report.schema import Report
-from gauntlet.threat import Norm
 from service.errors import Code
 from service.status import Status
 

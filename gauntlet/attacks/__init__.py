@@ -18,7 +18,7 @@ from gauntlet.attacks.ddn import ddn
 from gauntlet.attacks.fgsm import fgsm
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
-from gauntlet.threat import Norm
+from gauntlet.norms import Norm
 
 _GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
 _REPEATS = {"steps", "restarts", "searches", "draws"}  # each multiplies the price
@@ -55,7 +55,7 @@ class Attack:
         return inspect.getdoc(self.run) or ""
 
     def gradient_steps(self, params: BaseModel) -> int:
-        """Evaluations of the model per image, at most, for pricing."""
+        """Gradient steps per image, for pricing; a few evaluations more test the ends."""
         return prod(value for name, value in params if name in _REPEATS)
 
 

@@ -6,6 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gauntlet.randomness import Keyed
+from gauntlet.threat import per_sample
+
 
 class Model(Protocol):
     """Images (B, C, H, W) to logits (B, K), differentiable, for the samples of one batch."""
@@ -29,10 +32,27 @@ def shortfall(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
     return -margin(logits, y) if targeted else margin(logits, y)
 
 
+RANGE = 10.0  # of the logits in the cross-entropy, at most
+
+
 def loss(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
-    """Cross-entropy, signed so that the attacker climbs: (B,)."""
+    """Cross-entropy, signed so that the attacker climbs: (B,).
+
+    Logits that reach further than RANGE are shrunk to it, sample by sample: multiplying a model's logits must not make
+    the gradient vanish (the masking for which Croce and Hein, arXiv 2003.01690, made their DLR loss).
+    """
+    reach = (logits.amax(dim=1) - logits.amin(dim=1)).detach()
+    logits = logits * (RANGE / reach.clamp_min(RANGE))[:, None]
     entropy = torch.nn.functional.cross_entropy(logits, y, reduction="none")
     return -entropy if targeted else entropy
+
+
+def escape(gradient: Tensor, generator: Keyed, draw: int) -> Tensor:
+    """Where the gradient (B, C, H, W) has vanished there is no way up: a random direction instead."""
+    lost = gradient.flatten(1).abs().amax(dim=1) == 0
+    if not bool(lost.any()):
+        return gradient
+    return torch.where(per_sample(lost, gradient), generator.normal(draw, tuple(gradient.shape[1:])), gradient)
 
 
 def value_and_gradient(model: Model, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def cw(
     initial_c: Annotated[float, Field(gt=0, le=1e6, description="first weight of the misclassification term")] = 0.1,
     kappa: Annotated[float, Field(ge=0, le=1e3, description="confidence: by how many logits to win")] = 0.0,
 ) -> Tensor:
-    """Minimum-norm L2 attack: min |delta|^2 + c max(0, z_y - max z_j + kappa) by Adam in tanh space, bisecting c.
+    """Minimum-norm L2 attack: min |delta|^2 + c max(0, z_y - max z_j + kappa) by Adam in tanh space, searching c.
 
     Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644. Starts at x; a sample
     that no longer improves leaves the batch. Returns the smallest success of each sample over all searches, x itself
@@ -44,7 +44,8 @@ def cw(
         best_norm = torch.where(smaller, norm, best_norm)
         upper = torch.where(won, torch.minimum(upper, c), upper)
         lower = torch.where(won, lower, torch.maximum(lower, c))
-        c = torch.where(upper < torch.inf, (lower + upper) / 2, 10 * c)
+        between = torch.where(lower > 0, (lower * upper).sqrt(), upper / 10)
+        c = torch.where(upper < torch.inf, between, 10 * c)
     return best
 
 
@@ -56,7 +57,8 @@ def _minimise(
     w = torch.atanh((2 * x - 1) * (1 - 1e-6))
     first, second = torch.zeros_like(w), torch.zeros_like(w)  # Adam's moments
     rows = torch.arange(len(x), device=x.device)  # what still improves, compacted
-    previous = torch.full_like(c, torch.inf)
+    lowest = torch.full_like(c, torch.inf)  # objective so far ...
+    previous = lowest  # ... and at the last look
     for step in range(1, steps + 2):
         w.requires_grad_()
         point = (torch.tanh(w) + 1) / 2
@@ -72,10 +74,12 @@ def _minimise(
                 break
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient.square()
-            w = w - step_size * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+            rate = step_size * (1 - 0.9 * step / steps)
+            w = w - rate * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+            lowest = lowest.index_copy(0, rows, torch.minimum(objective, lowest[rows]))
             if step % max(1, steps // CHECKS) == 0:
-                improving = objective < STALLED * previous[rows]
-                previous = previous.index_copy(0, rows, objective)
+                improving = lowest[rows] < STALLED * previous[rows]
+                previous = lowest
                 rows, w, first, second = rows[improving], w[improving], first[improving], second[improving]
                 model = model.at(improving)
                 if len(rows) == 0:

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, loss, shortfall, value_and_gradient
+from gauntlet.attacks.base import Model, escape, loss, shortfall, value_and_gradient
 from gauntlet.randomness import Keyed
 from gauntlet.threat import Threat, per_sample
 
@@ -41,7 +41,9 @@ def pgd(
         start = origin = x[rows]
         if restart > 0:
             start = threat.sample(origin, keys.normal(2 * restart, tuple(x.shape[1:])), keys.uniform(2 * restart + 1))
-        point, short = _climb(model.at(rows), origin, start, y[rows], threat, targeted, steps, step_size, early_stop)
+        point, short = _climb(
+            model.at(rows), origin, start, y[rows], threat, keys, targeted, steps, step_size, early_stop
+        )
         better = short < lacking[rows]
         best = best.index_copy(0, rows, torch.where(per_sample(better, point), point, best[rows]))
         lacking = lacking.index_copy(0, rows, torch.where(better, short, lacking[rows]))
@@ -54,6 +56,7 @@ def _climb(
     start: Tensor,
     y: Tensor,
     threat: Threat,
+    generator: Keyed,
     targeted: bool,
     steps: int,
     step_size: float,
@@ -75,5 +78,6 @@ def _climb(
             rows, point, gradient, model = rows[climbing], point[climbing], gradient[climbing], model.at(climbing)
             if len(rows) == 0:
                 break
+        gradient = escape(gradient, generator.at(rows), -1 - step)
         point = threat.project(origin[rows], point + step_size * threat.steepest(gradient))
     return best, lacking

@@ -10,6 +10,7 @@ import numpy as np
 
 from gauntlet.attacks import ATTACKS
 from gauntlet.evalset import EvalSet
+from gauntlet.norms import Norm
 from gauntlet.report import statistics
 from gauntlet.report.plan import cells
 from gauntlet.report.schema import (
@@ -33,7 +34,6 @@ from gauntlet.report.schema import (
 )
 from gauntlet.report.statistics import Bools, Floats
 from gauntlet.runtime import Classifier
-from gauntlet.threat import Norm
 
 GRID: dict[Norm, tuple[float, ...]] = {
     "l2": tuple(round(0.05 * step, 2) for step in range(61)),  # 0 .. 3

@@ -11,9 +11,10 @@ from torch import Tensor
 from gauntlet import images, referee
 from gauntlet.attacks.base import margin
 from gauntlet.evalset import EvalSet
+from gauntlet.norms import NORMS, Norm
 from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, CleanMeasurement, Example, ReportRequest
 from gauntlet.runtime import Classifier
-from gauntlet.threat import NORMS, Norm, Threat
+from gauntlet.threat import Threat
 
 CHUNK = {"cpu": 128, "cuda": 1024}
 """Images held at once, by type of device: bounds memory, changes no result."""

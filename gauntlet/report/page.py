@@ -4,9 +4,9 @@ import shlex
 
 import jinja2
 
+from gauntlet.norms import Norm
 from gauntlet.report import plots, words
 from gauntlet.report.schema import ModelReport, Rate, Report, Robustness, TransferMatrix, TransferRate
-from gauntlet.threat import Norm
 
 
 def render(report: Report) -> str:

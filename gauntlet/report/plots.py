@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from gauntlet.norms import Norm
 from gauntlet.report.schema import Curve, ModelReport, Report
 from gauntlet.report.words import smallest
-from gauntlet.threat import Norm
 
 WIDTH, HEIGHT = 760, 340
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 42

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gauntlet.manifest import Name, Sha256
-from gauntlet.threat import Norm
+from gauntlet.norms import Norm
 
 Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels are in [0, 1]")]
 Count = Annotated[int, Field(ge=0)]

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gauntlet.norms import Norm
 from gauntlet.report.schema import ModelReport, Perturbation, Rate, Report, Robustness
-from gauntlet.threat import Norm
 
 NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞"}
 HOW = {"robust": "against the attacks run", "certified": "by proof"}

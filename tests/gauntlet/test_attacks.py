@@ -81,7 +81,7 @@ def two_classes(tmp_path_factory):
 def test_minimum_norm_attacks_reach_the_exact_distance(name, two_classes, images):
     y = labels_of(two_classes, images)
     exact = exact_distances(two_classes, images, y, "l2")
-    params = {"steps": 200} if name == "ddn" else {"searches": 9, "steps": 400}
+    params = {"steps": 200} if name == "ddn" else {"searches": 9, "steps": 400, "step_size": 0.01}
     outcome = attack(two_classes, name, "l2", images, y, eps=None, params=params)
     ratio = outcome.minimal_l2 / exact
     assert outcome.success.all()
@@ -97,6 +97,34 @@ def test_gradient_attacks_succeed_exactly_where_success_is_possible(name, norm, 
     outcome = attack(two_classes, name, norm, images, y, eps=eps)
     assert torch.equal(outcome.success, exact < eps)
     assert not attack(two_classes, name, norm, images, y, eps=0.999 * float(exact.min())).success.any()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+@pytest.mark.parametrize(("name", "norm"), [("fgsm", "linf"), ("fgsm", "l2"), ("pgd", "linf"), ("pgd", "l2")])
+def test_success_does_not_depend_on_the_scale_of_the_logits(name, norm, scale, images, tmp_path):
+    """Multiplying the head of a model hides its gradients from plain cross-entropy, and makes it no harder to fool."""
+    weight = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
+    weight -= weight.mean(axis=1, keepdims=True)
+    plain = opened(tiny.linear(tmp_path / "plain", weight=weight))
+    scaled = opened(tiny.linear(tmp_path / "scaled", weight=weight * np.float32(scale)))
+    y = labels_of(plain, images)
+    eps = 1.1 * float(exact_distances(plain, images, y, norm).median())
+    before, after = (int(attack(model, name, norm, images, y, eps=eps).success.sum()) for model in (plain, scaled))
+    assert before > 5
+    assert after >= (before - 1 if scale > 1 else 0)
+
+
+def test_ddn_finds_small_distances(two_classes, images):
+    """An image close to the boundary: the schedule of the norm must reach that far down."""
+    y = labels_of(two_classes, images)
+    found = attack(two_classes, "ddn", "l2", images, y, eps=None, params={"steps": 100})
+    near = images + (1 - 1e-2) * (found.images - images)  # a hundredth of the way is left
+    near = near[labels_of(two_classes, near) == y]
+    label = labels_of(two_classes, near)
+    exact = exact_distances(two_classes, near, label, "l2")
+    again = attack(two_classes, "ddn", "l2", near, label, eps=None, params={"steps": 100})
+    assert float(exact.median()) < 1e-2
+    assert float((again.minimal_l2 / exact).median()) < 1.1
 
 
 def test_pgd_beats_fgsm_and_both_beat_noise(convolutional, images):

@@ -131,6 +131,7 @@ def test_rules(tmp_path, node, bound, y):
         (helper.make_node("Exp", ["x"], ["p"]), "Exp"),
         (helper.make_node("Mul", ["x", "x"], ["p"]), "Mul"),
         (helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]), "AveragePool"),
+        (helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[3, 3], auto_pad="SAME_UPPER"), "AveragePool"),
     ],
 )
 def test_what_has_no_rule_gets_no_certificate_and_a_reason(tmp_path, node, reason):
@@ -139,6 +140,27 @@ def test_what_has_no_rule_gets_no_certificate_and_a_reason(tmp_path, node, reaso
     assert certificate.lipschitz is None
     assert certificate.radius(torch.zeros(1, 64)) is None
     assert reason in certificate.reason
+
+
+def test_noise_from_nowhere_is_refused(tmp_path):
+    """A node that does not read the image is not for that reason a constant."""
+    nodes = [
+        helper.make_node("RandomNormal", [], ["noise"], shape=[1, 1, 8, 8]),
+        helper.make_node("Add", ["x", "noise"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    certificate = certify.prove(chain(tmp_path / "g.onnx", *nodes))
+    assert certificate.lipschitz is None
+    assert "RandomNormal" in certificate.reason
+
+
+def test_a_matrix_of_three_dimensions_is_refused(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    path = chain(tmp_path / "g.onnx", *nodes, weights={"w": np.ones((1, 8, 8), np.float32)})
+    assert "3 dimensions" in certify.prove(path).reason
 
 
 def test_broadcasting_that_copies_values_is_refused(tmp_path):

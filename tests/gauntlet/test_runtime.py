@@ -8,6 +8,7 @@ from onnx import helper
 from gauntlet import runtime, store
 from gauntlet.errors import ArtefactError, DeviceError
 from tests import tiny
+from tests.gauntlet.conftest import exact_distances
 
 
 def test_the_twin_gives_the_served_logits(convolutional, images):
@@ -85,4 +86,46 @@ def test_a_graph_without_gradient_is_refused(tmp_path):
     tiny.save_graph(folder / "model.onnx", nodes, weights, tiny.SHAPE, (3,))
     tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES)
     with pytest.raises(ArtefactError, match="gradient"):
+        runtime.open_model(store.load(folder), "cpu")
+
+
+def test_a_certificate_allows_for_the_rounding_of_what_is_served(tmp_path, images):
+    """(x + 1000) - 1000 rounds the pixels away: the constant would be true of real numbers, not of what is served."""
+    nodes = [
+        helper.make_node("Add", ["x", "far"], ["away"]),
+        helper.make_node("Sub", ["away", "far"], ["back"]),
+        helper.make_node("Flatten", ["back"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["y"], transB=1),
+    ]
+    weights = {
+        "far": np.array(1e3, np.float32),
+        "w": np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32),
+        "b": np.zeros(3, np.float32),
+    }
+    folder = tmp_path / "rounded"
+    tiny.save_graph(folder / "model.onnx", nodes, weights, tiny.SHAPE, (3,))
+    tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES)
+    model = runtime.open_model(store.load(folder), "cpu")
+    logits = model.predict(images)
+    exact = exact_distances(model, images, logits.argmax(dim=1), "l2")
+    assert float((model.certificate.radius(logits) / exact).max()) < 0.999
+    assert model.certificate.rounding > 1e-4
+
+
+def test_a_model_whose_answers_depend_on_the_batch_is_refused(tmp_path):
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("ReduceMean", ["flat", "axis"], ["mean"]),
+        helper.make_node("Sub", ["flat", "mean"], ["centred"]),
+        helper.make_node("Gemm", ["centred", "w", "b"], ["y"], transB=1),
+    ]
+    weights = {
+        "axis": np.array([0], np.int64),
+        "w": np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32),
+        "b": np.zeros(3, np.float32),
+    }
+    folder = tmp_path / "neighbours"
+    tiny.save_graph(folder / "model.onnx", nodes, weights, tiny.SHAPE, (3,))
+    tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES)
+    with pytest.raises(ArtefactError, match="rest of the batch"):
         runtime.open_model(store.load(folder), "cpu")
