@@ -15,7 +15,7 @@ from torch import Tensor
 from gauntlet import evalset, referee, runtime
 from gauntlet.randomness import Keyed
 from gauntlet.referee import Outcome
-from gauntlet.report.statistics import wilson
+from gauntlet.report import statistics
 from gauntlet.runtime import Classifier, Generator
 from gauntlet.threat import Threat
 
@@ -28,12 +28,14 @@ CERTIFIED_AT = (36, 72, 108)  # of 255
 def share(hits: Tensor) -> str:
     """A rate with its 95 % Wilson interval, in per cent."""
     k, n = int(hits.sum()), len(hits)
-    low, high = wilson(k, n)
+    low, high = statistics.wilson(k, n)
     return f"{100 * k / n:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def median(values: Tensor) -> str:
-    return f"{float(values.median()):.3f}"
+    """In which a failed attack counts as infinite."""
+    middle = statistics.median(values.double().numpy())
+    return "infinite" if middle is None else f"{middle:.3f}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Bench:
         return hits.nonzero().squeeze(1)[:n]
 
     def attack(self, name: str, attack: str, rows: Tensor, threat: Threat, **params: object) -> Outcome:
-        return referee.run(self.classifier(name), attack, self.x[rows], self.y[rows], threat, params=params)
+        x, y = self.x[rows], self.y[rows]
+        return referee.run(self.classifier(name), attack, x, y, threat, first_index=int(rows[0]), params=params)
 
 
 def accuracy(bench: Bench) -> None:
@@ -98,7 +101,7 @@ def certificates(bench: Bench) -> None:
     assert radii is not None
     best = torch.full((len(rows),), torch.inf, dtype=torch.float64)
     broken = torch.zeros(len(rows), dtype=torch.int64)
-    for attack, params in {"ddn": {"steps": 200}, "cw": {}}.items():
+    for attack, params in {"ddn": {"steps": 200}, "cw": {"searches": 4, "steps": 100}}.items():
         found = bench.attack(LIPSCHITZ, attack, rows, Threat("l2"), **params).minimal_l2
         broken += (found <= 0.999 * radii).long()
         best = torch.minimum(best, found)
@@ -107,12 +110,14 @@ def certificates(bench: Bench) -> None:
             broken[i] += int(bench.attack(LIPSCHITZ, attack, row[None], Threat("l2", 0.999 * float(radii[i]))).success)
     ratio = best / radii
     print(
-        f"{LIPSCHITZ}, {len(rows)} correctly classified images, every L2 attack (cw, ddn, fgsm, noise, pgd) at 0.999 of"
+        f"{LIPSCHITZ}, {len(rows)} correctly classified images, every L2 attack (ddn 200 steps, cw 4 x 100, fgsm, noise,"
     )
     print(
-        f"the certified radius: {int(broken.sum())} successes. Median certified radius {median(radii)}, median minimal"
+        f"pgd) at 0.999 of the certified radius: {int(broken.sum())} successes. Median certified radius {median(radii)},"
     )
-    print(f"distance found {median(best)}, median of their ratio {median(ratio)}, smallest {float(ratio.min()):.3f}.")
+    print(
+        f"median minimal distance found {median(best)}, of their ratio {median(ratio)}, smallest {float(ratio.min()):.3f}."
+    )
 
 
 def transfer(bench: Bench) -> None:

@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 
 ROUNDING = 1e-5
 """A served float32 logit is taken to lie within this times max |logit| of its exact value, or within
-``Certificate.rounding`` if that is more. The margin loses four times that: two logits, at the clean and at the perturbed
-image."""
+``Certificate.rounding`` if that is more. The margin loses four times that: two logits, at the clean and at the
+perturbed image."""
 
 
 @dataclass(frozen=True)
