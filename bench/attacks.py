@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from foolbox.attacks.carlini_wagner import L2CarliniWagnerAttack
@@ -29,7 +30,7 @@ def ours(model: runtime.Classifier, x: Tensor, y: Tensor) -> Tensor:
     return referee.run(model, "cw", x, y, Threat("l2"), params=params).minimal_l2
 
 
-def theirs(model: runtime.Classifier, x: Tensor, y: Tensor, **options: float) -> Tensor:
+def theirs(model: runtime.Classifier, x: Tensor, y: Tensor, **options: Any) -> Tensor:
     """The same for foolbox 3."""
     attack = L2CarliniWagnerAttack(binary_search_steps=SEARCHES, steps=STEPS, **options)
     wrapped = PyTorchModel(model.twin, bounds=(0, 1), device=model.device)

@@ -109,15 +109,10 @@ def certificates(bench: Bench) -> None:
         for attack in ("fgsm", "pgd", "noise"):
             broken[i] += int(bench.attack(LIPSCHITZ, attack, row[None], Threat("l2", 0.999 * float(radii[i]))).success)
     ratio = best / radii
-    print(
-        f"{LIPSCHITZ}, {len(rows)} correctly classified images, every L2 attack (ddn 200 steps, cw 4 x 100, fgsm, noise,"
-    )
-    print(
-        f"pgd) at 0.999 of the certified radius: {int(broken.sum())} successes. Median certified radius {median(radii)},"
-    )
-    print(
-        f"median minimal distance found {median(best)}, of their ratio {median(ratio)}, smallest {float(ratio.min()):.3f}."
-    )
+    print(f"{LIPSCHITZ}, {len(rows)} correctly classified images, every L2 attack at 0.999 of the certified radius")
+    print(f"(ddn 200 steps, cw 4 x 100, fgsm, noise, pgd): {int(broken.sum())} successes. Median certified radius")
+    print(f"{median(radii)}, median smallest distance found {median(best)}, median ratio {median(ratio)}, ", end="")
+    print(f"smallest ratio {float(ratio.min()):.3f}.")
 
 
 def transfer(bench: Bench) -> None:

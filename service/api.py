@@ -170,8 +170,8 @@ class Gauntlet:
     def _submit(self, request: ReportRequest, key: str | None) -> tuple[Job, bool]:
         from service.reports import check  # noqa: PLC0415  BentoML's parent does without torch
 
-        check(self.engine, request)
-        return self.jobs.submit(request.model_dump(mode="json"), key, self.settings.report_queue)
+        pins = check(self.engine, request)
+        return self.jobs.submit(request.model_dump(mode="json"), pins, key, self.settings.report_queue)
 
 
 Gauntlet.add_asgi_middleware(Border)  # type: ignore[attr-defined]  # the decorator made a bentoml.Service of it

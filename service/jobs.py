@@ -105,8 +105,12 @@ class Jobs:
 
     # Asking for work
 
-    def submit(self, request: Mapping[str, Any], key: str | None, limit: int) -> tuple[Job, bool]:
+    def submit(
+        self, request: Mapping[str, Any], pins: Mapping[str, str], key: str | None, limit: int
+    ) -> tuple[Job, bool]:
         """Enqueue a report, or find the one that the same key already has; says whether it is new.
+
+        ``pins`` are the sha256 of what it is to be measured on: a worker takes nothing else (service.laboratory).
 
         Raises ServiceError ``idempotency_mismatch`` for a known key with another request, ``too_busy`` over the limit.
         """
@@ -122,6 +126,7 @@ class Jobs:
                 self._client.enqueue(
                     {"workflow_name": WORKFLOW, "queue_name": QUEUE, "workflow_id": job_id, "app_version": VERSION},
                     dict(request),
+                    dict(pins),
                 )
             row = self._find(job_id, load_input=True)
         assert row is not None

@@ -1,6 +1,6 @@
 """Where a worker computes: the models and evaluation sets of reports, opened when first needed. Imports torch."""
 
-from functools import cached_property
+from collections.abc import Mapping
 
 import torch
 
@@ -38,16 +38,25 @@ class Laboratory:
         self._settings = settings
         self._open: dict[str, Classifier] = {}
 
-    def models(self, request: ReportRequest) -> dict[str, Classifier]:
-        """Those that the report is about. Raises ArtefactError if one can no longer be served."""
+    def models(self, request: ReportRequest, pins: Mapping[str, str]) -> dict[str, Classifier]:
+        """Those that the report is about. Raises ArtefactError if one was replaced since it was asked for."""
         for name in request.models:
-            if name not in self._open:
-                model = open_model(store.load(self._settings.artifacts / name), self._settings.device)
-                if not isinstance(model, Classifier):
-                    raise ArtefactError(f"{name} is no longer a classifier")
-                self._open[name] = model
+            known = self._open.get(name)
+            if known is None or known.manifest.model_sha256 != pins[f"models/{name}"]:
+                self._open[name] = self._load(name, pins[f"models/{name}"])
         return {name: self._open[name] for name in request.models}
 
-    @cached_property
-    def evalsets(self) -> dict[str, EvalSet]:
-        return evalset.load_all(self._settings.evalsets)
+    def _load(self, name: str, sha256: str) -> Classifier:
+        artefact = store.load(self._settings.artifacts / name)
+        if artefact.manifest.model_sha256 != sha256:
+            raise ArtefactError(f"the model {name} was replaced after the report was asked for; ask for it again")
+        model = open_model(artefact, self._settings.device)
+        assert isinstance(model, Classifier)  # the same file was one when the report was asked for
+        return model
+
+    def evalset(self, request: ReportRequest, pins: Mapping[str, str]) -> EvalSet:
+        """The images of the report. Raises ArtefactError as ``models`` does."""
+        found = evalset.load(self._settings.evalsets / f"{request.dataset}.npz")
+        if found.sha256 != pins[f"evalsets/{request.dataset}"]:
+            raise ArtefactError(f"{request.dataset} was replaced after the report was asked for; ask for it again")
+        return found

@@ -7,8 +7,11 @@ from service.engine import Engine
 from service.errors import Code, ServiceError
 
 
-def check(engine: Engine, request: ReportRequest) -> None:
-    """Raises ServiceError for a name that nothing has, InvalidInput for whatever else cannot be measured."""
+def check(engine: Engine, request: ReportRequest) -> dict[str, str]:
+    """The sha256 of every model and of the evaluation set, by ``models/NAME`` and ``evalsets/NAME``.
+
+    Raises ServiceError for a name that nothing has, InvalidInput for whatever else cannot be measured.
+    """
     for i, name in enumerate(request.models):
         engine.classifier(name, f"models.{i}")
     for i, name in enumerate(request.attacks):
@@ -21,3 +24,7 @@ def check(engine: Engine, request: ReportRequest) -> None:
         message = f"no evaluation set is called {request.dataset!r}; there are {', '.join(known) or 'none'}"
         raise ServiceError(Code.UNKNOWN_DATASET, message, field="dataset", known=known)
     validate(request, engine.classifiers, engine.evalsets)
+    return {
+        **{f"models/{name}": engine.classifier(name).manifest.model_sha256 for name in request.models},
+        f"evalsets/{request.dataset}": engine.evalsets[request.dataset].sha256,
+    }

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import Cancelled, GauntletError
-from service.errors import ServiceError
+from service.errors import Code, ServiceError
 from service.jobs import HEARTBEAT, QUEUE, VERSION, WORKFLOW, Jobs
 from service.lifeline import end_with
 from service.settings import Settings, SettingsError
@@ -71,9 +71,12 @@ class _Watch:
         if now - self._looked < LOOK:
             return
         self._looked = now
-        with contextlib.suppress(ServiceError):  # a database that is away for a moment costs no work
-            if _jobs().attributes(self._job_id).get("cancel"):
-                raise Cancelled("the report was cancelled")
+        try:
+            wanted = not _jobs().attributes(self._job_id).get("cancel")
+        except ServiceError as error:  # a database that is away for a moment costs no work
+            wanted = error.code is not Code.UNKNOWN_REPORT
+        if not wanted:
+            raise Cancelled("the report was cancelled")
         self._tell(self._done + self._under_way(self._calls), self._seconds + now - self._started)
 
     def begin(self, cell: "Cell", n: int, chunk: int) -> Callable[[int], None]:
@@ -104,11 +107,11 @@ class _Watch:
 
 
 @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=LIVES)
-def robustness_report(body: Mapping[str, Any]) -> dict[str, Any]:
+def robustness_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> dict[str, Any]:
     """One report. Its steps, in order: every cell, then the report and its page."""
     job_id = str(DBOS.workflow_id)
     try:
-        return _compute(job_id, body)
+        return _compute(job_id, body, pins)
     except Cancelled:
         _jobs().acknowledge(job_id)
         raise
@@ -122,7 +125,7 @@ def robustness_report(body: Mapping[str, Any]) -> dict[str, Any]:
         raise
 
 
-def _compute(job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _compute(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str]) -> dict[str, Any]:
     from service import laboratory  # noqa: PLC0415  an idle worker does without torch
 
     request = laboratory.ReportRequest.model_validate(body)
@@ -130,23 +133,23 @@ def _compute(job_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
     watch.stop()  # a wish recorded before this worker took the job: nothing has been computed
     results = []
     for cell in laboratory.cells(request):
-        measured = DBOS.run_step({"name": cell.key}, _measure, cell, request, watch)
+        measured = DBOS.run_step({"name": cell.key}, _measure, cell, request, pins, watch)
         results.append(laboratory.CellResult.model_validate_json(measured))
         watch.finished(cell, results[-1].seconds)
 
     def write() -> dict[str, Any]:
         lab = _laboratory()
-        report = laboratory.assemble(request, results, lab.models(request), lab.evalsets[request.dataset])
+        report = laboratory.assemble(request, results, lab.models(request, pins), lab.evalset(request, pins))
         return {"report": report.model_dump(mode="json"), "page": laboratory.render(report)}
 
     return DBOS.run_step({"name": "write"}, write)
 
 
-def _measure(cell: "Cell", request: "ReportRequest", watch: _Watch) -> str:
+def _measure(cell: "Cell", request: "ReportRequest", pins: Mapping[str, str], watch: _Watch) -> str:
     from service import laboratory  # noqa: PLC0415  an idle worker does without torch
 
     lab = _laboratory()
-    models, evalset = lab.models(request), lab.evalsets[request.dataset]
+    models, evalset = lab.models(request, pins), lab.evalset(request, pins)
     heard = watch.begin(cell, request.n, laboratory.CHUNK[models[cell.model].device.type])
     result = laboratory.measure(cell, request, models, evalset, stop=watch.stop, on_images=heard)
     return result.model_dump_json()

@@ -12,6 +12,7 @@ import pytest
 from gauntlet.report.schema import Report
 from service.parent import check
 from service.settings import Settings, SettingsError
+from tests import tiny
 from tests.service.conftest import (
     LONG_REPORT,
     ROOT,
@@ -133,6 +134,11 @@ def test_without_a_worker_it_is_alive_but_not_ready_and_reports_wait(server: Ser
         assert server.client.get(failed["report_url"]).status_code == 409
         model.write_bytes(whole)
         assert server.finished(report)["status"] == "succeeded"
+        tiny.convolutional(model.parent, seed=9)  # trained again while the service still has the old one
+        replaced = server.finished(server.submit({**SHORT_REPORT, "models": ["conv"]}))
+        assert replaced["status"] == "failed"
+        assert "was replaced" in replaced["error"]
+        tiny.convolutional(model.parent)
         assert server.client.get("/readyz").status_code == 200
         server.submit(LONG_REPORT)
     assert server.client.get("/readyz").status_code == 503
