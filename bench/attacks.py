@@ -1,6 +1,6 @@
 """``python -m bench.attacks``: our Carlini-Wagner beside foolbox's, on the same network, images and machine.
 
-Both run 6 searches of 200 steps on the first images that the model classifies correctly and differentiate the same torch
+Both run 6 searches of 200 steps on the first images that the model classifies correctly and differentiate the same
 module, parameters frozen for both. Foolbox runs twice: as it comes, and with our step size and first weight c. ONNX
 Runtime counts the successes of both. Runs alternate; the median of ``--rounds`` is reported.
 """

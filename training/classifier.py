@@ -1,7 +1,7 @@
 """Classifiers: cross-entropy, for the constrained network after moving every rival logit up by what an attack could.
 
-Expected on the validation images (5,000): ``fashion-mnist-standard`` 93 to 94 % accuracy; ``fashion-mnist-lipschitz``
-87 % accuracy and 82 % certified at L2 36/255.
+Expected on the validation images (5,000): ``fashion-mnist-standard`` 94 % accuracy; ``fashion-mnist-lipschitz`` 89 %
+accuracy and 85 % certified at L2 36/255.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gauntlet import certify
 from gauntlet.manifest import MODEL_FILE, Metric
 from training.data import Examples, TrainingData, augment, to_pixels
 from training.export import Graph, Product, predict, session
-from training.lipschitz import body_lipschitz, certified_radii, class_distances, freeze
+from training.lipschitz import certified_radii, class_distances, freeze
 from training.networks import lipschitz_cnn, standard_cnn
 from training.plots import learning_curves, sheet
 from training.run import JobConfig, Run, Stateful
@@ -48,9 +49,9 @@ NETWORKS: dict[str, Callable[[int, ClassifierConfig], nn.Sequential]] = {
 
 NOTES = {
     "standard-cnn": """\
-The convolutional network of the paper on defending against adversarial examples with generative models: two
-convolutions (64 and 128 filters, 2x2), a dense layer of 256, dropout {dropout}. Our choice, where the paper is silent:
-padding 1, 2x2 max-pooling and ReLU after each convolution. Trained on mirrored images, without any defence.
+The convolutional network of the student paper that this repository reproduces: two convolutions (64 and 128 filters,
+2x2), a dense layer of 256, dropout {dropout}. Our choice, where the paper is silent: padding 1,
+2x2 max-pooling and ReLU after each convolution. Trained on mirrored images, without any defence.
 
 **Use it** as the undefended reference. **Limit:** imperceptible changes make it give any answer.
 """,
@@ -142,18 +143,18 @@ def evaluate(network: nn.Sequential, examples: Examples, config: ClassifierConfi
     plain = freeze(network).cpu()
     with torch.no_grad():
         logits = torch.cat([plain(to_pixels(images)) for images in examples.images.cpu().tensor_split(10)])
-    loss = float(functional.cross_entropy(logits, examples.labels.cpu()))
-    return {"loss": loss, **score(logits, examples.labels.cpu(), plain, config)}
+    labels = examples.labels.cpu()
+    loss = float(margin_loss(logits, labels, head_of(plain), config.radius, config.temperature))
+    radii = certified_radii(logits, head_of(plain)) if config.radius else None
+    return {"loss": loss, **score(logits, labels, radii)}
 
 
-def score(logits: Tensor, labels: Tensor, plain: nn.Sequential, config: ClassifierConfig) -> dict[str, float]:
-    """Accuracy and, for a constrained network, certified accuracies: right, and provably so within the radius."""
+def score(logits: Tensor, labels: Tensor, radii: Tensor | None) -> dict[str, float]:
+    """Accuracy and, with radii (B,), certified accuracies: right, and certified at least that far."""
     right = logits.argmax(1) == labels
     shares = {"accuracy": float(right.double().mean())}
-    if config.radius:
-        bound = body_lipschitz(plain, torch.zeros(1, *IMAGE_SHAPE))
-        radii = certified_radii(logits, head_of(plain), bound)
-        shares |= {name: float((right & (radii > eps)).double().mean()) for name, eps in CERTIFIED_EPS.items()}
+    if radii is not None:
+        shares |= {name: float((right & (radii >= eps)).double().mean()) for name, eps in CERTIFIED_EPS.items()}
     return shares
 
 
@@ -169,7 +170,8 @@ def package(
     def measure(folder: Path) -> dict[str, Metric]:
         test = load_test()
         logits = torch.from_numpy(predict(session(folder / MODEL_FILE), to_pixels(test.images)))
-        shares = score(logits, test.labels, plain, config)
+        radii = certify.prove(folder / MODEL_FILE).radius(logits) if config.radius else None
+        shares = score(logits, test.labels, radii)
         chosen = run.history[run.best_epoch - 1]
         return {name: Metric(value=value, n=len(test.labels), split="test") for name, value in shares.items()} | {
             f"validation_{name}": Metric(

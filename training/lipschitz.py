@@ -2,7 +2,7 @@
 
 During training a layer builds its weight so that the bound holds at every step; ``freeze`` writes that
 weight into a plain convolution or linear layer, so that the exported graph holds nothing but standard operators.
-What a certificate rests on is then proved from the exported weights (``spectral_norm``), not from the construction.
+What a certificate rests on is then proved from the exported weights (gauntlet.certify), not from the construction.
 """
 
 import copy
@@ -151,65 +151,20 @@ def class_distances(head: Tensor) -> Tensor:
     return (head[:, None] - head[None, :]).square().sum(2).clamp_min(1e-24).sqrt()
 
 
-def certified_radii(logits: Tensor, head: Tensor, body_lipschitz: float) -> Tensor:
-    """L2 radius in which the predicted class cannot change: min over j of (z_t - z_j) / (L ||w_t - w_j||).
+def certified_radii(logits: Tensor, head: Tensor) -> Tensor:
+    """L2 radius in which the predicted class cannot change: min over j of (z_t - z_j) / ||w_t - w_j||.
+
+    For a body that is 1-Lipschitz by construction: it chooses checkpoints. What is reported of an exported file is
+    proved from its weights by gauntlet.certify.
 
     Args:
         logits: (B, classes).
         head: weight of the linear head (classes, features).
-        body_lipschitz: bound on the Lipschitz constant of everything before the head.
 
     Returns:
         (B,), in pixel units.
     """
     top = logits.argmax(1)
     gaps = logits.gather(1, top[:, None]) - logits
-    radii = gaps / (body_lipschitz * class_distances(head)[top])
+    radii = gaps / class_distances(head)[top]
     return radii.scatter(1, top[:, None], torch.inf).amin(1)
-
-
-def body_lipschitz(frozen: nn.Module, example: Tensor) -> float:
-    """Product of the exact spectral norms of every layer but the last of a frozen plain chain.
-
-    Args:
-        frozen: what ``freeze`` returned; between its convolutions and linear layers only 1-Lipschitz maps may stand.
-        example: (1, C, H, W), to learn the size of each convolution's input.
-    """
-    layers: list[tuple[nn.Conv2d | nn.Linear, int]] = []
-
-    def note(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
-        layers.append((layer, inputs[0].shape[-1]))
-
-    hooks = [
-        module.register_forward_hook(note) for module in frozen.modules() if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
-    frozen(example)
-    for hook in hooks:
-        hook.remove()
-    product = 1.0
-    for layer, size in layers[:-1]:
-        product *= spectral_norm(layer, size)
-    return product
-
-
-def spectral_norm(layer: nn.Conv2d | nn.Linear, size: int) -> float:
-    """Exact largest singular value in float64; for a convolution, that of the circular one on a torus no smaller than
-    its padded input, which bounds the zero-padded one from above.
-
-    Args:
-        layer: a linear layer, or a convolution with a square kernel that is a multiple of its stride.
-        size: height and width of the convolution's input.
-    """
-    weight = layer.weight.detach().double().cpu()
-    if isinstance(layer, nn.Linear):
-        return float(torch.linalg.matrix_norm(_smaller_gram(weight), 2).sqrt())
-    s, padding = layer.stride[0], int(layer.padding[0])
-    weight = functional.pixel_unshuffle(weight, s)  # (out, in * s^2, k / s, k / s)
-    torus = -(-(size + 2 * padding) // s) + weight.shape[-1]
-    spectrum = torch.fft.rfft2(weight, s=(torus, torus)).permute(2, 3, 0, 1)  # (N, N // 2 + 1, out, in * s^2)
-    return float(torch.linalg.matrix_norm(_smaller_gram(spectrum), 2).amax().sqrt())
-
-
-def _smaller_gram(matrix: Tensor) -> Tensor:
-    return matrix @ matrix.mH if matrix.shape[-2] <= matrix.shape[-1] else matrix.mH @ matrix

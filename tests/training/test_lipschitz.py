@@ -9,11 +9,9 @@ from training.lipschitz import (
     MaxMin,
     OrthogonalConv2d,
     OrthogonalLinear,
-    body_lipschitz,
     certified_radii,
     class_distances,
     freeze,
-    spectral_norm,
 )
 from training.networks import lipschitz_cnn
 
@@ -50,14 +48,6 @@ def test_a_layer_is_1_lipschitz_and_its_frozen_form_is_the_same_map(name: str) -
     plain = freeze(nn.Sequential(layer)).double()
     x = torch.rand(4, *shape, dtype=torch.float64)
     torch.testing.assert_close(plain(x), layer(x), rtol=1e-5, atol=1e-5)  # frozen weights are float32
-    assert true <= spectral_norm(plain[0], shape[-1]) * (1 + 1e-6) <= 1 + 1e-5
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_norm_of_a_convolution_is_close_to_its_jacobians(stride: int) -> None:
-    layer = nn.Conv2d(2, 3, 4, stride=stride, padding=2).double().requires_grad_(False)
-    true = jacobian_norm(layer, (2, 12, 12))
-    assert true <= spectral_norm(layer, 12) <= 1.1 * true
 
 
 @pytest.mark.parametrize("name", ["conv", "linear"])
@@ -81,7 +71,7 @@ def test_radius_of_a_linear_model_is_the_distance_to_its_boundary() -> None:
     torch.manual_seed(0)
     head, x = torch.randn(4, 6, dtype=torch.float64), torch.randn(10, 6, dtype=torch.float64)
     logits = x @ head.T
-    radii = certified_radii(logits, head, 1.0)
+    radii = certified_radii(logits, head)
     for row, z, radius in zip(x, logits, radii, strict=True):
         top = int(z.argmax())
         steps = [
@@ -99,7 +89,7 @@ def test_no_descent_breaks_a_certificate() -> None:
     plain = freeze(network)
     x = torch.rand(16, 1, 28, 28)
     clean = plain(x)
-    radii = certified_radii(clean, head_of(plain), body_lipschitz(plain, x[:1]))
+    radii = certified_radii(clean, head_of(plain))
     assert (radii > 0).all()
     top = clean.argmax(1)
     change = torch.zeros_like(x)
