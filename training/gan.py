@@ -28,9 +28,9 @@ PENALTY_EVERY = 16  # steps: as seldom, and as many times as strong, costs littl
 NOTES = """\
 A fully connected generative adversarial network (arXiv 1406.2661) with {discriminator_steps} discriminator steps for
 each generator step, as in the student paper that this repository reproduces. Our choice: non-saturating loss, a
-gradient penalty on real images (arXiv 1801.04406), batch normalisation in the generator, and a moving average of its weights. `model.onnx`
-maps standard normal latents ({latent_dim} each) to images. Classes are counted by `{judge}`, whose logits also give
-the Frechet distance.
+gradient penalty on real images (arXiv 1801.04406), batch normalisation in the generator, and a moving average of its
+weights. `model.onnx` maps standard normal latents ({latent_dim} each) to images. Classes are counted by `{judge}`,
+whose logits also give the Frechet distance.
 
 **Use it** to draw images of clothes. **Limit:** a fully connected network knows nothing of neighbouring pixels: expect
 grain.
