@@ -117,7 +117,7 @@ def certificates(bench: Bench) -> None:
 
 def transfer(bench: Bench) -> None:
     """Adversarial examples of ``standard`` classified right again, by ``lipschitz`` and by a control."""
-    rows = bench.right(200, STANDARD, CONTROL, LIPSCHITZ)
+    rows = bench.right(100, STANDARD, CONTROL, LIPSCHITZ)
     y = bench.y[rows]
     needed = bench.attack(LIPSCHITZ, "ddn", rows, Threat("l2"), steps=100).minimal_l2
     recipes: list[tuple[str, str, Threat, Mapping[str, object]]] = [

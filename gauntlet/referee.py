@@ -26,7 +26,7 @@ CLEAR = 1e-4
 with the batch size."""
 OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4, 2, 3, 5, 8, 13, 20)
 """How far along its perturbation a proposal is moved before it is given up."""
-CHUNK = 256  # images that an attack holds at once: bounds memory, changes no result
+CHUNK = 128  # images that an attack holds at once: bounds memory, changes no result
 ROUNDING = 1e-6  # how far a float32 distance may exceed eps
 
 

@@ -1,8 +1,9 @@
 """The model card: one page of Markdown, from the same fields as the manifest."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
+
+from gauntlet.report.statistics import wilson
 
 CARD_FILE = "card.md"
 
@@ -54,16 +55,8 @@ def card(fields: Mapping[str, Any], notes: str) -> str:
     )
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share in [0, 1] measured on n independent cases."""
-    z = 1.959964
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def _row(name: str, metric: Any) -> str:
     is_share = name.endswith(("accuracy", "share")) or "accuracy_" in name
-    low, high = wilson(metric.value, metric.n) if is_share else (math.nan, math.nan)
+    low, high = wilson(round(metric.value * metric.n), metric.n) if is_share else (0.0, 0.0)
     interval = f"{low:.4f} to {high:.4f}" if is_share else ""
     return f"| {name} | {metric.value:.4f} | {interval} | {metric.n} | {metric.split} |"
