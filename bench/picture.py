@@ -1,7 +1,7 @@
 """``python -m bench.picture``: the README's picture of a real attack, docs/attack.png.
 
 The first test images of different classes that both models classify correctly, and the smallest perturbation that
-Carlini-Wagner finds for each model.
+DDN finds for each model.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def main() -> None:
     labels = ["clean"]
     pictures = [[(x[row], data.classes[int(y[row])]) for row in rows]]
     for name, model in models.items():
-        outcome = referee.run(model, "cw", x[rows], y[rows], Threat("l2"))
+        outcome = referee.run(model, "ddn", x[rows], y[rows], Threat("l2"), params={"steps": 100})
         short = name.removeprefix("fashion-mnist-")
         found = outcome.adversarial_label.tolist()
         labels += [f"fools {short}", "its noise,\namplified"]
