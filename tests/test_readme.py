@@ -65,7 +65,7 @@ def test_generate(run, tmp_path):
 def test_report(run, server):
     accepted = json.loads(curl(run, "/robustness-report"))
     report = server.finished(accepted["id"])["report"]
-    assert report["n"] == 20
+    assert report["request"]["n"] == 20
 
 
 def test_python(run):
