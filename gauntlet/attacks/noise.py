@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gauntlet.attacks.base import Model, shortfall
 from gauntlet.randomness import Keyed
-from gauntlet.threat import Threat
+from gauntlet.threat import Threat, per_sample
 
 
 def noise(
@@ -33,6 +33,6 @@ def noise(
         with torch.no_grad():
             lacking = shortfall(model(point), y, targeted)
         better = lacking < best_shortfall
-        best = torch.where(better.view(-1, 1, 1, 1), point, best)
+        best = torch.where(per_sample(better, x), point, best)
         best_shortfall = torch.where(better, lacking, best_shortfall)
     return best

@@ -35,35 +35,28 @@ def test_cuda_demanded_and_absent(tmp_path, monkeypatch):
         runtime.open_model(store.load(tiny.linear(tmp_path / "m")), "cuda")
 
 
-def test_a_twin_with_other_logits_is_refused(tmp_path, monkeypatch):
+class Distorted(torch.nn.Module):
+    """A twin that is not what is served."""
+
+    def __init__(self, twin, distort):
+        super().__init__()
+        self.twin, self.distort = twin, distort
+
+    def forward(self, x):
+        return self.distort(self.twin, x)
+
+
+@pytest.mark.parametrize(
+    ("distort", "reason"),
+    [
+        (lambda twin, x: twin(x) + 0.1, "disagree by"),
+        (lambda twin, x: twin(x + 0.5 * (x - x.detach())), "finite differences"),  # same value, half as steep again
+    ],
+)
+def test_a_twin_with_other_logits_or_gradients_is_refused(tmp_path, monkeypatch, distort, reason):
     honest = runtime.open_twin
-
-    class Off(torch.nn.Module):
-        def __init__(self, twin):
-            super().__init__()
-            self.twin = twin
-
-        def forward(self, x):
-            return self.twin(x) + 0.1
-
-    monkeypatch.setattr(runtime, "open_twin", lambda path: Off(honest(path)))
-    with pytest.raises(ArtefactError, match="disagree by"):
-        runtime.open_model(store.load(tiny.linear(tmp_path / "m")), "cpu")
-
-
-def test_a_twin_with_other_gradients_is_refused(tmp_path, monkeypatch):
-    honest = runtime.open_twin
-
-    class Masked(torch.nn.Module):
-        def __init__(self, twin):
-            super().__init__()
-            self.twin = twin
-
-        def forward(self, x):
-            return self.twin(x + 0.5 * (x - x.detach()))  # same value, half as steep again
-
-    monkeypatch.setattr(runtime, "open_twin", lambda path: Masked(honest(path)))
-    with pytest.raises(ArtefactError, match="finite differences"):
+    monkeypatch.setattr(runtime, "open_twin", lambda path: Distorted(honest(path), distort))
+    with pytest.raises(ArtefactError, match=reason):
         runtime.open_model(store.load(tiny.linear(tmp_path / "m")), "cpu")
 
 
