@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, 1 where ``compare`` finds a loss, 2 for a mistake in the arguments."""
+    """Run one command. Returns 0; 1 for a report with an alarm or a loss found by ``compare``; 2 for a mistake."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -87,6 +87,9 @@ def report(options: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{100 * done:3.0f} %")
 
+    for path in filter(None, (options.json, options.html)):
+        if not path.parent.is_dir():  # known before an hour of measuring, not after
+            raise InvalidInput(f"{path}: there is no folder {path.parent}")
     made = build(request, models, evalset.load_all(options.root / "evalsets"), on_progress=progress)
     sys.stderr.write("\n" if sys.stderr.isatty() else "")
     if options.json:
@@ -121,9 +124,18 @@ def _read(path: Path) -> Report:
 def _threat(text: str) -> dict[str, object]:
     norm, _, values = text.partition("=")
     try:
-        return {"norm": norm, "eps": [float(value) for value in values.split(",")]}
-    except ValueError as error:
-        raise InvalidInput(f"--threats {text}: write it as {NORMS[0]}=0.1,0.2") from error
+        return {"norm": norm, "eps": [_eps(value) for value in values.split(",")]}
+    except argparse.ArgumentTypeError as error:
+        raise InvalidInput(f"--threats {text}: write it as {NORMS[0]}=0.1,8/255") from error
+
+
+def _eps(text: str) -> float:
+    """A decimal or a fraction: 0.03 or 8/255."""
+    over, _, under = text.partition("/")
+    try:
+        return float(over) / float(under or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a fraction such as 8/255") from error
 
 
 def _classifiers(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Classifier]:
@@ -151,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model")
     one.add_argument("attack", choices=list(ATTACKS))
     one.add_argument("--norm", choices=NORMS)
-    one.add_argument("--eps", type=float, help="in pixels of [0, 1]; minimum-norm attacks need none")
+    one.add_argument("--eps", type=_eps, help="in pixels of [0, 1], e.g. 8/255; minimum-norm attacks need none")
     one.set_defaults(command=attack)
 
     many = commands.add_parser("report", help=report.__doc__)

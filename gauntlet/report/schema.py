@@ -36,7 +36,7 @@ class ReportRequest(Record):
     n: Annotated[int, Field(ge=1, le=10_000)]
     attacks: Annotated[list[Name], Field(min_length=1, max_length=16)]
     threats: Annotated[list[ThreatSpec], Field(min_length=1, max_length=4)]
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what every JSON reader keeps exact
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:

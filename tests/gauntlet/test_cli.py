@@ -33,7 +33,7 @@ def test_models(root, capsys):
 
 
 def test_attack(root, capsys):
-    assert run(root, "attack tiny-a pgd --norm linf --eps 0.3 --n 20") == 0
+    assert run(root, "attack tiny-a pgd --norm linf --eps 3/10 --n 20") == 0
     printed = capsys.readouterr().out
     assert "robust accuracy   0.0000" in printed
     assert "first 20 images" in printed
@@ -73,6 +73,8 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("report --models tiny-a --n 0", "n: "),
         ("report --models tiny-a --threats l2", "write it as"),
         ("report --models tiny-a --threats l2=x", "write it as"),
+        ("report --models tiny-a --threats l2=1/0", "write it as"),
+        ("report --models tiny-a --html no/such/folder.html", "no folder no/such"),
         ("compare nothing.json nothing.json", "cannot be read"),
     ],
 )
