@@ -43,7 +43,7 @@ def theirs(model: runtime.Classifier, x: Tensor, y: Tensor, **options: Any) -> T
 CONTENDERS: dict[str, Callable[[runtime.Classifier, Tensor, Tensor], Tensor]] = {
     "gauntlet": ours,
     "foolbox": theirs,
-    "foolbox, our step and c": partial(theirs, stepsize=0.05, initial_const=0.1),
+    "foolbox, our step and c": partial(theirs, stepsize=0.1, initial_const=0.1),
 }
 
 

@@ -115,7 +115,7 @@ def open_twin(path: Path) -> nn.Module:
             twin = ConvertModel(onnx.load(path))
     except Exception as error:  # onnx2pytorch raises whatever its conversion meets
         raise ArtefactError(f"{path}: cannot be converted to torch for its gradients ({error})") from error
-    return twin.eval().requires_grad_(False)
+    return twin.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # on CPUs twice as fast
 
 
 def _check_twin(model: Classifier, path: Path) -> float:

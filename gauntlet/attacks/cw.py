@@ -11,7 +11,8 @@ from gauntlet.randomness import Keyed
 from gauntlet.threat import Threat, l2, per_sample
 
 CHECKS = 20  # a search looks this often whether a sample still improves ...
-STALLED = 0.999  # ... by at least this factor
+STALLED = 0.99  # ... by at least this factor
+DECAY = 0.05  # of the learning rate, from the first step to the last, in equal ratios
 
 
 def cw(
@@ -24,7 +25,7 @@ def cw(
     targeted: bool = False,
     searches: Annotated[int, Field(ge=1, le=30, description="values of c tried")] = 6,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per search")] = 200,
-    step_size: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate, in tanh space")] = 0.05,
+    step_size: Annotated[float, Field(gt=0, le=1, description="Adam's first learning rate, in tanh space")] = 0.1,
     initial_c: Annotated[float, Field(gt=0, le=1e6, description="first weight of the misclassification term")] = 0.1,
     kappa: Annotated[float, Field(ge=0, le=1e3, description="confidence: by how many logits to win")] = 0.0,
 ) -> Tensor:
@@ -74,7 +75,7 @@ def _minimise(
                 break
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient.square()
-            rate = step_size * (1 - 0.9 * step / steps)
+            rate = step_size * DECAY ** (step / steps)
             w = w - rate * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
             lowest = lowest.index_copy(0, rows, torch.minimum(objective, lowest[rows]))
             if step % max(1, steps // CHECKS) == 0:
