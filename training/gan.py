@@ -48,7 +48,6 @@ class GanConfig(JobConfig):
     generator_rate: float
     discriminator_rate: float
     beta1: float = 0.5
-    packing: int = 1  # images that the discriminator judges together
     penalty: float  # weight of the squared gradient at real images
     average: float  # decay of the moving average of the generator's weights, a generator step; less at the start
     flip: bool = False
@@ -61,7 +60,7 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> nn.Module:
     real_features = judge.logits(to_pixels(data.validation.images))
     torch.manual_seed(config.seed)
     generator = DenseGenerator(config.latent_dim, config.width).to(run.device)
-    discriminator = DenseDiscriminator(config.width, config.packing).to(run.device)
+    discriminator = DenseDiscriminator(config.width).to(run.device)
     averaged = copy.deepcopy(generator).requires_grad_(False).eval()
     betas = (config.beta1, 0.999)
     generator_optimizer = torch.optim.Adam(generator.parameters(), config.generator_rate, betas)
@@ -90,8 +89,7 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> nn.Module:
         generator.train()
         totals = torch.zeros(2, device=run.device)
         for step, batch in enumerate(torch.randperm(len(images)).tensor_split(steps)):
-            packed = batch[: len(batch) // config.packing * config.packing]
-            real = to_pixels(augment(images[packed], shift=0, flip=config.flip))  # (B, 1, 28, 28)
+            real = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, 1, 28, 28)
             with torch.no_grad():
                 fake = generator(draw(len(real)))
             loss = functional.softplus(-discriminator(real)).mean() + functional.softplus(discriminator(fake)).mean()

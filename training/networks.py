@@ -148,18 +148,13 @@ class DenseGenerator(nn.Sequential):
 
 
 class DenseDiscriminator(nn.Sequential):
-    """Fully connected: images (B, 1, 28, 28) to the log-odds of being real (B / packing, 1).
+    """Fully connected: images (B, 1, 28, 28) to the log-odds of being real (B, 1)."""
 
-    It judges ``packing`` images together, so that a generator which draws too few of a class is found out by what the
-    pack lacks (PacGAN: Lin et al., arXiv 1712.04086).
-    """
-
-    def __init__(self, width: int, packing: int = 1) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__(
             Normalise(0.5, 0.5),
-            nn.Flatten(0),
-            nn.Unflatten(0, (-1, packing * 28 * 28)),
-            nn.Linear(packing * 28 * 28, 2 * width),
+            nn.Flatten(),
+            nn.Linear(28 * 28, 2 * width),
             nn.LeakyReLU(0.2),
             nn.Linear(2 * width, width),
             nn.LeakyReLU(0.2),
