@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.randomness import Keyed
-from gauntlet.threat import per_sample
+from gauntlet.threat import TINY, per_sample
 
 
 class Model(Protocol):
@@ -32,17 +32,18 @@ def shortfall(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
     return -margin(logits, y) if targeted else margin(logits, y)
 
 
-RANGE = 10.0  # of the logits in the cross-entropy, at most
+RANGE = 40.0  # of the logits in the cross-entropy
 
 
 def loss(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
     """Cross-entropy, signed so that the attacker climbs: (B,).
 
-    Logits that reach further than RANGE are shrunk to it, sample by sample: multiplying a model's logits must not make
-    the gradient vanish (the masking for which Croce and Hein, arXiv 2003.01690, made their DLR loss).
+    The logits are scaled to span RANGE, sample by sample: large ones would make the gradient vanish (the masking for
+    which Croce and Hein, arXiv 2003.01690, made their DLR loss), small ones would make it lead away from y towards all
+    other classes at once instead of the nearest.
     """
     reach = (logits.amax(dim=1) - logits.amin(dim=1)).detach()
-    logits = logits * (RANGE / reach.clamp_min(RANGE))[:, None]
+    logits = logits * (RANGE / reach.clamp_min(TINY))[:, None]
     entropy = torch.nn.functional.cross_entropy(logits, y, reduction="none")
     return -entropy if targeted else entropy
 

@@ -11,8 +11,8 @@ from gauntlet.randomness import Keyed
 from gauntlet.threat import Threat, l2, per_sample
 
 CHECKS = 20  # a search looks this often whether a sample still improves ...
-STALLED = 0.99  # ... by at least this factor
-DECAY = 0.05  # of the learning rate, from the first step to the last, in equal ratios
+STALLED = 0.993  # ... by at least this factor
+DECAY = 0.1  # of the learning rate, from the first step to the last, in equal ratios
 
 
 def cw(

@@ -102,7 +102,7 @@ def test_gradient_attacks_succeed_exactly_where_success_is_possible(name, norm, 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 @pytest.mark.parametrize(("name", "norm"), [("fgsm", "linf"), ("fgsm", "l2"), ("pgd", "linf"), ("pgd", "l2")])
 def test_success_does_not_depend_on_the_scale_of_the_logits(name, norm, scale, images, tmp_path):
-    """Multiplying the head of a model hides its gradients from plain cross-entropy, and makes it no harder to fool."""
+    """Large logits hide gradients from plain cross-entropy, small ones spread them over all classes: both equally foolable."""
     weight = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
     weight -= weight.mean(axis=1, keepdims=True)
     plain = opened(tiny.linear(tmp_path / "plain", weight=weight))
@@ -111,7 +111,7 @@ def test_success_does_not_depend_on_the_scale_of_the_logits(name, norm, scale, i
     eps = 1.1 * float(exact_distances(plain, images, y, norm).median())
     before, after = (int(attack(model, name, norm, images, y, eps=eps).success.sum()) for model in (plain, scaled))
     assert before > 5
-    assert after >= (before - 1 if scale > 1 else 0)
+    assert after >= before - 1
 
 
 def test_ddn_finds_small_distances(two_classes, images):
