@@ -22,8 +22,8 @@ from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat, distances, per_sample
 
 CLEAR = 1e-4
-"""A success must win by this times (1 + the larger of the top two logits in size): an image on the boundary would flip
-with the batch size."""
+"""A success must win by this times the larger of the top two logits in size, and by more than the model rounds: an image
+on the boundary would flip with the batch size."""
 OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4, 2, 3, 5, 8, 13, 20)
 """How far along its perturbation a proposal is moved before it is given up."""
 CHUNK = 128  # images that an attack holds at once: bounds memory, changes no result
@@ -175,7 +175,7 @@ class _Judge:
         everything = torch.arange(len(images))
         success = self._won(images, logits, everything)
         exact = self.model.predict(self.threat.project(self.x, proposal)) if self.eight_bit else logits
-        tempting = self.correct & (shortfall(exact, self.goal, self.targeted) < _clear(exact))
+        tempting = self.correct & (shortfall(exact, self.goal, self.targeted) < self._clear(exact))
         for scale in OUTWARD:
             rows = (tempting & ~success).nonzero().squeeze(1)
             if len(rows) == 0:
@@ -199,9 +199,9 @@ class _Judge:
 
     def _won(self, images: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
         inside = self.threat.size(self.x[rows], images) <= self.threat.radius + ROUNDING
-        return self.correct[rows] & inside & (shortfall(logits, self.goal[rows], self.targeted) < -_clear(logits))
+        return self.correct[rows] & inside & (shortfall(logits, self.goal[rows], self.targeted) < -self._clear(logits))
 
-
-def _clear(logits: Tensor) -> Tensor:
-    """By how many logits (B,) a success must win."""
-    return CLEAR * (1 + logits.topk(2).values.abs().amax(dim=1))
+    def _clear(self, logits: Tensor) -> Tensor:
+        """By how many logits (B,) a success must win."""
+        size = logits.topk(2).values.abs().amax(dim=1)
+        return (CLEAR * size).clamp_min(self.model.certificate.rounding)

@@ -102,7 +102,7 @@ def test_gradient_attacks_succeed_exactly_where_success_is_possible(name, norm, 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 @pytest.mark.parametrize(("name", "norm"), [("fgsm", "linf"), ("fgsm", "l2"), ("pgd", "linf"), ("pgd", "l2")])
 def test_success_does_not_depend_on_the_scale_of_the_logits(name, norm, scale, images, tmp_path):
-    """Large logits hide gradients from plain cross-entropy, small ones spread them over all classes: both equally foolable."""
+    """Large logits hide gradients from plain cross-entropy, small ones spread them over all classes."""
     weight = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
     weight -= weight.mean(axis=1, keepdims=True)
     plain = opened(tiny.linear(tmp_path / "plain", weight=weight))
@@ -124,7 +124,7 @@ def test_ddn_finds_small_distances(two_classes, images):
     exact = exact_distances(two_classes, near, label, "l2")
     again = attack(two_classes, "ddn", "l2", near, label, eps=None, params={"steps": 100})
     assert float(exact.median()) < 1e-2
-    assert float((again.minimal_l2 / exact).median()) < 1.1
+    assert float((again.minimal_l2 / exact).median()) < 1.15  # a success must win by more than this model rounds
 
 
 def test_pgd_beats_fgsm_and_both_beat_noise(convolutional, images):
