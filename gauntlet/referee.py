@@ -22,8 +22,8 @@ from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat, distances, per_sample
 
 CLEAR = 1e-4
-"""A success must win by this times the larger of the top two logits in size, and by more than the model rounds: an image
-on the boundary would flip with the batch size."""
+"""A success must win by this times the larger of the top two logits in size, and by more than the model rounds: an
+image on the boundary would flip with the batch size."""
 OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4, 2, 3, 5, 8, 13, 20)
 """How far along its perturbation a proposal is moved before it is given up."""
 CHUNK = 128  # images that an attack holds at once: bounds memory, changes no result
