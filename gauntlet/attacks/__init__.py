@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, create_model
 from torch import Tensor
 
+from gauntlet.attacks.apgd import apgd, apgd_t
 from gauntlet.attacks.cw import cw
 from gauntlet.attacks.ddn import ddn
 from gauntlet.attacks.fgsm import fgsm
@@ -21,7 +22,7 @@ from gauntlet.attacks.pgd import pgd
 from gauntlet.norms import Norm
 
 _GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
-_REPEATS = {"steps", "restarts", "searches", "draws"}  # each multiplies the price
+_REPEATS = {"steps", "restarts", "searches", "draws", "targets"}  # each multiplies the price
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Attack:
 
 
 ATTACKS: dict[str, Attack] = {
+    "apgd": Attack(apgd, frozenset({"linf", "l2"})),
+    "apgd-t": Attack(apgd_t, frozenset({"linf", "l2"})),
     "cw": Attack(cw, frozenset({"l2"}), minimum_norm=True),
     "ddn": Attack(ddn, frozenset({"l2"}), minimum_norm=True),
     "fgsm": Attack(fgsm, frozenset({"linf", "l2"})),

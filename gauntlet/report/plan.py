@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import InvalidInput
-from gauntlet.evalset import EvalSet
+from gauntlet.evalset import EvalSet, missing
 from gauntlet.report.schema import Cell, ReportRequest, ThreatSpec
 from gauntlet.runtime import Classifier
 
@@ -13,7 +13,7 @@ def validate(request: ReportRequest, models: Mapping[str, Classifier], evalsets:
     """Raise InvalidInput, its ``field`` a path into the request, unless every part of it can be measured."""
     evalset = evalsets.get(request.dataset)
     if evalset is None:
-        raise InvalidInput(f"unknown evaluation set {request.dataset!r}; there are: {_names(evalsets)}", "dataset")
+        raise InvalidInput(missing(request.dataset, evalsets), "dataset")
     if request.n > len(evalset.labels):
         raise InvalidInput(f"{evalset.name} has {len(evalset.labels)} images, fewer than n = {request.n}", "n")
     for position, name in enumerate(request.models):

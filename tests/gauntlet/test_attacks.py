@@ -12,7 +12,7 @@ from tests import tiny
 from tests.gauntlet.conftest import exact_distances, labels_of, opened
 
 EPS = {"linf": 0.03, "l2": 0.12}
-FAST = {"cw": {"searches": 4, "steps": 60}, "ddn": {"steps": 60}}
+FAST = {"cw": {"searches": 4, "steps": 60}, "ddn": {"steps": 60}, "apgd": {"steps": 40}, "apgd-t": {"steps": 40}}
 CASES = [(name, norm) for name, attack in ATTACKS.items() for norm in sorted(attack.norms)]
 MINIMUM_NORM = [name for name, attack in ATTACKS.items() if attack.minimum_norm]
 FIXED = [(name, norm) for name, norm in CASES if not ATTACKS[name].minimum_norm]
@@ -41,7 +41,11 @@ def test_eps_zero_is_a_no_op(name, norm, convolutional, images):
 
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_one_step_moves(name, norm, convolutional, images):
-    repeats = {key: 1 for key in ("steps", "restarts", "searches", "draws") if key in ATTACKS[name].params.model_fields}
+    repeats = {
+        key: 1
+        for key in ("steps", "restarts", "searches", "draws", "targets")
+        if key in ATTACKS[name].params.model_fields
+    }
     big = {"step_size": 0.5, "initial_c": 100.0} if name == "cw" else {}
     y = labels_of(convolutional, images)
     outcome = referee.run(convolutional, name, images, y, Threat(norm, 0.5), params=repeats | big)
@@ -59,7 +63,7 @@ def test_same_seed_same_result(name, norm, convolutional, images):
 def test_a_batch_of_n_is_n_batches_of_one(name, norm, convolutional, images):
     x = images[:6]
     y = labels_of(convolutional, x)
-    restarts = {"restarts": 2} if name == "pgd" else {}
+    restarts = {"restarts": 2} if "restarts" in ATTACKS[name].params.model_fields else {}
     whole = attack(convolutional, name, norm, x, y, params=restarts)
     for i in range(len(x)):
         one = attack(convolutional, name, norm, x[i : i + 1], y[i : i + 1], first_index=i, params=restarts)
@@ -89,7 +93,19 @@ def test_minimum_norm_attacks_reach_the_exact_distance(name, two_classes, images
     assert float(ratio.median()) < 1.03
 
 
-@pytest.mark.parametrize(("name", "norm"), [("fgsm", "linf"), ("fgsm", "l2"), ("pgd", "linf"), ("pgd", "l2")])
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("fgsm", "linf"),
+        ("fgsm", "l2"),
+        ("pgd", "linf"),
+        ("pgd", "l2"),
+        ("apgd", "linf"),
+        ("apgd", "l2"),
+        ("apgd-t", "linf"),
+        ("apgd-t", "l2"),
+    ],
+)
 def test_gradient_attacks_succeed_exactly_where_success_is_possible(name, norm, two_classes, images):
     y = labels_of(two_classes, images)
     exact = exact_distances(two_classes, images, y, norm)
@@ -100,7 +116,19 @@ def test_gradient_attacks_succeed_exactly_where_success_is_possible(name, norm, 
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
-@pytest.mark.parametrize(("name", "norm"), [("fgsm", "linf"), ("fgsm", "l2"), ("pgd", "linf"), ("pgd", "l2")])
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("fgsm", "linf"),
+        ("fgsm", "l2"),
+        ("pgd", "linf"),
+        ("pgd", "l2"),
+        ("apgd", "linf"),
+        ("apgd", "l2"),
+        ("apgd-t", "linf"),
+        ("apgd-t", "l2"),
+    ],
+)
 def test_success_does_not_depend_on_the_scale_of_the_logits(name, norm, scale, images, tmp_path):
     """Large logits hide gradients from plain cross-entropy, small ones spread them over all classes."""
     weight = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)

@@ -47,7 +47,7 @@ def models(roots: tuple[Path, Path]) -> Mapping[str, Classifier]:
 
 @pytest.fixture(scope="session")
 def evalsets(roots: tuple[Path, Path]) -> Mapping[str, EvalSet]:
-    return evalset.load_all(roots[1])
+    return evalset.load_all([roots[1]])
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,214 @@
+"""Projected gradient descent that chooses its own step size."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gauntlet.attacks.base import Model, escape, loss, shortfall, value_and_gradient
+from gauntlet.randomness import Keyed
+from gauntlet.threat import TINY, Threat, per_sample
+
+MOMENTUM = 0.25
+IMPROVING = 0.75  # share of the steps since the last look that must have climbed for the step size to stay
+
+Steps = Annotated[int, Field(ge=1, le=10_000, description="gradient steps per run")]
+
+
+def apgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    generator: Keyed,
+    targeted: bool = False,
+    steps: Steps = 100,
+    restarts: Annotated[int, Field(ge=1, le=100, description="the first starts at the image, the rest at random")] = 1,
+    objective: Annotated[
+        Literal["ce", "dlr"], Field(description="cross-entropy, or difference of logits ratio")
+    ] = "ce",
+) -> Tensor:
+    """Ascent with momentum whose step size halves, at the best point so far, wherever it has stopped paying.
+
+    Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks",
+    arXiv 2003.01690. A sample leaves at its first success; returns that, or the iterate nearest to one.
+    x (B, C, H, W) in [0, 1].
+    """
+    measure = dlr if objective == "dlr" else loss
+    best, lacking = x.clone(), torch.full_like(y, torch.inf, dtype=x.dtype)
+    for restart in range(restarts):
+        rows = (lacking >= 0).nonzero().squeeze(1)
+        if len(rows) == 0:
+            break
+        keys, origin = generator.at(rows), x[rows]
+        start = origin
+        if restart > 0:
+            start = threat.sample(origin, keys.normal(2 * restart, tuple(x.shape[1:])), keys.uniform(2 * restart + 1))
+        aims = partial(shortfall, targeted=targeted), partial(measure, targeted=targeted)
+        point, short = _climb(model.at(rows), origin, start, y[rows][:, None], threat, keys, steps, *aims)
+        better = short < lacking[rows]
+        best[rows[better]], lacking[rows[better]] = point[better], short[better]
+    return best
+
+
+def apgd_t(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    generator: Keyed,
+    steps: Steps = 100,
+    targets: Annotated[int, Field(ge=1, le=1_000, description="how many of the likeliest other classes to try")] = 9,
+) -> Tensor:
+    """APGD towards each of the likeliest other classes in turn, on the targeted difference of logits ratio.
+
+    Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks",
+    arXiv 2003.01690. Success is any class but y; a sample leaves at its first. With fewer than four classes, where the
+    ratio does not exist, the plain difference of logits is climbed. x (B, C, H, W) in [0, 1].
+    """
+    best, lacking = x.clone(), torch.full_like(y, torch.inf, dtype=x.dtype)
+    with torch.no_grad():
+        likeliest = model(x).scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+    for number in range(min(targets, likeliest.shape[1] - 1)):
+        rows = (lacking >= 0).nonzero().squeeze(1)
+        if len(rows) == 0:
+            break
+        pair = torch.stack([y[rows], likeliest[rows, number]], dim=1)
+        aims = partial(shortfall, targeted=False), dlr_towards
+        point, short = _climb(model.at(rows), x[rows], x[rows], pair, threat, generator.at(rows), steps, *aims)
+        better = short < lacking[rows]
+        best[rows[better]], lacking[rows[better]] = point[better], short[better]
+    return best
+
+
+def dlr(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
+    """Difference of logits ratio (B,), signed so that the attacker climbs; free of the scale of the logits (B, K)."""
+    if logits.shape[1] < 3:
+        return -shortfall(logits, y, targeted)
+    first, _, third = logits.topk(3, dim=1).values.unbind(1)
+    return -shortfall(logits, y, targeted) / (first - third).clamp_min(TINY)
+
+
+def dlr_towards(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """The targeted ratio (B,): (z_target - z_y) over what the four largest logits (B, K) span."""
+    gap = (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+    if logits.shape[1] < 4:
+        return gap
+    first, _, third, fourth = logits.topk(4, dim=1).values.unbind(1)
+    return gap / (first - (third + fourth) / 2).clamp_min(TINY)
+
+
+@dataclass
+class _State:
+    """What is still climbing, one row per sample."""
+
+    rows: Tensor  # place in the batch
+    point: Tensor
+    previous: Tensor
+    gradient: Tensor
+    value: Tensor  # the objective at point
+    climbs: Tensor  # steps since the last look that went up
+    size: Tensor  # of a step
+    peak: Tensor  # the point with the highest objective, its gradient, and the objective there
+    peak_gradient: Tensor
+    height: Tensor
+    seen_size: Tensor  # size and height at the last look
+    seen_height: Tensor
+
+    @classmethod
+    def start(cls, point: Tensor, size: float) -> "_State":
+        lowest = torch.full_like(point.flatten(1)[:, 0], -torch.inf)
+        rows, zero = torch.arange(len(point), device=point.device), torch.zeros_like(point)
+        sizes, none = torch.full_like(lowest, size), torch.zeros_like(lowest)
+        return cls(rows, point, point, zero, lowest, none, sizes, point, zero, lowest, sizes, lowest)
+
+    def at(self, rows: Tensor) -> "_State":
+        return _State(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def record(self, value: Tensor) -> None:
+        """The objective at the point has been measured."""
+        self.climbs = self.climbs + (value > self.value)
+        self.value = value
+        higher = value > self.height
+        self.height = torch.where(higher, value, self.height)
+        self.peak = torch.where(per_sample(higher, self.peak), self.point, self.peak)
+        self.peak_gradient = torch.where(per_sample(higher, self.peak), self.gradient, self.peak_gradient)
+
+    def look(self, since: int) -> None:
+        """Halve the step size where the last steps did not pay, and go back to the peak there."""
+        idle = (self.size == self.seen_size) & (self.height == self.seen_height)
+        stuck = idle | (self.climbs < IMPROVING * since)
+        self.seen_size, self.seen_height = self.size, self.height
+        self.size = torch.where(stuck, self.size / 2, self.size)
+        back = per_sample(stuck, self.point)
+        self.point = torch.where(back, self.peak, self.point)
+        self.previous = torch.where(back, self.peak, self.previous)
+        self.gradient = torch.where(back, self.peak_gradient, self.gradient)
+        self.climbs = torch.zeros_like(self.climbs)
+
+    def move(self, origin: Tensor, threat: Threat, momentum: float) -> None:
+        """A step along the gradient, and a share of it exchanged for that share of the last move."""
+        step = per_sample(self.size, self.point) * threat.steepest(self.gradient)
+        ahead = threat.project(origin, self.point + step)
+        drift = momentum * (self.point - self.previous - (ahead - self.point))
+        self.previous, self.point = self.point, threat.project(origin, ahead + drift)
+
+
+def _climb(
+    model: Model,
+    origin: Tensor,
+    start: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    generator: Keyed,
+    steps: int,
+    lack: Callable[..., Tensor],
+    objective: Callable[..., Tensor],
+) -> tuple[Tensor, Tensor]:
+    """One run: each sample's iterate nearest to success (B, C, H, W), and what it still lacks (B,).
+
+    ``labels`` (B, 1) or (B, 2) are the classes that ``objective`` is about; the first is the one that ``lack`` asks of.
+    """
+    best, lacking = start.clone(), torch.full_like(start.flatten(1)[:, 0], torch.inf)
+    state, looks, last = _State.start(start, 2 * threat.radius), _looks(steps), 0
+    for step in range(steps + 1):
+        aim = partial(_among, objective, labels[state.rows].unbind(1))
+        logits, state.gradient = value_and_gradient(model, state.point, aim)
+        short = lack(logits, labels[state.rows, 0])
+        better = short < lacking[state.rows]
+        best[state.rows[better]], lacking[state.rows[better]] = state.point[better], short[better]
+        state.record(aim(logits))
+        if step == steps:
+            break
+        if step in looks:
+            state.look(step - last)
+            last = step
+        going = short >= 0
+        if not bool(going.all()):
+            state, model = state.at(going), model.at(going)
+            if len(state.rows) == 0:
+                break
+        state.gradient = escape(state.gradient, generator.at(state.rows), -1 - step)
+        state.move(origin[state.rows], threat, MOMENTUM if step else 0.0)
+    return best, lacking
+
+
+def _among(objective: Callable[..., Tensor], classes: Sequence[Tensor], logits: Tensor) -> Tensor:
+    return objective(logits, *classes)
+
+
+def _looks(steps: int) -> set[int]:
+    """The steps after which the step size may halve: after 22 % of them, then at intervals that shrink to 6 %."""
+    marks, share, interval = set(), 0.0, 0.22
+    while share + interval < 1:
+        share += interval
+        marks.add(math.ceil(share * steps))
+        interval = max(interval - 0.03, 0.06)
+    return marks
