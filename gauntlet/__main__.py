@@ -49,7 +49,10 @@ def show_models(options: argparse.Namespace) -> int:
 def attack(options: argparse.Namespace) -> int:
     """Attack the first n images of an evaluation set."""
     model = _classifiers(options, [options.model])[options.model]
-    x, y = evalset.load(options.root / "evalsets" / f"{options.dataset or model.manifest.dataset}.npz").head(options.n)
+    name, paths = options.dataset or model.manifest.dataset, evalset.find(evalsets(options))
+    if name not in paths:
+        raise InvalidInput(evalset.missing(name, paths), "dataset")
+    x, y = evalset.load(paths[name]).head(options.n)
     norm = options.norm or min(ATTACKS[options.attack].norms)
     outcome = referee.run(model, options.attack, x, y, Threat(norm, options.eps), seed=options.seed)
     attacked = int(outcome.correct.sum())
@@ -90,7 +93,7 @@ def report(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, options.html)):
         if not path.parent.is_dir():  # known before an hour of measuring, not after
             raise InvalidInput(f"{path}: there is no folder {path.parent}")
-    made = build(request, models, evalset.load_all(options.root / "evalsets"), on_progress=progress)
+    made = build(request, models, evalset.load_all(evalsets(options)), on_progress=progress)
     sys.stderr.write("\n" if sys.stderr.isatty() else "")
     if options.json:
         options.json.write_text(made.model_dump_json(indent=1))
@@ -110,6 +113,11 @@ def compare_reports(options: argparse.Namespace) -> int:
     if not losses:
         print(f"no accuracy dropped by more than {options.tolerance:g} points")
     return 1 if losses else 0
+
+
+def evalsets(options: argparse.Namespace) -> tuple[Path, ...]:
+    """The folders of evaluation sets: beside the models, and in GAUNTLET_DATA."""
+    return options.root / "evalsets", Path(os.environ.get("GAUNTLET_DATA", "data")) / "evalsets"
 
 
 def _read(path: Path) -> Report:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor
 
-from gauntlet import spectral
+from gauntlet import graph, spectral
 
 Array = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ class Unprovable(Exception):
 def prove(path: Path) -> Certificate:
     """Prove what can be proved about the classifier in an ONNX file: image (B, C, H, W) to logits (B, K)."""
     try:
-        model = onnx.load(path)
+        model = graph.read(path)
         onnx.checker.check_model(model)  # sorted, with known operators and valid attributes: the rules rely on it
         return _Walk(model).certificate()
     except (Unprovable, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -1,5 +1,6 @@
 """Evaluation sets: labelled test images that travel with the service, ``<root>/<name>.npz``."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -48,6 +49,21 @@ def load(path: Path) -> EvalSet:
     return EvalSet(path.stem, images, labels, classes, licence, sha256_of(path))
 
 
-def load_all(root: Path) -> dict[str, EvalSet]:
-    """Every evaluation set under ``root``, by name."""
-    return {path.stem: load(path) for path in sorted(root.glob("*.npz"))}
+def find(roots: Iterable[Path]) -> dict[str, Path]:
+    """The file of every evaluation set in these folders, by name; the first folder that has one wins."""
+    paths: dict[str, Path] = {}
+    for root in roots:
+        for path in sorted(root.glob("*.npz")):
+            paths.setdefault(path.stem, path)
+    return paths
+
+
+def load_all(roots: Iterable[Path]) -> dict[str, EvalSet]:
+    """Every evaluation set in these folders, by name."""
+    return {name: load(path) for name, path in find(roots).items()}
+
+
+def missing(name: str, known: Iterable[str]) -> str:
+    """What to tell somebody who asks for an evaluation set that is not there."""
+    there = ", ".join(sorted(known)) or "none"
+    return f"no evaluation set is called {name!r}; there are {there} (`make data` writes those of the data sets)"

@@ -39,6 +39,7 @@ class TrainingRecord(Frozen):
     selected_epoch: int
     commit: str
     data_sha256: Sha256
+    data_official: bool  # whether the files are those that the data set's authors publish
     hardware: str
     seconds: float
     versions: dict[str, str]

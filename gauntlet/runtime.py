@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from gauntlet import certify, store
+from gauntlet import certify, graph, store
 from gauntlet.conversion import ConvertModel
 from gauntlet.errors import ArtefactError, DeviceError, InvalidInput
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
@@ -112,7 +111,7 @@ def open_twin(path: Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # onnx2pytorch warns of what the parity gate below decides
-            twin = ConvertModel(onnx.load(path))
+            twin = ConvertModel(graph.read(path))
     except Exception as error:  # onnx2pytorch raises whatever its conversion meets
         raise ArtefactError(f"{path}: cannot be converted to torch for its gradients ({error})") from error
     return twin.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # on CPUs twice as fast

@@ -69,7 +69,7 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("attack tiny-a pgd --n 5", "needs eps"),
         ("attack tiny-a pgd --eps -1 --n 5", "eps must be"),
         ("attack tiny-a pgd --eps 1 --n 0", "n must be"),
-        ("attack tiny-a pgd --eps 1 --dataset none", "none.npz"),
+        ("attack tiny-a pgd --eps 1 --dataset none", "make data"),
         ("report --models tiny-a --n 0", "n: "),
         ("report --models tiny-a --threats l2", "write it as"),
         ("report --models tiny-a --threats l2=x", "write it as"),

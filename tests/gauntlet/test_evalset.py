@@ -12,7 +12,7 @@ def test_head_is_the_first_n(tmp_path):
     assert x.shape == (5, *tiny.SHAPE)
     assert np.array_equal((x.numpy() * 255).round().astype(np.uint8), loaded.images[:5])
     assert y.tolist() == loaded.labels[:5].tolist()
-    assert evalset.load_all(tmp_path).keys() == {"tiny"}
+    assert evalset.load_all([tmp_path]).keys() == {"tiny"}
 
 
 @pytest.mark.parametrize("n", [0, -1, 41])
@@ -41,3 +41,11 @@ def test_truncated(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ArtefactError, match=r"cut\.npz"):
         evalset.load(path)
+
+
+def test_the_first_folder_that_has_a_set_wins(tmp_path):
+    for folder, n in (("one", 3), ("two", 5)):
+        tiny.evalset(tmp_path / folder / "tiny.npz", n=n)
+    tiny.evalset(tmp_path / "two" / "more.npz", n=4)
+    found = evalset.load_all([tmp_path / "one", tmp_path / "two", tmp_path / "missing"])
+    assert {name: len(each.labels) for name, each in found.items()} == {"tiny": 3, "more": 4}
