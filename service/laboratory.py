@@ -56,7 +56,10 @@ class Laboratory:
 
     def evalset(self, request: ReportRequest, pins: Mapping[str, str]) -> EvalSet:
         """The images of the report. Raises ArtefactError as ``models`` does."""
-        found = evalset.load(self._settings.evalsets / f"{request.dataset}.npz")
+        paths = evalset.find(self._settings.evalsets)
+        if request.dataset not in paths:
+            raise ArtefactError(evalset.missing(request.dataset, paths))
+        found = evalset.load(paths[request.dataset])
         if found.sha256 != pins[f"evalsets/{request.dataset}"]:
             raise ArtefactError(f"{request.dataset} was replaced after the report was asked for; ask for it again")
         return found

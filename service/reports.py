@@ -1,6 +1,7 @@
 """Is a report request one that a worker can answer? Imports torch, through the models it looks at."""
 
 from gauntlet.attacks import ATTACKS
+from gauntlet.evalset import missing
 from gauntlet.report.builder import validate
 from gauntlet.report.schema import ReportRequest
 from service.engine import Engine
@@ -20,9 +21,8 @@ def check(engine: Engine, request: ReportRequest) -> dict[str, str]:
             message = f"no attack is called {name!r}; there are {', '.join(known)}"
             raise ServiceError(Code.UNKNOWN_ATTACK, message, field=f"attacks.{i}", known=known)
     if request.dataset not in engine.evalsets:
-        known = sorted(engine.evalsets)
-        message = f"no evaluation set is called {request.dataset!r}; there are {', '.join(known) or 'none'}"
-        raise ServiceError(Code.UNKNOWN_DATASET, message, field="dataset", known=known)
+        message = missing(request.dataset, engine.evalsets)
+        raise ServiceError(Code.UNKNOWN_DATASET, message, field="dataset", known=sorted(engine.evalsets))
     validate(request, engine.classifiers, engine.evalsets)
     return {
         **{f"models/{name}": engine.classifier(name).manifest.model_sha256 for name in request.models},

@@ -5,6 +5,7 @@
 | GAUNTLET_HOST | 127.0.0.1 | address to listen on |
 | GAUNTLET_PORT | 3000 | port to listen on |
 | GAUNTLET_MODELS | models/ beside the code | folder with artifacts/ and evalsets/ |
+| GAUNTLET_DATA | data | folder whose evalsets/ holds more evaluation sets; relative to the working directory |
 | GAUNTLET_STATE | state | folder for the job database; relative to the working directory |
 | GAUNTLET_DATABASE_URL | SQLite in GAUNTLET_STATE | the job database; PostgreSQL lets several hosts share it |
 | GAUNTLET_DEVICE | auto | auto, cuda or cpu; cuda fails at start where there is none |
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     host: IPvAnyAddress = IPv4Address("127.0.0.1")
     port: Port = 3000
     models: Path = ROOT / "models"
+    data: Path = Path("data")
     state: Path = Path("state")
     database_url: str = ""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -70,19 +72,22 @@ class Settings(BaseSettings):
         state = Path(str(values.get("state", "state"))).resolve()
         database = values.get("database_url") or f"sqlite:///{state / 'jobs.sqlite'}"
         models = Path(str(values.get("models", ROOT / "models"))).resolve()
-        return {**values, "models": models, "state": state, "database_url": database}
+        data = Path(str(values.get("data", "data"))).resolve()
+        return {**values, "models": models, "data": data, "state": state, "database_url": database}
 
     def export(self) -> dict[str, str]:
         """The variables that make every process started from here agree on the folders."""
-        return {"GAUNTLET_MODELS": str(self.models), "GAUNTLET_STATE": str(self.state)}
+        folders = {"MODELS": self.models, "DATA": self.data, "STATE": self.state}
+        return {f"GAUNTLET_{name}": str(folder) for name, folder in folders.items()}
 
     @property
     def artifacts(self) -> Path:
         return self.models / "artifacts"
 
     @property
-    def evalsets(self) -> Path:
-        return self.models / "evalsets"
+    def evalsets(self) -> tuple[Path, ...]:
+        """Where evaluation sets lie: those that travel with the models, and those that `make data` writes."""
+        return self.models / "evalsets", self.data / "evalsets"
 
     @classmethod
     def load(cls) -> Self:
