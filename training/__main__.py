@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +12,26 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from gauntlet.errors import GauntletError
+from gauntlet import store
+from gauntlet.errors import ArtefactError, GauntletError
 from gauntlet.manifest import TrainingRecord
 from training import provenance
-from training.data import SOURCES, DataError, data_root, download, load_test, load_training
+from training.data import (
+    SOURCES,
+    DataError,
+    DataSource,
+    Examples,
+    data_root,
+    download,
+    load_other,
+    load_test,
+    load_training,
+)
 from training.evalset import write_evalset
 from training.export import ExportError, publish
 from training.recipes import RECIPES
-from training.run import JobConfig, Run, RunError
+from training.run import CHECKPOINT_FILE, JobConfig, Run, RunError
+from training.table import table
 
 ARTIFACTS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets")
@@ -58,6 +71,10 @@ def train(options: argparse.Namespace) -> None:
     config = configure(options.recipe, dict(options.set) | given)
     source, root = SOURCES[config.dataset], data_root()
     data = load_training(source, root)
+    if not data.train.official:
+        print(
+            f"note: these are not the official files of {source.name}; manifest and card will say so", file=sys.stderr
+        )
     folder = options.runs / (f"{config.name}.trial" if options.trial else config.name)
     run = Run(folder, config, device=device_of(options.device), artifacts=options.out, resume=options.resume)
     trained = recipe.train(config, data, run)
@@ -73,6 +90,7 @@ def train(options: argparse.Namespace) -> None:
         selected_epoch=run.best_epoch,
         commit=provenance.commit(),
         data_sha256=data.sha256,
+        data_official=data.train.official,
         hardware=provenance.hardware(run.device),
         seconds=round(run.seconds, 1),
         versions=provenance.versions(),
@@ -84,10 +102,51 @@ def train(options: argparse.Namespace) -> None:
     print(f"{options.out / config.name} is in place")
 
 
+def train_all(options: argparse.Namespace) -> None:
+    """Train every recipe whose artefact is not there yet, going on where a run was broken off."""
+    left = [name for name, recipe in RECIPES.items() if not is_done(options.out / name, recipe.config)]
+    print(
+        f"{len(RECIPES) - len(left)} of {len(RECIPES)} models are done; left: {', '.join(left) or 'none'}", flush=True
+    )
+    for name in left:
+        started = (options.runs / name / CHECKPOINT_FILE).is_file()
+        words = ["train", name, "--device", options.device, "--runs", str(options.runs), "--out", str(options.out)]
+        train(parser().parse_args([*words, "--resume"] if started else words))
+
+
+def spread(options: argparse.Namespace) -> None:
+    """Train a recipe from several seeds, and print mean and range of what they reach on the validation images."""
+    recipe, reached = RECIPES[options.recipe], list[dict[str, float]]()
+    for seed in range(options.seeds):
+        config = configure(options.recipe, {"seed": seed, "name": f"{options.recipe}.seed{seed}"})
+        folder = options.runs / config.name
+        resume = (folder / CHECKPOINT_FILE).is_file()
+        run = Run(folder, config, device=device_of(options.device), artifacts=options.out, resume=resume)
+        recipe.train(config, load_training(SOURCES[config.dataset], data_root()), run)
+        reached.append(run.history[run.best_epoch - 1])
+    print(f"{options.recipe}, seeds 0 to {options.seeds - 1}, checkpoint chosen on the validation images as always")
+    for name in reached[0]:
+        values = [record[name] for record in reached]
+        print(f"{name:36} mean {statistics.fmean(values):.4f}, from {min(values):.4f} to {max(values):.4f}")
+
+
+def is_done(folder: Path, config: JobConfig) -> bool:
+    """Whether the folder holds a whole artefact of exactly this recipe."""
+    try:
+        return store.load(folder).manifest.training.config == config.model_dump(mode="json")
+    except ArtefactError:
+        return False
+
+
 def command_of(recipe: str, changes: dict[str, Any]) -> str:
     """The command that repeats a run from its beginning."""
     words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     return shlex.join(["python", "-m", "training", "train", recipe, *words])
+
+
+def show_table(options: argparse.Namespace) -> None:
+    """The figures of all models, from the files that ship."""
+    print(table(options.models, (EVALSETS, data_root() / "evalsets"), attacked=not options.quick))
 
 
 def list_recipes(_: argparse.Namespace) -> None:
@@ -97,20 +156,29 @@ def list_recipes(_: argparse.Namespace) -> None:
         print(f"{name:28} {recipe.config.epochs:4} epochs  {purpose}")
 
 
-def fetch(options: argparse.Namespace) -> None:
-    """Download what is missing and check what is there."""
+def fetch(_: argparse.Namespace) -> None:
+    """Download what is missing, check what is there, and write the evaluation sets that do not travel with the code."""
     for name, source in SOURCES.items():
         download(source, data_root())
-        print(f"{name}: complete under {data_root() / source.folder}")
-    if options.evalset:
-        make_evalsets(options)
+        print(f"{name}: complete under {data_root()}")
+        if not (EVALSETS / f"{name}.npz").is_file():
+            write(name, source, load_test(source, data_root()), data_root() / "evalsets")
 
 
 def make_evalsets(options: argparse.Namespace) -> None:
-    """Write the evaluation sets that travel with the service."""
-    for name, source in SOURCES.items():
-        digest = write_evalset(name, source, data_root(), options.evalsets)
-        print(f"{options.evalsets / name}.npz sha256 {digest}")
+    """Write evaluation sets: of test sets, or of another file in a set's format."""
+    if options.file and (len(options.datasets) != 1 or not options.name):
+        raise DataError("--file needs one data set, in whose format it is, and --name")
+    for dataset in options.datasets or SOURCES:
+        source = SOURCES[dataset]
+        test = load_other(source, options.file) if options.file else load_test(source, data_root())
+        write(options.name or dataset, source, test, options.evalsets or data_root() / "evalsets")
+
+
+def write(name: str, source: DataSource, test: Examples, folder: Path) -> None:
+    """One evaluation set, and a line about it."""
+    digest = write_evalset(name, source, test, folder)
+    print(f"{folder / name}.npz sha256 {digest}{'' if test.official else ' (not the official file)'}")
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -133,13 +201,35 @@ def parser() -> argparse.ArgumentParser:
     listing.set_defaults(call=list_recipes)
 
     data = commands.add_parser("data", help="download and check the data sets (GAUNTLET_DATA, by default data/)")
-    data.add_argument("--evalset", action="store_true", help="write the evaluation sets as well")
-    data.add_argument("--evalsets", type=Path, default=EVALSETS, help=argparse.SUPPRESS)
     data.set_defaults(call=fetch)
 
-    evalset = commands.add_parser("evalset", help="write the evaluation sets")
-    evalset.add_argument("--evalsets", type=Path, default=EVALSETS, help="where they go")
+    evalset = commands.add_parser("evalset", help="write evaluation sets")
+    evalset.add_argument("datasets", nargs="*", choices=[[], *SOURCES], metavar="DATASET", help="default: all")
+    evalset.add_argument("--file", type=Path, help="other images in the data set's format")
+    evalset.add_argument("--name", help="of the evaluation set, where not the data set's")
+    evalset.add_argument("--evalsets", type=Path, help="where they go (default: evalsets/ in GAUNTLET_DATA)")
     evalset.set_defaults(call=make_evalsets)
+
+    every = commands.add_parser("all", help="train every model that is not there yet")
+    every.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    every.add_argument("--runs", type=Path, default=RUNS, help="where checkpoints and logs go")
+    every.add_argument("--out", type=Path, default=ARTIFACTS, help="where the artefacts go")
+    every.set_defaults(call=train_all)
+
+    seeds = commands.add_parser(
+        "seeds", help="train a model from several seeds: validation figures, nothing is exported"
+    )
+    seeds.add_argument("recipe", choices=RECIPES, metavar="NAME", help="see `list`")
+    seeds.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    seeds.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    seeds.add_argument("--runs", type=Path, default=RUNS, help="where checkpoints and logs go")
+    seeds.add_argument("--out", type=Path, default=ARTIFACTS, help="where the judge of a generator is")
+    seeds.set_defaults(call=spread)
+
+    rows = commands.add_parser("table", help="clean, robust and certified accuracy of every classifier, recomputed")
+    rows.add_argument("--models", type=Path, default=ARTIFACTS, help="where the artefacts are")
+    rows.add_argument("--quick", action="store_true", help="without the attacks")
+    rows.set_defaults(call=show_table)
 
     job = commands.add_parser("train", help="train a model, measure it on the test set, export it")
     job.add_argument("recipe", choices=RECIPES, metavar="NAME", help="see `list`")
@@ -163,6 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.call(options)
     except (DataError, RunError, ExportError, GauntletError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the last finished epoch is kept: go on with --resume", file=sys.stderr)

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gauntlet.report.statistics import wilson
+from training.data import SOURCES
 
 CARD_FILE = "card.md"
+OFFICIAL = {True: "the official files", False: "**not the official files, but a copy that differs from them**"}
 
 TEMPLATE = """\
 # {name}
@@ -23,7 +25,7 @@ this file. Intervals are Wilson's, for shares only.
 
 ## How it was made
 
-- data: {dataset} (MIT licence), sha256 of the training files `{data_sha256}`
+- data: {dataset} ({licence}), {official}; sha256 of the training files `{data_sha256}`
 - command: `{command}`
 - configuration: {config}
 - epoch {selected_epoch} of {epochs}, seed {seed}, {minutes:.0f} minutes on {hardware}
@@ -42,6 +44,8 @@ def card(fields: Mapping[str, Any], notes: str) -> str:
         notes=notes.strip(),
         results="\n".join(_row(name, metric) for name, metric in sorted(fields["metrics"].items())),
         dataset=fields["dataset"],
+        licence=SOURCES[fields["dataset"]].licence,
+        official=OFFICIAL[record.data_official],
         data_sha256=record.data_sha256,
         command=record.command,
         config=", ".join(f"{key} {value}" for key, value in record.config.items()),
@@ -56,7 +60,7 @@ def card(fields: Mapping[str, Any], notes: str) -> str:
 
 
 def _row(name: str, metric: Any) -> str:
-    is_share = name.endswith(("accuracy", "share")) or "accuracy_" in name
+    is_share = name.endswith(("accuracy", "share", "precision", "recall")) or "accuracy_" in name
     low, high = wilson(round(metric.value * metric.n), metric.n) if is_share else (0.0, 0.0)
     interval = f"{low:.4f} to {high:.4f}" if is_share else ""
     return f"| {name} | {metric.value:.4f} | {interval} | {metric.n} | {metric.split} |"

@@ -1,8 +1,4 @@
-"""Classifiers: cross-entropy, for the constrained network after moving every rival logit up by what an attack could.
-
-Expected on the validation images (5,000): ``fashion-mnist-standard`` 94 % accuracy; ``fashion-mnist-lipschitz`` 89 %
-accuracy and 85 % certified at L2 36/255.
-"""
+"""Classifiers: one loop, whatever the network and the objective."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,69 +6,119 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gauntlet import certify
 from gauntlet.manifest import MODEL_FILE, Metric
+from training import robustness
 from training.data import Examples, TrainingData, augment, to_pixels
 from training.export import Graph, Product, predict, session
-from training.lipschitz import certified_radii, class_distances, freeze
-from training.networks import lipschitz_cnn, standard_cnn
+from training.lipschitz import certified_radii, freeze
+from training.networks import constrained_paper_cnn, lipschitz_cnn, paper_cnn
+from training.objectives import OBJECTIVES, ascend, head_of, margin_loss
 from training.plots import learning_curves, sheet
 from training.run import JobConfig, Run, Stateful
 
-IMAGE_SHAPE = (1, 28, 28)
 CERTIFIED_EPS = {f"certified_accuracy_{eps}": eps / 255 for eps in (36, 72, 108)}
+ATTACKED_IMAGES = 1_000  # of the validation images, when a checkpoint is chosen by what survives an attack
 
 
 class ClassifierConfig(JobConfig):
     """Every hyper-parameter of a classifier's training."""
 
-    family: Literal["standard", "lipschitz"]
-    network: Literal["standard-cnn", "lipschitz-cnn"]
-    width: int = 0  # channels of the constrained network's first layer
+    family: Literal["standard", "lipschitz", "lipschitz-paper", "penalty", "adversarial"]
+    network: Literal["paper-cnn", "constrained-paper-cnn", "lipschitz-cnn", "unconstrained-cnn"]
+    filters: tuple[int, ...] = ()  # of the paper's network
+    blocks: tuple[int, ...] = ()  # convolutions per block of the constrained network ...
+    width: int = 0  # ... channels of its first block ...
+    features: int = 0  # ... and of its dense layers
     dropout: float = 0.0
     batch_size: int = 256
     learning_rate: float  # of AdamW at the top of the one-cycle schedule
     weight_decay: float = 0.0
     shift: int = 0  # augmentation: moves of up to this many pixels
-    flip: bool = True
-    radius: float = 0.0  # L2 distance that the loss wants between an image and the decision boundary
-    temperature: float = 1.0  # of the softmax in the loss: small ones care for the hard images only
+    flip: bool = False
+    objective: Literal["margin", "penalty", "adversarial", "trades"] = "margin"
+    radius: float = 0.0  # margin: L2 distance that the loss wants between an image and the decision boundary
+    temperature: float = 1.0  # margin: of the softmax in the loss; small ones care for the hard images only
+    eps: float = 0.0  # adversarial, trades: Linf distance of the attack; penalty: L2 distance of a pair
+    steps: int = 0  # adversarial, trades: of the attack
+    penalty: float = 0.0  # penalty, trades: weight of the second term
     precision: Literal["bfloat16", "float32"] = "float32"  # bfloat16 pays off only where the processor has it
 
+    @property
+    def certified(self) -> bool:
+        """Whether the network holds its Lipschitz constant by construction."""
+        return self.network in ("constrained-paper-cnn", "lipschitz-cnn")
 
-NETWORKS: dict[str, Callable[[int, ClassifierConfig], nn.Sequential]] = {
-    "standard-cnn": lambda classes, config: standard_cnn(classes, config.dropout),
-    "lipschitz-cnn": lambda classes, config: lipschitz_cnn(classes, config.width),
+
+def build(config: ClassifierConfig, data: TrainingData) -> nn.Sequential:
+    """The network, untrained."""
+    shape, classes = data.image_shape, len(data.classes)
+    if config.network == "paper-cnn":
+        return paper_cnn(shape, classes, data.mean, data.std, config.filters, config.dropout)
+    if config.network == "constrained-paper-cnn":
+        return constrained_paper_cnn(shape, classes, data.mean, config.filters)
+    constrained = config.network == "lipschitz-cnn"
+    return lipschitz_cnn(
+        shape, classes, data.mean, config.blocks, config.width, config.features, constrained=constrained
+    )
+
+
+DESIGN = {
+    "paper-cnn": """\
+The convolutional network of the student paper that this repository reproduces: convolutions with {filters} filters of
+2x2, a dense layer of 256, dropout {dropout}. Our choice, where the paper is silent: padding 1, 2x2 max-pooling and ReLU
+after each convolution.""",
+    "constrained-paper-cnn": """\
+The convolutional network of the student paper, convolutions with {filters} filters of 2x2 and a dense layer of 256,
+with the norm of every layer held at 1 by scaling its channels (AOL, arXiv 2208.03160), the last one included: what the
+paper says that it did, made so that it can be proved.""",
+    "lipschitz-cnn": """\
+A plain chain of orthogonal convolutions (BCOP, arXiv 1911.00937; blocks of {blocks}, {width} channels in the first) and
+orthogonal dense layers (Cayley transform, arXiv 2104.07167) with MaxMin activations (arXiv 1811.05381) and a head with
+rows of norm 1 (arXiv 2108.04062): moving an image by d in L2 moves its features by at most d.""",
+    "unconstrained-cnn": """\
+The architecture of the Lipschitz-constrained network (blocks of {blocks}, {width} channels in the first, MaxMin
+activations) made of ordinary layers: what the constraint costs and buys is the difference between the two.""",
 }
 
-NOTES = {
-    "standard-cnn": """\
-The convolutional network of the student paper that this repository reproduces: two convolutions (64 and 128 filters,
-2x2), a dense layer of 256, dropout {dropout}. Our choice, where the paper is silent: padding 1,
-2x2 max-pooling and ReLU after each convolution. Trained on mirrored images, without any defence.
+PURPOSE = {
+    "standard": """\
+Trained with cross-entropy, without any defence.
 
-**Use it** as the undefended reference. **Limit:** imperceptible changes make it give any answer.
+**Use it** as an undefended reference. **Limit:** imperceptible changes make it give any answer.
 """,
-    "lipschitz-cnn": """\
-A plain chain of orthogonal convolutions (BCOP, arXiv 1911.00937) and orthogonal dense layers (Cayley transform, arXiv
-2104.07167) with MaxMin activations (arXiv 1811.05381), {width} channels wide, and a head with rows of norm 1 (arXiv
-2108.04062): moving an image by d in L2 moves its features by at most d. Trained on mirrored images with every rival
-logit raised by what a move of {radius} could do, softmax temperature {temperature}. The certified radius is the
-smallest (z_t - z_j) / (L ||w_t - w_j||) over the other classes j, with L proved from the exported weights.
+    "lipschitz": """\
+Trained with every rival logit raised by what a move of {radius} could do, softmax temperature {temperature}. The
+certified radius is the smallest (z_t - z_j) / (L ||w_t - w_j||) over the other classes j, with L proved from the
+exported weights.
 
 **Use it** where an answer must come with a guarantee. **Limits:** the guarantee is for L2 distance only, and says that
 the answer will not change, not that it is right.
 """,
+    "penalty": """\
+Trained with cross-entropy and {penalty} times the mean squared ratio |f(x) - f(x')| / |x - x'| of eq. 10 of the student
+paper (after arXiv 1811.09008). Our reading of what it leaves open: f are the logits, and x' is x moved by {eps} in L2
+along the gradient of the loss.
+
+**Use it** to see what a penalty buys. **Limit:** no certificate follows from it; the attacks are its only judges.
+""",
+    "adversarial": """\
+Trained on the images that {steps} steps of PGD find within Linf {eps:.4g} (objective: {objective}; arXiv 1706.06083,
+arXiv 1901.08573).
+
+**Use it** as the field's usual defence. **Limit:** empirical, and for that distance: nothing is proved.
+""",
 }
+PURPOSE["lipschitz-paper"] = PURPOSE["lipschitz"]
 
 
 def train(config: ClassifierConfig, data: TrainingData, run: Run) -> nn.Sequential:
     """Train, and give back the network of the best epoch, frozen to plain layers, on the CPU."""
     torch.manual_seed(config.seed)
-    network = NETWORKS[config.network](len(data.classes), config).to(run.device).to(memory_format=torch.channels_last)
-    images, labels = (part.to(run.device) for part in data.train)
+    network = build(config, data).to(run.device).to(memory_format=torch.channels_last)
+    objective = OBJECTIVES[config.objective]
+    images, labels = data.train.images.to(run.device), data.train.labels.to(run.device)
     steps = max(1, len(images) // config.batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -84,12 +130,10 @@ def train(config: ClassifierConfig, data: TrainingData, run: Run) -> nn.Sequenti
         network.train()
         total = torch.zeros((), device=run.device)
         for batch in torch.randperm(len(images)).tensor_split(steps):
-            x = to_pixels(augment(images[batch], config.shift, flip=config.flip))  # (B, 1, 28, 28)
+            x = to_pixels(augment(images[batch], config.shift, flip=config.flip))  # (B, C, H, W)
             x = x.contiguous(memory_format=torch.channels_last)
-            y = labels[batch]  # (B,)
             with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                logits = network(x)
-            loss = margin_loss(logits.float(), y, head_of(network), config.radius, config.temperature)
+                loss = objective(network, x, labels[batch], config)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -106,47 +150,35 @@ def train(config: ClassifierConfig, data: TrainingData, run: Run) -> nn.Sequenti
     return freeze(network).cpu()
 
 
-def margin_loss(logits: Tensor, labels: Tensor, head: Tensor, radius: float, temperature: float) -> Tensor:
-    """Cross-entropy under the worst that a move of length ``radius`` can do to a network with a 1-Lipschitz body.
-
-    Each rival's logit is raised by radius times the distance of its row in the head from the right class's, as in GloRo
-    networks (Leino et al., arXiv 2102.08452) and with the temperature of Prach and Lampert (arXiv 2208.03160).
-    With radius 0 and temperature 1 it is plain cross-entropy.
-
-    Args:
-        logits: (B, classes).
-        labels: (B,).
-        head: weight of the last layer (classes, features), rows as the logits use them.
-        radius: in pixel units.
-        temperature: above 0.
-    """
-    if radius:
-        logits = logits + radius * class_distances(head)[labels]
-    return functional.cross_entropy(logits / temperature, labels) * temperature
-
-
-def head_of(network: nn.Sequential) -> Tensor:
-    """The last layer's weight (classes, features) as the logits use it."""
-    head = network[-1]
-    weight = head.weight
-    assert isinstance(weight, Tensor)
-    return weight if isinstance(head, nn.Linear) else functional.normalize(weight)
-
-
 def selected_by(config: ClassifierConfig) -> str:
-    """The figure that chooses the checkpoint: the certified accuracy where there is one."""
-    return "certified_accuracy_36" if config.radius else "accuracy"
+    """The figure that chooses the checkpoint: what is certified, or what survives, where that is the aim."""
+    if config.objective in ("adversarial", "trades"):
+        return "robust_accuracy"
+    return "certified_accuracy_36" if config.certified else "accuracy"
 
 
 def evaluate(network: nn.Sequential, examples: Examples, config: ClassifierConfig) -> dict[str, float]:
-    """Loss, accuracy and, for a constrained network, certified accuracies, in float32 on the frozen network."""
-    plain = freeze(network).cpu()
+    """Loss, accuracy, and what is certified or survives ten steps of PGD, in float32 on the frozen network."""
+    plain = freeze(network)
+    place = next(plain.parameters()).device
     with torch.no_grad():
-        logits = torch.cat([plain(to_pixels(images)) for images in examples.images.cpu().tensor_split(10)])
+        logits = torch.cat([plain(to_pixels(images).to(place)) for images in torch.split(examples.images, 500)]).cpu()
     labels = examples.labels.cpu()
-    loss = float(margin_loss(logits, labels, head_of(plain), config.radius, config.temperature))
-    radii = certified_radii(logits, head_of(plain)) if config.radius else None
-    return {"loss": loss, **score(logits, labels, radii)}
+    shares = score(logits, labels, certified_radii(logits, head_of(plain).cpu()) if config.certified else None)
+    if config.objective in ("adversarial", "trades"):
+        x, y = to_pixels(examples.images[:ATTACKED_IMAGES]).to(place), labels[:ATTACKED_IMAGES].to(place)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            moved = torch.cat(
+                [
+                    ascend(plain, *part, config.eps, 10)
+                    for part in zip(torch.split(x, 250), torch.split(y, 250), strict=True)
+                ]
+            )
+        with torch.no_grad():
+            shares["robust_accuracy"] = float((plain(moved).argmax(1) == y).double().mean())
+    loss = margin_loss(logits, labels, head_of(plain).cpu(), config.radius, config.temperature)
+    return {"loss": float(loss), **shares}
 
 
 def score(logits: Tensor, labels: Tensor, radii: Tensor | None) -> dict[str, float]:
@@ -162,40 +194,42 @@ def package(
     plain: nn.Sequential, config: ClassifierConfig, data: TrainingData, run: Run, load_test: Callable[[], Examples]
 ) -> Product:
     """The artefact: its figures come from the exported file on the test set, which nothing has looked at before."""
-    sample = Examples(data.validation.images[:50], data.validation.labels[:50])
+    images, labels = data.validation.images[:50], data.validation.labels[:50]
     with torch.no_grad():
-        guesses = plain(to_pixels(sample.images)).argmax(1)
-    titles = [(data.classes[guess], bool(guess == label)) for guess, label in zip(guesses, sample.labels, strict=True)]
+        guesses = plain(to_pixels(images)).argmax(1)
+    titles = [(data.classes[guess], bool(guess == label)) for guess, label in zip(guesses, labels, strict=True)]
 
     def measure(folder: Path) -> dict[str, Metric]:
         test = load_test()
         logits = torch.from_numpy(predict(session(folder / MODEL_FILE), to_pixels(test.images)))
-        radii = certify.prove(folder / MODEL_FILE).radius(logits) if config.radius else None
+        radii = certify.prove(folder / MODEL_FILE).radius(logits) if config.certified else None
         shares = score(logits, test.labels, radii)
         chosen = run.history[run.best_epoch - 1]
-        return {name: Metric(value=value, n=len(test.labels), split="test") for name, value in shares.items()} | {
+        figures = {name: Metric(value=value, n=len(test.labels), split="test") for name, value in shares.items()}
+        figures |= {
             f"validation_{name}": Metric(
                 value=chosen[f"validation_{name}"], n=len(data.validation.labels), split="validation"
             )
             for name in shares
         }
+        return figures | robustness.measure(folder, test)
 
     shares = [name for name in run.history[0] if "accuracy" in name]
     return Product(
-        graphs={MODEL_FILE: Graph(plain, to_pixels(sample.images[:8]), "x", "logits")},
+        graphs={MODEL_FILE: Graph(plain, to_pixels(images[:8]), "x", "logits")},
         pictures={
             "curves.png": learning_curves(
                 run.history, {"loss": ["train_loss", "validation_loss"], "share of validation images": shares}
             ),
-            "samples.png": sheet(to_pixels(sample.images), 10, titles),
+            "samples.png": sheet(to_pixels(images), 10, titles),
         },
         manifest={
             "kind": "classifier",
             "family": config.family,
             "dataset": config.dataset,
-            "input_shape": IMAGE_SHAPE,
+            "input_shape": data.image_shape,
             "classes": data.classes,
         },
         measure=measure,
-        notes=NOTES[config.network].format(**config.model_dump()),
+        notes=(DESIGN[config.network] + "\n" + PURPOSE[config.family]).format(**config.model_dump()),
     )

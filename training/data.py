@@ -1,57 +1,40 @@
-"""The data sets: torchvision's own download and layout, every file checked against a known digest before use."""
+"""The data sets: torchvision's own download and layout, told apart from the official files by their digests."""
 
 import hashlib
 import os
+import pickle
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import datasets
 
-from gauntlet.manifest import sha256_of
-
 VALIDATION_IMAGES = 5_000
 SPLIT_SEED = 20_170_825  # of the split alone: the same images are held out whatever a run's seed is
-_IDX_HEADER = {3: 16, 1: 8}  # bytes before the data, by number of dimensions
 
 
 class DataError(Exception):
-    """A data file is missing, truncated or corrupt; the message names it and the way out."""
+    """A data file is missing or damaged; the message names it and the way out."""
 
 
-class IdxFile(NamedTuple):
-    """One file in the format of the MNIST family, after unpacking."""
+class File(NamedTuple):
+    """One file of a data set: where torchvision puts it, and the digest of the official one."""
 
-    name: str
-    size: int
-    sha256: str
-
-
-class DataSource(NamedTuple):
-    """A data set of the MNIST family as torchvision stores it under ``<root>/<folder>/raw``."""
-
-    folder: str
-    classes: tuple[str, ...]
-    licence: str
-    source: str
-    train_images: IdxFile
-    train_labels: IdxFile
-    test_images: IdxFile
-    test_labels: IdxFile
-
-    @property
-    def files(self) -> tuple[IdxFile, ...]:
-        return self.train_images, self.train_labels, self.test_images, self.test_labels
+    path: str
+    md5: str
 
 
 class Examples(NamedTuple):
-    """Images (N, 1, 28, 28) uint8 and labels (N,) int64."""
+    """Images (N, C, H, W) uint8 and labels (N,) int64, and whether they come from the official files."""
 
     images: Tensor
     labels: Tensor
+    official: bool
 
 
 class TrainingData(NamedTuple):
@@ -60,12 +43,97 @@ class TrainingData(NamedTuple):
     train: Examples
     validation: Examples
     classes: tuple[str, ...]
-    sha256: str
+    sha256: str  # of the training files' digests, in order
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+class DataSource(NamedTuple):
+    """A data set as torchvision stores it under a root; ``mean`` and ``std`` are of the training pixels, by channel."""
+
+    name: str
+    torchvision: str
+    read: Callable[[list[Path]], tuple[NDArray[np.uint8], NDArray[np.int64]]]
+    train: tuple[File, ...]
+    test: tuple[File, ...]
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    licence: str
+    source: str
+
+
+def read_idx(paths: list[Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The two files of the MNIST family: images (N, 1, H, W) and labels (N,)."""
+    arrays = []
+    for path in paths:
+        content = path.read_bytes()
+        rank = content[3] if content[:3] == b"\0\0\x08" else 0
+        dims = struct.unpack_from(f">{rank}I", content, 4)
+        arrays.append(np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(dims))
+    images, labels = arrays
+    return images[:, None], labels.astype(np.int64)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads CIFAR-10's pickles, and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+        if module.partition(".")[0] != "numpy" or name not in allowed:
+            raise pickle.UnpicklingError(f"holds a {module}.{name}")
+        return allowed[name]
+
+
+def read_batches(paths: list[Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The batches of CIFAR-10: images (N, 3, 32, 32) and labels (N,)."""
+    batches = []
+    for path in paths:
+        with path.open("rb") as file:
+            batches.append(_ArraysOnly(file, encoding="latin1").load())
+    images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    return images, np.concatenate([batch["labels"] for batch in batches]).astype(np.int64)
 
 
 SOURCES: dict[str, DataSource] = {
+    "mnist": DataSource(
+        name="mnist",
+        torchvision="MNIST",
+        read=read_idx,
+        train=(
+            File("MNIST/raw/train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
+            File("MNIST/raw/train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
+        ),
+        test=(
+            File("MNIST/raw/t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
+            File("MNIST/raw/t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
+        ),
+        shape=(1, 28, 28),
+        classes=tuple("0123456789"),
+        mean=(0.1307,),
+        std=(0.3081,),
+        licence="CC BY-SA 3.0",
+        source="http://yann.lecun.com/exdb/mnist (LeCun, Cortes and Burges)",
+    ),
     "fashion-mnist": DataSource(
-        folder="FashionMNIST",
+        name="fashion-mnist",
+        torchvision="FashionMNIST",
+        read=read_idx,
+        train=(
+            File("FashionMNIST/raw/train-images-idx3-ubyte", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+            File("FashionMNIST/raw/train-labels-idx1-ubyte", "9018921c3c673c538a1fc5bad174d6f9"),
+        ),
+        test=(
+            File("FashionMNIST/raw/t10k-images-idx3-ubyte", "8181f5470baa50b63fa0f6fddb340f0a"),
+            File("FashionMNIST/raw/t10k-labels-idx1-ubyte", "15d484375f8d13e6eb1aabb0c3f46965"),
+        ),
+        shape=(1, 28, 28),
         classes=(
             "T-shirt/top",
             "Trouser",
@@ -78,20 +146,35 @@ SOURCES: dict[str, DataSource] = {
             "Bag",
             "Ankle boot",
         ),
+        mean=(0.2860,),
+        std=(0.3530,),
         licence="MIT",
         source="https://github.com/zalandoresearch/fashion-mnist (Xiao, Rasul and Vollgraf, arXiv 1708.07747)",
-        train_images=IdxFile(
-            "train-images-idx3-ubyte", 47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+    ),
+    "cifar10": DataSource(
+        name="cifar10",
+        torchvision="CIFAR10",
+        read=read_batches,
+        train=tuple(
+            File(f"cifar-10-batches-py/data_batch_{number}", md5)
+            for number, md5 in enumerate(
+                (
+                    "c99cafc152244af753f735de768cd75f",
+                    "d4bba439e000b95fd0a9bffe97cbabec",
+                    "54ebc095f3ab1f0389bbae665268c751",
+                    "634d18415352ddfa80567beed471001a",
+                    "482c414d41f54cd18b22e5b47cb7c3cb",
+                ),
+                start=1,
+            )
         ),
-        train_labels=IdxFile(
-            "train-labels-idx1-ubyte", 60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
-        ),
-        test_images=IdxFile(
-            "t10k-images-idx3-ubyte", 7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-        ),
-        test_labels=IdxFile(
-            "t10k-labels-idx1-ubyte", 10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
-        ),
+        test=(File("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e"),),
+        shape=(3, 32, 32),
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        licence="no formal licence; citation asked for",
+        source="https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, Learning Multiple Layers of Features, 2009)",
     ),
 }
 
@@ -102,54 +185,41 @@ def data_root() -> Path:
 
 
 def download(source: DataSource, root: Path) -> None:
-    """Fetch what is missing with torchvision's own downloader, then check every file.
+    """Fetch the set with torchvision's own downloader, unless files that can be read are there already.
 
     Raises:
-        DataError: the download failed, or a file that was already there is truncated or corrupt.
+        DataError: the download failed, or a file that was already there is damaged.
     """
-    fetch: Callable[..., Any] = getattr(datasets, source.folder)
-    try:
-        fetch(str(root), train=True, download=True)
-    except (OSError, RuntimeError, AssertionError, ValueError) as error:
-        verify(source, root, source.files)  # a damaged file found on the way is the better explanation
-        raise DataError(f"download into {root} failed: {error}; check the network and run `make data` again") from error
-    verify(source, root, source.files)
-
-
-def verify(source: DataSource, root: Path, files: Iterable[IdxFile]) -> None:
-    """Check that files are there, whole and unaltered.
-
-    Raises:
-        DataError: naming the first file that is not.
-    """
-    for file in files:
-        path = root / source.folder / "raw" / file.name
-        if not path.is_file():
+    absent = [path for file in (*source.train, *source.test) if not (path := root / file.path).is_file()]
+    if absent:
+        fetch: Callable[..., Any] = getattr(datasets, source.torchvision)
+        try:
+            fetch(str(root), train=True, download=True)
+        except (OSError, RuntimeError, AssertionError, ValueError) as error:
             raise DataError(
-                f"{path} is missing: run `make data`, or let GAUNTLET_DATA name a folder of torchvision's layout"
-            )
-        size = path.stat().st_size
-        if size != file.size:
-            raise DataError(f"{path} has {size} bytes instead of {file.size}: delete it and run `make data`")
-        if sha256_of(path) != file.sha256:
-            raise DataError(f"{path} is corrupt (sha256 differs): delete it and run `make data`")
+                f"{absent[0]} is missing, and the download failed: {error}; check the network and run `make data` again"
+            ) from error
+    load_training(source, root)
+    load_test(source, root)
 
 
 def load_training(source: DataSource, root: Path) -> TrainingData:
     """The training set, split in two by a permutation that depends on nothing but its size.
 
     Raises:
-        DataError: a file is missing, truncated or corrupt.
+        DataError: a file is missing or damaged.
     """
-    files = (source.train_images, source.train_labels)
-    images, labels = _read(source, root, *files)
+    examples, digests = _read(source, root, source.train)
+    images, labels, official = examples
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
     kept, held_out = order[:-VALIDATION_IMAGES], order[-VALIDATION_IMAGES:]
     return TrainingData(
-        train=Examples(images[kept], labels[kept]),
-        validation=Examples(images[held_out], labels[held_out]),
+        train=Examples(images[kept], labels[kept], official),
+        validation=Examples(images[held_out], labels[held_out], official),
         classes=source.classes,
-        sha256=hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest(),
+        sha256=hashlib.sha256("".join(digests).encode()).hexdigest(),
+        mean=source.mean,
+        std=source.std,
     )
 
 
@@ -157,17 +227,43 @@ def load_test(source: DataSource, root: Path) -> Examples:
     """The test set: for the model that ships, and for the evaluation set.
 
     Raises:
-        DataError: a file is missing, truncated or corrupt.
+        DataError: a file is missing or damaged.
     """
-    return _read(source, root, source.test_images, source.test_labels)
+    return _read(source, root, source.test)[0]
 
 
-def _read(source: DataSource, root: Path, images: IdxFile, labels: IdxFile) -> Examples:
-    verify(source, root, (images, labels))
-    raw = root / source.folder / "raw"
-    pixels = np.fromfile(raw / images.name, dtype=np.uint8)[_IDX_HEADER[3] :].reshape(-1, 1, 28, 28)
-    classes = np.fromfile(raw / labels.name, dtype=np.uint8)[_IDX_HEADER[1] :]
-    return Examples(torch.from_numpy(pixels), torch.from_numpy(classes.astype(np.int64)))
+def load_other(source: DataSource, path: Path) -> Examples:
+    """Examples in another file of the set's format: cifar10 only, whose batches hold images and labels.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return _read(source, path.parent, (File(path.name, ""),))[0]
+
+
+def _read(source: DataSource, root: Path, files: Iterable[File]) -> tuple[Examples, list[str]]:
+    """The examples in these files, and the sha256 of each file."""
+    paths = [root / file.path for file in files]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(
+                f"{path} is missing: run `make data`, or let GAUNTLET_DATA name a folder of torchvision's layout"
+            )
+    try:
+        images, labels = source.read(paths)
+        fits = images.dtype == np.uint8 and images.shape == (len(labels), *source.shape) and len(labels) > 0
+        if not fits or not 0 <= labels.min() <= labels.max() < len(source.classes):
+            raise ValueError(f"images {images.shape}, labels {labels.shape}")
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, struct.error, pickle.PickleError) as error:
+        named = " or ".join(map(str, paths))
+        raise DataError(f"{named} is truncated or corrupt ({error}): delete it and run `make data`") from error
+    contents = [path.read_bytes() for path in paths]
+    official = all(
+        hashlib.md5(content, usedforsecurity=False).hexdigest() == file.md5
+        for file, content in zip(files, contents, strict=True)
+    )
+    examples = Examples(torch.from_numpy(images.copy()), torch.from_numpy(labels), official)
+    return examples, [hashlib.sha256(content).hexdigest() for content in contents]
 
 
 def to_pixels(images: Tensor) -> Tensor:

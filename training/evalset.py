@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.manifest import sha256_of
-from training.data import DataSource, load_test
+from training.data import DataSource, Examples
 
 
-def write_evalset(name: str, source: DataSource, root: Path, out: Path) -> str:
+def write_evalset(name: str, source: DataSource, test: Examples, out: Path) -> str:
     """Write ``<out>/<name>.npz`` (images, labels, classes, licence) and ``<name>.json`` that describes it.
 
     The same data give the same bytes: entries have a fixed order and a fixed date.
@@ -20,18 +20,16 @@ def write_evalset(name: str, source: DataSource, root: Path, out: Path) -> str:
     Returns:
         The sha256 of the npz file.
 
-    Raises:
-        DataError: a file of the test set is missing, truncated or corrupt.
     """
-    test = load_test(source, root)
+    licence = source.licence if test.official else f"{source.licence}; NOT the official files but a copy that differs"
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.npz"
     temporary = out / f".{name}.npz"
     arrays: dict[str, NDArray[np.generic]] = {
-        "images": test.images[:, 0].numpy(),  # (N, 28, 28) uint8
+        "images": test.images.squeeze(1).numpy(),  # (N, H, W) or (N, C, H, W) uint8
         "labels": test.labels.numpy().astype(np.uint8),  # (N,)
         "classes": np.array(source.classes),
-        "licence": np.array(source.licence),
+        "licence": np.array(licence),
     }
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for key, value in arrays.items():
@@ -46,7 +44,7 @@ def write_evalset(name: str, source: DataSource, root: Path, out: Path) -> str:
         "name": name,
         "sha256": digest,
         "n": len(test.labels),
-        "licence": source.licence,
+        "licence": licence,
         "source": source.source,
         "classes": source.classes,
     }

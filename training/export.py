@@ -13,10 +13,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from onnx2pytorch import ConvertModel
 from PIL import Image
 from torch import Tensor, nn
 
+from gauntlet.graph import read
 from gauntlet.manifest import (
     ADAPTER,
     MANIFEST_FILE,
@@ -29,6 +31,7 @@ from gauntlet.manifest import (
 from training.card import CARD_FILE, card
 
 OPSET = 20
+SMALL = 1_000  # numbers of a weight that is left in float32
 TOLERANCE = 1e-4  # largest difference allowed between torch and the exported graph, relative to the largest output or 1
 
 
@@ -77,11 +80,18 @@ def publish(product: Product, target: Path, record: TrainingRecord) -> Classifie
             write_graph(graph, folder / name)
         for name, picture in product.pictures.items():
             picture.save(folder / name, optimize=True)
-        fields = {"name": target.name, "metrics": product.measure(folder), "training": record, **product.manifest}
+        fields = {"name": target.name, "metrics": {}, "training": record, **product.manifest}
+        write_manifest(folder, fields)  # what is measured is a folder that can be opened
+        fields["metrics"] = product.measure(folder)
         (folder / CARD_FILE).write_text(card(fields, product.notes))
-        files = digest_files(folder, [path.name for path in folder.iterdir()])
-        manifest = ADAPTER.validate_python(fields | {"files": files})
-        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+        return write_manifest(folder, fields)
+
+
+def write_manifest(folder: Path, fields: Mapping[str, Any]) -> ClassifierManifest | GeneratorManifest:
+    """Describe the folder as it is now."""
+    names = [path.name for path in folder.iterdir() if path.name != MANIFEST_FILE]
+    manifest = ADAPTER.validate_python({**fields, "files": digest_files(folder, names)})
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
 
 
@@ -91,7 +101,7 @@ def replacing(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        fresh, old = work / "new", work / "old"
+        fresh, old = work / target.name, work / "old"
         fresh.mkdir()
         yield fresh
         if target.exists():
@@ -107,12 +117,15 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write_graph(graph: Graph, path: Path) -> None:
-    """Export one network with the dynamo exporter, and compare the file with it, in ONNX Runtime and as a torch twin.
+    """Export one network, its weights rounded to float16, and compare the file with it, in ONNX Runtime and as a twin.
 
     Raises:
         ExportError: the outputs differ by more than the tolerance.
     """
     module = graph.module.eval().cpu().float()
+    for weight in (*module.parameters(), *module.buffers()):
+        if weight.numel() >= SMALL and weight.is_floating_point():
+            weight.data = weight.data.half().float()  # what the file will hold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         torch.onnx.export(
@@ -127,8 +140,8 @@ def write_graph(graph: Graph, path: Path) -> None:
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             verbose=False,
         )
-        strip(path)
-        twin = ConvertModel(onnx.load(path), experimental=True).eval()
+        tidy(path)
+        twin = ConvertModel(read(path), experimental=True).eval()
     served = session(path)
     for batch in (graph.example[:1], graph.example):
         with torch.no_grad():
@@ -138,13 +151,23 @@ def write_graph(graph: Graph, path: Path) -> None:
         _compare(expected, twins, f"{path.name}: onnx2pytorch and torch")
 
 
-def strip(path: Path) -> None:
-    """Take out what the exporter notes of its own run: stack traces with the paths of this machine."""
+def tidy(path: Path) -> None:
+    """Store weights as float16 with a Cast to float32, and take out what the exporter notes of its own run."""
     model = onnx.load(path)
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
+    casts = []
+    for tensor in graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype == np.float32 and value.size >= SMALL:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), f"{name}.float16"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
     onnx.save(model, path)
 
 

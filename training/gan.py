@@ -1,14 +1,14 @@
-"""Fully connected generative adversarial network (Goodfellow et al., arXiv 1406.2661), K discriminator steps a turn.
+"""Generative adversarial networks (Goodfellow et al., arXiv 1406.2661), K discriminator steps for each generator step.
 
-Stabilised by a gradient penalty on real images (R1: Mescheder et al., arXiv 1801.04406), learning rates that
-fall to zero, and a moving average of the generator's weights (Yazici et al., arXiv 1806.04498). Expected: the smallest
-class has 3 % or more of 2,000 samples.
+Fully connected or DCGAN (Radford et al., arXiv 1511.06434). What may steady them: a gradient penalty on real images
+(R1: Mescheder et al., arXiv 1801.04406), spectral normalisation (arXiv 1802.05957), learning rates that fall to zero,
+and a moving average of the generator's weights (Yazici et al., arXiv 1806.04498).
 """
 
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,32 +17,53 @@ from torch.nn import functional
 from gauntlet.manifest import MODEL_FILE, Metric
 from training.data import Examples, TrainingData, augment, to_pixels
 from training.export import Graph, Product
+from training.generators import dcgan_discriminator, dcgan_generator, dense_discriminator, dense_generator
 from training.judge import Judge, frechet_distance
-from training.networks import DenseDiscriminator, DenseGenerator
-from training.plots import learning_curves, sheet
+from training.networks import Shape
+from training.plots import beside_nearest, learning_curves, sheet
 from training.run import JobConfig, Run, Stateful
 
-IMAGE_SHAPE = (1, 28, 28)
 PENALTY_EVERY = 16  # steps: as seldom, and as many times as strong, costs little (Karras et al., arXiv 1912.04958)
 
-NOTES = """\
+NOTES = {
+    "dense": """\
 A fully connected generative adversarial network (arXiv 1406.2661) with {discriminator_steps} discriminator steps for
 each generator step, as in the student paper that this repository reproduces. Our choice: non-saturating loss, a
-gradient penalty on real images (arXiv 1801.04406), batch normalisation in the generator, and a moving average of its
-weights. `model.onnx` maps standard normal latents ({latent_dim} each) to images. Classes are counted by `{judge}`,
-whose logits also give the Frechet distance.
+gradient penalty on real images (arXiv 1801.04406, weight {penalty}), batch normalisation in the generator, and a moving
+average of its weights. `model.onnx` maps standard normal latents ({latent_dim} each) to images. Classes are counted by
+`{judge}`, whose last features also give distance, precision and recall: numbers of that classifier, not FID.
 
-**Use it** to draw images of clothes. **Limit:** a fully connected network knows nothing of neighbouring pixels: expect
-grain.
+**Use it** to draw images. **Limit:** a fully connected network knows nothing of neighbouring pixels: expect grain.
+""",
+    "dcgan": """\
+A convolutional generative adversarial network (DCGAN, arXiv 1511.06434) with {discriminator_steps} discriminator steps
+for each generator step. Our choice: non-saturating loss, spectral normalisation of the discriminator (arXiv 1802.05957:
+{stabilised}), a gradient penalty on real images (arXiv 1801.04406, weight {penalty}) and a moving average of the
+generator's weights. `model.onnx` maps standard normal latents ({latent_dim} each) to images. Classes are counted by
+`{judge}`, whose last features also give distance, precision and recall: numbers of that classifier, not FID.
+
+**Use it** to draw images.
+""",
+}
+PICTURES = """
+Samples as training went on, a row each at the epochs {epochs}:
+
+![progress](progress.png)
+
+Samples, each above the training image nearest to it in L2: copies would be seen.
+
+![nearest training images](nearest.png)
 """
 
 
 class GanConfig(JobConfig):
     """Every hyper-parameter of the adversarial training."""
 
-    family: Literal["gan"] = "gan"
+    family: Literal["gan", "dcgan"] = "gan"
+    network: Literal["dense", "dcgan"] = "dense"
+    stabilised: bool = False  # dcgan: spectral instead of batch normalisation in the discriminator
     latent_dim: int
-    width: int  # of the narrowest hidden layer of both networks
+    width: int  # of the narrowest hidden layer of both networks, in features or channels
     batch_size: int
     discriminator_steps: int  # for each generator step
     generator_rate: float
@@ -51,16 +72,44 @@ class GanConfig(JobConfig):
     penalty: float  # weight of the squared gradient at real images
     average: float  # decay of the moving average of the generator's weights, a generator step; less at the start
     flip: bool = False
-    judge: str = "fashion-mnist-standard"  # the artefact that counts the classes and chooses the epoch
+    judge: str  # the artefact that counts the classes and chooses the epoch
 
 
-def train(config: GanConfig, data: TrainingData, run: Run) -> nn.Module:
+class Snapshots:
+    """A few samples of the same latents at a few epochs, kept in the checkpoint."""
+
+    def __init__(self) -> None:
+        self.images: dict[int, Tensor] = {}  # epoch -> (N, C, H, W)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {str(epoch): images for epoch, images in self.images.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        self.images = {int(epoch): images for epoch, images in state_dict.items()}
+
+
+class Trained(NamedTuple):
+    """What a run gives to be packaged."""
+
+    generator: nn.Module
+    snapshots: Snapshots
+
+
+def build(config: GanConfig, shape: Shape) -> tuple[nn.Sequential, nn.Sequential]:
+    """Generator and discriminator, untrained."""
+    if config.network == "dense":
+        generator = dense_generator(shape, config.latent_dim, config.width)
+        return generator, dense_discriminator(shape, config.width)
+    generator = dcgan_generator(shape, config.latent_dim, config.width)
+    return generator, dcgan_discriminator(shape, config.width, stabilised=config.stabilised)
+
+
+def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
     """Train, and give back the averaged generator of the best epoch on the CPU."""
     judge = Judge(run.artifacts / config.judge)
-    real_features = judge.logits(to_pixels(data.validation.images))
+    real_features = judge.features(to_pixels(data.validation.images))
     torch.manual_seed(config.seed)
-    generator = DenseGenerator(config.latent_dim, config.width).to(run.device)
-    discriminator = DenseDiscriminator(config.width).to(run.device)
+    generator, discriminator = (network.to(run.device) for network in build(config, data.image_shape))
     averaged = copy.deepcopy(generator).requires_grad_(False).eval()
     betas = (config.beta1, 0.999)
     generator_optimizer = torch.optim.Adam(generator.parameters(), config.generator_rate, betas)
@@ -76,7 +125,9 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> nn.Module:
     def draw(n: int) -> Tensor:
         return torch.randn(n, config.latent_dim).to(run.device)
 
+    fixed, snapshots = draw(10), Snapshots()
     parts: dict[str, Stateful] = {
+        "snapshots": snapshots,
         "generator": generator,
         "discriminator": discriminator,
         "averaged": averaged,
@@ -89,12 +140,12 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> nn.Module:
         generator.train()
         totals = torch.zeros(2, device=run.device)
         for step, batch in enumerate(torch.randperm(len(images)).tensor_split(steps)):
-            real = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, 1, 28, 28)
+            real = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, C, H, W)
             with torch.no_grad():
                 fake = generator(draw(len(real)))
             loss = functional.softplus(-discriminator(real)).mean() + functional.softplus(discriminator(fake)).mean()
             totals[0] += loss.detach()
-            if step % PENALTY_EVERY == 0:
+            if config.penalty and step % PENALTY_EVERY == 0:
                 loss = loss + PENALTY_EVERY * config.penalty / 2 * steepness(discriminator, real)
             discriminator_optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -117,17 +168,25 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> nn.Module:
         metrics = {
             "discriminator_loss": float(losses[0]),
             "generator_loss": float(losses[1]),
-            "frechet_distance": frechet_distance(judge.logits(fake), real_features),
+            "frechet_distance": frechet_distance(judge.features(fake), real_features),
             "min_class_share": float(judge.shares(fake).min()),
         }
         run.log(metrics, score=-metrics["frechet_distance"])
+        if epoch in snapshot_epochs(config.epochs):
+            with torch.no_grad():
+                snapshots.images[epoch] = averaged(fixed).cpu()
 
     averaged.load_state_dict(run.best)
-    return averaged.cpu()
+    return Trained(averaged.cpu(), snapshots)
+
+
+def snapshot_epochs(epochs: int) -> list[int]:
+    """Five epochs from the first to the last, in equal ratios."""
+    return sorted({max(1, round(epochs ** (step / 4))) for step in range(5)})
 
 
 def steepness(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """Mean squared norm of the discriminator's gradient at real images (B, 1, 28, 28), pixels taken from -1 to 1."""
+    """Mean squared norm of the discriminator's gradient at real images (B, C, H, W), pixels taken from -1 to 1."""
     real = real.detach().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
     return (slope / 2).square().flatten(1).sum(1).mean()
@@ -144,22 +203,18 @@ def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def package(
-    generator: nn.Module, config: GanConfig, _: TrainingData, run: Run, load_test: Callable[[], Examples]
+    trained: Trained, config: GanConfig, data: TrainingData, run: Run, load_test: Callable[[], Examples]
 ) -> Product:
     """The artefact: the generator, and its distance from the test set, which nothing has looked at before."""
+    generator, snapshots = trained
     latents = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
     with torch.no_grad():
         samples = generator(latents)
 
     def measure(folder: Path) -> dict[str, Metric]:
         judge = Judge(run.artifacts / config.judge)
-        test = to_pixels(load_test().images)
-        with torch.no_grad():
-            noise = torch.Generator().manual_seed(config.seed)
-            fake = generator(torch.randn(len(test), config.latent_dim, generator=noise))
-        distance = frechet_distance(judge.logits(fake), judge.logits(test))
-        figures = {"frechet_distance": Metric(value=distance, n=len(test), split="test")}
-        return figures | judge.coverage(folder / MODEL_FILE, config.latent_dim)
+        path = folder / MODEL_FILE
+        return judge.quality(path, config.latent_dim, load_test()) | judge.coverage(path, config.latent_dim)
 
     return Product(
         graphs={MODEL_FILE: Graph(generator, latents[:8], "latents", "images")},
@@ -168,19 +223,22 @@ def package(
                 run.history,
                 {
                     "losses": ["discriminator_loss", "generator_loss"],
-                    "Frechet distance of logits": ["frechet_distance"],
+                    "Frechet distance": ["frechet_distance"],
                     "share of the rarest class": ["min_class_share"],
                 },
             ),
             "samples.png": sheet(samples, 10),
+            "progress.png": sheet(torch.cat([images for _, images in sorted(snapshots.images.items())]), 10),
+            "nearest.png": beside_nearest(samples[:20], data),
         },
         manifest={
             "kind": "generator",
             "family": config.family,
             "dataset": config.dataset,
             "latent_dim": config.latent_dim,
-            "output_shape": IMAGE_SHAPE,
+            "output_shape": data.image_shape,
         },
         measure=measure,
-        notes=NOTES.format(**config.model_dump()),
+        notes=NOTES[config.network].format(**config.model_dump())
+        + PICTURES.format(epochs=", ".join(map(str, sorted(snapshots.images)))),
     )

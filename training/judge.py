@@ -1,20 +1,31 @@
-"""A shipped classifier as the judge of generated images: which classes are there, and how far from real ones."""
+"""A shipped classifier as the judge of generated images: which classes are there, and how far from real ones.
 
+The features are what the classifier's last layer sees. Distances of other features, Inception's for example, are
+other numbers: none of these is an FID.
+"""
+
+import copy
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gauntlet import store
+from gauntlet import graph, store
 from gauntlet.errors import ArtefactError
 from gauntlet.manifest import ClassifierManifest, Metric
+from training.data import Examples, to_pixels
 from training.export import predict, session
 from training.run import RunError
 
 COVERAGE_SAMPLES = 2_000
 COVERAGE_SEED = 0
+NEIGHBOUR = 3  # of the k-nearest-neighbour balls of precision and recall
+
+Features = NDArray[np.float32]
 
 
 class Judge:
@@ -34,10 +45,15 @@ class Judge:
             raise RunError(f"{folder} is no classifier: name another judge")
         self.classes = artefact.manifest.classes
         self._session = session(artefact.model_path)
+        self._features = _before_the_head(artefact.model_path)
 
     def logits(self, images: Tensor) -> NDArray[np.float32]:
         """Images (N, C, H, W) in [0, 1] to logits (N, classes)."""
         return predict(self._session, images)
+
+    def features(self, images: Tensor) -> Features:
+        """Images (N, C, H, W) in [0, 1] to what the last layer sees (N, D)."""
+        return predict(self._features, images)
 
     def shares(self, images: Tensor) -> NDArray[np.float64]:
         """The share of the images that is given each class, (classes,)."""
@@ -45,20 +61,74 @@ class Judge:
 
     def coverage(self, generator: Path, latent_dim: int) -> dict[str, Metric]:
         """The smallest share of any class, and each class's, among 2,000 samples of an exported generator."""
-        latents = torch.randn(COVERAGE_SAMPLES, latent_dim, generator=torch.Generator().manual_seed(COVERAGE_SEED))
-        shares = self.shares(torch.from_numpy(predict(session(generator), latents)))
+        shares = self.shares(draw(generator, latent_dim, COVERAGE_SAMPLES))
         named = {"min_class_share": float(shares.min())} | {
             f"class_{index}_share": float(share) for index, share in enumerate(shares)
         }
         return {name: Metric(value=value, n=COVERAGE_SAMPLES, split="generated") for name, value in named.items()}
 
+    def quality(self, generator: Path, latent_dim: int, test: Examples) -> dict[str, Metric]:
+        """Distance, precision and recall of as many samples as half the test set has, against its first half.
 
-def frechet_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+        The other half, measured in the same way, is the floor: nothing can be closer to the data than data.
+        """
+        half = len(test.labels) // 2
+        real, floor = (self.features(to_pixels(part)) for part in (test.images[:half], test.images[half : 2 * half]))
+        fake = self.features(draw(generator, latent_dim, half))
+        precision, recall = precision_and_recall(fake, real)
+        best_precision, best_recall = precision_and_recall(floor, real)
+        values = {
+            "frechet_distance": frechet_distance(fake, real),
+            "frechet_distance_of_real_images": frechet_distance(floor, real),
+            "precision": precision,
+            "precision_of_real_images": best_precision,
+            "recall": recall,
+            "recall_of_real_images": best_recall,
+        }
+        return {name: Metric(value=value, n=half, split="test") for name, value in values.items()}
+
+
+def draw(generator: Path, latent_dim: int, n: int) -> Tensor:
+    """Samples (n, C, H, W) of an exported generator, the same ones every time."""
+    latents = torch.randn(n, latent_dim, generator=torch.Generator().manual_seed(COVERAGE_SEED))
+    return torch.from_numpy(predict(session(generator), latents))
+
+
+def frechet_distance(one: Features, other: Features) -> float:
     """Squared distance between Gaussians fitted to two sets of features (N, D) and (M, D).
 
-    As in Heusel et al. (arXiv 1706.08500), with a classifier's logits for features.
+    As in Heusel et al. (arXiv 1706.08500), with our own classifier's features.
     """
     a, b = one.astype(np.float64), other.astype(np.float64)
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    cross = np.sqrt(np.linalg.eigvals(cov_a @ cov_b).real.clip(0)).sum()
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+
+
+def precision_and_recall(fake: Features, real: Features) -> tuple[float, float]:
+    """Share of the fakes that lie among the real features, and of the real ones that lie among the fakes.
+
+    Kynkaanniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models", arXiv 1904.06991:
+    among means within the distance of some point to its third neighbour.
+    """
+    a, b = torch.from_numpy(fake), torch.from_numpy(real)
+    return _inside(a, b), _inside(b, a)
+
+
+def _inside(points: Tensor, cloud: Tensor) -> float:
+    radii = torch.cdist(cloud, cloud).kthvalue(NEIGHBOUR + 1).values  # the nearest is the point itself
+    return float((torch.cdist(points, cloud) <= radii).any(1).double().mean())
+
+
+def _before_the_head(path: Path) -> onnxruntime.InferenceSession:
+    """The classifier cut off before its last linear layer."""
+    model = copy.deepcopy(graph.read(path))
+    producer = {name: node for node in model.graph.node for name in node.output}
+    node = producer[model.graph.output[0].name]
+    while node.op_type not in ("Gemm", "MatMul"):
+        node = producer[node.input[0]]
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(node.input[0]))
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

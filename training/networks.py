@@ -1,162 +1,131 @@
-"""The networks. All take pixels in [0, 1]; where they are normalised, that is their first layer."""
+"""The classifiers. All take pixels in [0, 1]; where they are normalised, that is their first layer."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from training.lipschitz import MaxMin, OrthogonalConv2d, OrthogonalLinear, UnitRowLinear
+from training.lipschitz import AolConv2d, AolLinear, MaxMin, OrthogonalConv2d, OrthogonalLinear, UnitRowLinear
+
+Shape = tuple[int, int, int]
 
 
 class Normalise(nn.Module):
-    """Subtract a constant from the pixels and divide them by another."""
+    """Subtract each channel's mean from the pixels and divide them by its deviation."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: float, std: float) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
 
 
 class Centre(nn.Module):
-    """Subtract a constant from the pixels: distances stay in pixel units."""
+    """Subtract each channel's mean from the pixels: distances stay in pixel units."""
 
     mean: Tensor
 
-    def __init__(self, mean: float) -> None:
+    def __init__(self, mean: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return x - self.mean
 
 
-def standard_cnn(classes: int, dropout: float) -> nn.Sequential:
-    """Two convolutions of 64 and 128 filters with 2x2 kernels, a dense layer of 256, dropout.
+def paper_cnn(
+    shape: Shape, classes: int, mean: Sequence[float], std: Sequence[float], filters: Sequence[int], dropout: float
+) -> nn.Sequential:
+    """The student paper's network: convolutions with 2x2 kernels, a dense layer of 256, dropout.
 
-    The paper does not say how it pads, pools and activates. Our choice: padding 1 on each side, 2x2 max-pooling and
-    ReLU after each convolution (28 -> 29 -> 14 -> 15 -> 7; pooled first, which gives the same and costs less);
-    dropout before the dense layer and after it.
+    The paper has filters (64, 128) for Fashion-MNIST and (32, 64, 128) for CIFAR-10, and does not say how it pads,
+    pools and activates. Our choice: padding 1 on each side, 2x2 max-pooling and ReLU after each convolution
+    (28 -> 29 -> 14 -> 15 -> 7; pooled first, which gives the same and costs less); dropout before the dense layer and
+    after it.
 
     Returns:
-        Images (B, 1, 28, 28) to logits (B, classes).
+        Images (B, *shape) to logits (B, classes).
     """
+    channels, side, _ = shape
+    layers: list[nn.Module] = [Normalise(mean, std)]
+    for out in filters:
+        layers += [nn.Conv2d(channels, out, 2, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+        channels, side = out, (side + 1) // 2
     return nn.Sequential(
-        Normalise(0.2860, 0.3530),  # mean and deviation of Fashion-MNIST's training pixels
-        nn.Conv2d(1, 64, 2, padding=1),
-        nn.MaxPool2d(2),
-        nn.ReLU(),
-        nn.Conv2d(64, 128, 2, padding=1),
-        nn.MaxPool2d(2),
-        nn.ReLU(),
+        *layers,
         nn.Flatten(),
         nn.Dropout(dropout),
-        nn.Linear(128 * 7 * 7, 256),
+        nn.Linear(channels * side * side, 256),
         nn.ReLU(),
         nn.Dropout(dropout),
         nn.Linear(256, classes),
     )
 
 
-def lipschitz_cnn(classes: int, width: int) -> nn.Sequential:
-    """A plain chain of 1-Lipschitz layers: five convolutions at 14x14 and 7x7, two dense layers, a unit-row head.
+def constrained_paper_cnn(shape: Shape, classes: int, mean: Sequence[float], filters: Sequence[int]) -> nn.Sequential:
+    """The paper's network with the norm of every layer, the last one too, held at 1; no dropout.
+
+    Max-pooling over windows that do not overlap and ReLU cannot lengthen a difference, so the whole is 1-Lipschitz.
 
     Returns:
-        Images (B, 1, 28, 28) to logits (B, classes). Two logits differ by at most the distance of the inputs times
-        the distance of their rows in the head.
+        Images (B, *shape) to logits (B, classes).
     """
+    channels, side, _ = shape
+    layers: list[nn.Module] = [Centre(mean)]
+    for out in filters:
+        layers += [AolConv2d(channels, out, 2, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+        channels, side = out, (side + 1) // 2
     return nn.Sequential(
-        Centre(0.2860),
-        OrthogonalConv2d(1, width, stride=2),
-        MaxMin(),
-        OrthogonalConv2d(width, width),
-        MaxMin(),
-        OrthogonalConv2d(width, width),
-        MaxMin(),
-        OrthogonalConv2d(width, 2 * width, stride=2),
-        MaxMin(),
-        OrthogonalConv2d(2 * width, 2 * width),
-        MaxMin(),
-        nn.Flatten(),
-        OrthogonalLinear(2 * width * 7 * 7, 8 * width),
-        MaxMin(),
-        OrthogonalLinear(8 * width, 8 * width),
-        MaxMin(),
-        UnitRowLinear(8 * width, classes),
+        *layers, nn.Flatten(), AolLinear(channels * side * side, 256), nn.ReLU(), AolLinear(256, classes)
     )
 
 
-class VaeEncoder(nn.Sequential):
-    """Images (B, 1, 28, 28) to mean and log-variance of the latents, one after the other (B, 2 * latent_dim)."""
+def lipschitz_cnn(
+    shape: Shape,
+    classes: int,
+    mean: Sequence[float],
+    blocks: Sequence[int],
+    width: int,
+    features: int,
+    *,
+    constrained: bool = True,
+) -> nn.Sequential:
+    """A plain chain of 1-Lipschitz layers: blocks of convolutions, two dense layers of ``features``, a unit-row head.
 
-    def __init__(self, latent_dim: int, width: int) -> None:
-        super().__init__(
-            nn.Conv2d(1, width, 4, stride=2, padding=1),  # (B, width, 14, 14)
-            nn.LeakyReLU(0.1),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),  # (B, 2 width, 7, 7)
-            nn.LeakyReLU(0.1),
-            nn.Flatten(),
-            nn.Linear(2 * width * 49, 256),
-            nn.LeakyReLU(0.1),
-            nn.Linear(256, 2 * latent_dim),
-        )
+    Each block halves the image with its first convolution, has ``blocks[i]`` of them, and twice the channels of the one
+    before; the first has ``width``. Without the constraint it is the same architecture made of ordinary layers.
 
+    Returns:
+        Images (B, *shape) to logits (B, classes). Two logits differ by at most the distance of the inputs times
+        the distance of their rows in the head.
+    """
 
-class VaeDecoder(nn.Module):
-    """Latents (B, latent_dim) to images (B, 1, 28, 28) in [0, 1]."""
+    def conv(into: int, out: int, stride: int) -> nn.Module:
+        if constrained:
+            return OrthogonalConv2d(into, out, stride)
+        return nn.Conv2d(into, out, 3 * stride, stride, padding=stride)
 
-    def __init__(self, latent_dim: int, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(latent_dim, 256),
-            nn.LeakyReLU(0.1),
-            nn.Linear(256, 2 * width * 49),
-            nn.LeakyReLU(0.1),
-            nn.Unflatten(1, (2 * width, 7, 7)),
-            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),  # (B, width, 14, 14)
-            nn.LeakyReLU(0.1),
-            nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1),  # (B, 1, 28, 28)
-        )
-
-    def logits(self, latents: Tensor) -> Tensor:
-        """Log-odds of each pixel, (B, 1, 28, 28)."""
-        pixels: Tensor = self.body(latents)
-        return pixels
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return torch.sigmoid(self.logits(latents))
-
-
-class DenseGenerator(nn.Sequential):
-    """Fully connected: latents (B, latent_dim) to images (B, 1, 28, 28) in [0, 1]."""
-
-    def __init__(self, latent_dim: int, width: int) -> None:
-        super().__init__(
-            nn.Linear(latent_dim, width),
-            nn.BatchNorm1d(width),
-            nn.LeakyReLU(0.2),
-            nn.Linear(width, 2 * width),
-            nn.BatchNorm1d(2 * width),
-            nn.LeakyReLU(0.2),
-            nn.Linear(2 * width, 28 * 28),
-            nn.Sigmoid(),
-            nn.Unflatten(1, (1, 28, 28)),
-        )
-
-
-class DenseDiscriminator(nn.Sequential):
-    """Fully connected: images (B, 1, 28, 28) to the log-odds of being real (B, 1)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(
-            Normalise(0.5, 0.5),
-            nn.Flatten(),
-            nn.Linear(28 * 28, 2 * width),
-            nn.LeakyReLU(0.2),
-            nn.Linear(2 * width, width),
-            nn.LeakyReLU(0.2),
-            nn.Linear(width, 1),
-        )
+    dense = OrthogonalLinear if constrained else nn.Linear
+    head = UnitRowLinear if constrained else nn.Linear
+    channels, side, _ = shape
+    layers: list[nn.Module] = [Centre(mean)]
+    for number, convolutions in enumerate(blocks):
+        out = width * 2**number
+        for index in range(convolutions):
+            layers += [conv(channels, out, 1 if index else 2), MaxMin()]
+            channels = out
+        side //= 2
+    return nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        dense(channels * side * side, features),
+        MaxMin(),
+        dense(features, features),
+        MaxMin(),
+        head(features, classes),
+    )

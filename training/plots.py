@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
+
+from training.data import TrainingData, to_pixels
 
 CELL = 56  # pixels of a sheet per image
 LABEL = 12  # pixels of a sheet below an image that has a label
@@ -48,18 +51,36 @@ def latent_map(means: NDArray[np.float32], labels: NDArray[np.int64], classes: S
 
 
 def sheet(images: Tensor, columns: int, labels: Sequence[tuple[str, bool]] | None = None) -> Image.Image:
-    """Images (N, 1, H, W) in [0, 1] side by side; below each its label, in red where the flag says that it is wrong."""
+    """Images (N, C, H, W) in [0, 1] side by side; below each its label, in red where the flag says that it is wrong."""
     rows = -(-len(images) // columns)
     height = CELL + (LABEL if labels else 0)
-    page = Image.new("RGB" if labels else "L", (columns * CELL, rows * height), "white")
+    coloured = labels is not None or images.shape[1] == 3
+    page = Image.new("RGB" if coloured else "L", (columns * CELL, rows * height), "white")
     draw = ImageDraw.Draw(page)
-    for index, pixels in enumerate((images[:, 0] * 255).round().byte().numpy()):
+    for index, pixels in enumerate((images * 255).round().byte().movedim(1, 3).squeeze(3).numpy()):
         left, top = index % columns * CELL, index // columns * height
         page.paste(Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.NEAREST), (left, top))
         if labels:
             text, right = labels[index]
             draw.text((left + 1, top + CELL), text[:9], fill="black" if right else "red", font_size=10)
     return page
+
+
+def beside_nearest(samples: Tensor, data: TrainingData) -> Image.Image:
+    """Samples (N, C, H, W) in rows of 10, each row above the nearest training images."""
+    found = nearest(samples, to_pixels(data.train.images))
+    return sheet(
+        torch.stack((samples.view(-1, 10, *samples.shape[1:]), found.view(-1, 10, *samples.shape[1:])), 1).flatten(
+            0, 2
+        ),
+        10,
+    )
+
+
+def nearest(samples: Tensor, images: Tensor) -> Tensor:
+    """For each sample (N, C, H, W) the image of (M, C, H, W) that is closest in L2: (N, C, H, W)."""
+    distances = torch.cdist(samples.flatten(1), images.flatten(1))
+    return images[distances.argmin(1)]
 
 
 def _drawn(figure: Figure) -> Image.Image:

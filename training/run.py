@@ -36,7 +36,7 @@ class JobConfig(Frozen):
     """What every job has. The whole configuration is saved with the checkpoint and with the artefact."""
 
     name: str
-    dataset: str = "fashion-mnist"
+    dataset: str
     epochs: int
     seed: int = 0
 
@@ -79,7 +79,12 @@ class Run:
             RunError: there is a checkpoint and no word to resume, or none and such a word, or it is of another recipe.
         """
         done = self._restore(parts)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder} cannot be made ({error.strerror}): name another folder with --runs"
+            ) from error
         self._save(parts, done)
         total = self.config.epochs
         log = SummaryWriter(str(self.folder), purge_step=done + 1)
@@ -126,8 +131,14 @@ class Run:
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
         temporary = self.folder / f"{CHECKPOINT_FILE}.{os.getpid()}"
-        torch.save(state, temporary)
-        temporary.replace(self.folder / CHECKPOINT_FILE)
+        try:
+            torch.save(state, temporary)
+            temporary.replace(self.folder / CHECKPOINT_FILE)
+        except (OSError, RuntimeError) as error:  # torch tells of a full disk with a RuntimeError
+            temporary.unlink(missing_ok=True)
+            raise RunError(
+                f"{temporary} cannot be written ({error}): make room or mend the folder, then go on with --resume"
+            ) from error
 
     def _restore(self, parts: Mapping[str, Stateful]) -> int:
         """Take up the checkpoint, if there is one to take up; how many epochs it has behind it."""

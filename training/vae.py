@@ -15,12 +15,12 @@ from torch.nn import functional
 from gauntlet.manifest import MODEL_FILE, Metric
 from training.data import Examples, TrainingData, augment, to_pixels
 from training.export import Graph, Product
+from training.generators import VaeDecoder, VaeEncoder
 from training.judge import Judge
-from training.networks import VaeDecoder, VaeEncoder
-from training.plots import latent_map, learning_curves, sheet
+from training.networks import Shape
+from training.plots import beside_nearest, latent_map, learning_curves, sheet
 from training.run import JobConfig, Run, Stateful
 
-IMAGE_SHAPE = (1, 28, 28)
 MAPPED_IMAGES = 3_000
 
 NOTES = """\
@@ -28,13 +28,17 @@ A convolutional variational autoencoder (arXiv 1312.6114) with {latent_dim} late
 decoder: standard normal latents to images, the mean of each pixel. `encoder.onnx` maps images to the mean and the
 logarithm of the variance of their latents, one after the other, {latent_dim} each. Pixels are read as probabilities
 (Bernoulli cross-entropy), so the ELBO is comparable between such models only. In training the KL term weighs {beta}:
-with the full weight images are smoother and too few of the samples are recognised as sandals. The figures and the
-curves are of the full ELBO. Classes are counted by `{judge}`.
+with the full weight images are smoother. The figures and the curves are of the full ELBO. Classes are counted by
+`{judge}`, whose last features also give distance, precision and recall: numbers of that classifier, not FID.
 
-**Use it** to draw images of clothes and to look at the latent space. **Limit:** samples are smooth: fine texture is
+**Use it** to draw images and to look at the latent space. **Limit:** samples are smooth: fine texture is
 averaged away.
 
 ![latent space](latent.png)
+
+Samples, each above the training image nearest to it in L2: copies would be seen.
+
+![nearest training images](nearest.png)
 """
 
 
@@ -48,16 +52,16 @@ class VaeConfig(JobConfig):
     learning_rate: float  # of Adam at the top of the one-cycle schedule
     beta: float  # weight of the KL term in the objective; below 1 gives up likelihood for sharper images
     flip: bool = False
-    judge: str = "fashion-mnist-standard"  # the artefact that counts the classes
+    judge: str  # the artefact that counts the classes
 
 
 class Vae(nn.Module):
     """Encoder and decoder, trained as one."""
 
-    def __init__(self, config: VaeConfig) -> None:
+    def __init__(self, shape: Shape, config: VaeConfig) -> None:
         super().__init__()
-        self.encoder = VaeEncoder(config.latent_dim, config.width)
-        self.decoder = VaeDecoder(config.latent_dim, config.width)
+        self.encoder = VaeEncoder(shape, config.latent_dim, config.width)
+        self.decoder = VaeDecoder(shape, config.latent_dim, config.width)
 
 
 class Elbo(NamedTuple):
@@ -72,7 +76,7 @@ def train(config: VaeConfig, data: TrainingData, run: Run) -> Vae:
     """Train, and give back the network of the best epoch on the CPU."""
     Judge(run.artifacts / config.judge)  # better to miss it now than after the training
     torch.manual_seed(config.seed)
-    network = Vae(config).to(run.device)
+    network = Vae(data.image_shape, config).to(run.device)
     images = data.train.images.to(run.device)
     steps = max(1, len(images) // config.batch_size)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
@@ -85,7 +89,7 @@ def train(config: VaeConfig, data: TrainingData, run: Run) -> Vae:
         network.train()
         totals = torch.zeros(3, device=run.device)
         for batch in torch.randperm(len(images)).tensor_split(steps):
-            x = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, 1, 28, 28)
+            x = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, C, H, W)
             bound = elbo(network, x, torch.randn(len(x), config.latent_dim).to(run.device))
             optimizer.zero_grad()
             torch.autograd.backward(config.beta * bound.kl - bound.reconstruction)
@@ -104,9 +108,9 @@ def train(config: VaeConfig, data: TrainingData, run: Run) -> Vae:
 
 
 def elbo(network: Vae, x: Tensor, noise: Tensor) -> Elbo:
-    """One-sample estimate of the bound: images (B, 1, 28, 28), standard normal noise (B, latent_dim)."""
+    """One-sample estimate of the bound: images (B, C, H, W), standard normal noise (B, latent_dim)."""
     mean, log_variance = network.encoder(x).chunk(2, 1)  # (B, latent_dim) each
-    logits = network.decoder.logits(mean + noise * torch.exp(log_variance / 2))  # (B, 1, 28, 28)
+    logits = network.decoder.logits(mean + noise * torch.exp(log_variance / 2))  # (B, C, H, W)
     reconstruction = -functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
     kl = (mean.square() + log_variance.exp() - 1 - log_variance).sum() / (2 * len(x))
     return Elbo(reconstruction - kl, reconstruction, kl)
@@ -114,7 +118,7 @@ def elbo(network: Vae, x: Tensor, noise: Tensor) -> Elbo:
 
 @torch.no_grad()
 def evaluate(network: Vae, images: Tensor, config: VaeConfig) -> dict[str, float]:
-    """The bound's mean over uint8 images (N, 1, 28, 28), with the same noise every time."""
+    """The bound's mean over uint8 images (N, C, H, W), with the same noise every time."""
     network.eval()
     generator = torch.Generator().manual_seed(0)
     totals = torch.zeros(3)
@@ -137,10 +141,10 @@ def package(
         ]
 
     def measure(folder: Path) -> dict[str, Metric]:
-        test = load_test().images
-        bound = evaluate(network, test, config)
-        figures = {name: Metric(value=value, n=len(test), split="test") for name, value in bound.items()}
-        return figures | Judge(run.artifacts / config.judge).coverage(folder / MODEL_FILE, config.latent_dim)
+        test, judge, path = load_test(), Judge(run.artifacts / config.judge), folder / MODEL_FILE
+        bound = evaluate(network, test.images, config)
+        figures = {name: Metric(value=value, n=len(test.labels), split="test") for name, value in bound.items()}
+        return figures | judge.quality(path, config.latent_dim, test) | judge.coverage(path, config.latent_dim)
 
     return Product(
         graphs={
@@ -157,6 +161,7 @@ def package(
                 },
             ),
             "samples.png": sheet(samples, 10),
+            "nearest.png": beside_nearest(samples[:20], data),
             "latent.png": latent_map(means.numpy(), data.validation.labels[: len(mapped)].numpy(), data.classes),
         },
         manifest={
@@ -164,7 +169,7 @@ def package(
             "family": config.family,
             "dataset": config.dataset,
             "latent_dim": config.latent_dim,
-            "output_shape": IMAGE_SHAPE,
+            "output_shape": data.image_shape,
         },
         measure=measure,
         notes=NOTES.format(**config.model_dump()),

@@ -1,6 +1,6 @@
 """A data set of a few fake images in torchvision's layout."""
 
-import hashlib
+import pickle
 import shutil
 import struct
 from pathlib import Path
@@ -10,46 +10,52 @@ import pytest
 
 from training import data
 from training.__main__ import main
-from training.data import DataSource, IdxFile
+from training.data import SOURCES, DataSource
 from training.recipes import RECIPES
 
 TRAIN_IMAGES = 96
 TEST_IMAGES = 40
-SMALL = {"width": 4, "batch_size": 32}
+SMALL: dict[str, object] = {
+    "width": 4,
+    "batch_size": 32,
+    "filters": [4] * 3,
+    "blocks": [1, 1],
+    "features": 8,
+    "steps": 1,
+}
 
 
-def write_idx(path: Path, array: np.ndarray) -> IdxFile:
+def write_idx(path: Path, array: np.ndarray) -> None:
     header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    content = header + array.astype(np.uint8).tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return IdxFile(path.name, len(content), hashlib.sha256(content).hexdigest())
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def install(root: Path, patch: pytest.MonkeyPatch) -> DataSource:
-    """Write the fake set, and register it in place of Fashion-MNIST."""
+def write_batch(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps({"data": images.astype(np.uint8).reshape(-1, 3072), "labels": labels.tolist()}))
+
+
+def install(root: Path, patch: pytest.MonkeyPatch) -> None:
+    """Write small fake sets in torchvision's layout, in place of all three."""
     random = np.random.default_rng(0)
-    raw = root / "FashionMNIST" / "raw"
-
-    def images(n: int) -> np.ndarray:
-        return random.integers(0, 256, (n, 28, 28))
-
-    fake = data.SOURCES["fashion-mnist"]._replace(
-        train_images=write_idx(raw / "train-images-idx3-ubyte", images(TRAIN_IMAGES)),
-        train_labels=write_idx(raw / "train-labels-idx1-ubyte", np.arange(TRAIN_IMAGES) % 10),
-        test_images=write_idx(raw / "t10k-images-idx3-ubyte", images(TEST_IMAGES)),
-        test_labels=write_idx(raw / "t10k-labels-idx1-ubyte", np.arange(TEST_IMAGES) % 10),
-    )
-    patch.setitem(data.SOURCES, "fashion-mnist", fake)
+    for folder in ("MNIST", "FashionMNIST"):
+        for part, n in (("train", TRAIN_IMAGES), ("t10k", TEST_IMAGES)):
+            raw = root / folder / "raw"
+            write_idx(raw / f"{part}-images-idx3-ubyte", random.integers(0, 256, (n, 28, 28)))
+            write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(n) % 10)
+    batches = root / "cifar-10-batches-py"
+    for number in range(1, 6):
+        write_batch(batches / f"data_batch_{number}", random.integers(0, 256, (20, 3072)), np.arange(20) % 10)
+    write_batch(batches / "test_batch", random.integers(0, 256, (TEST_IMAGES, 3072)), np.arange(TEST_IMAGES) % 10)
     patch.setattr(data, "VALIDATION_IMAGES", 32)
     patch.setenv("GAUNTLET_DATA", str(root))
-    return fake
 
 
 def train(name: str, place: Path, *more: str, epochs: int = 1) -> int:
     """A recipe on the fake set, made small, with its runs and artefacts under ``place``."""
-    fields = type(RECIPES[name].config).model_fields
-    small = [word for key, value in SMALL.items() if key in fields for word in ("--set", f"{key}={value}")]
+    config = RECIPES[name].config.model_dump()
+    small = [word for key, value in SMALL.items() if config.get(key) for word in ("--set", f"{key}={value}")]
     places = ["--runs", str(place / "runs"), "--out", str(place / "artifacts")]
     return main(["train", name, "--device", "cpu", "--epochs", str(epochs), *small, *places, *more])
 
@@ -61,21 +67,23 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(root: Path, monkeypatch: pytest.MonkeyPatch) -> DataSource:
-    """The fake set, under the root that GAUNTLET_DATA names."""
-    return install(root, monkeypatch)
+    """Fake sets under the root that GAUNTLET_DATA names; Fashion-MNIST's."""
+    install(root, monkeypatch)
+    return SOURCES["fashion-mnist"]
 
 
 @pytest.fixture(scope="session")
 def trained_standard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An artefact of ``fashion-mnist-standard``, trained once for all tests."""
+    """The artefacts ``<data set>-standard``, trained once for all tests."""
     place = tmp_path_factory.mktemp("standard")
     with pytest.MonkeyPatch.context() as patch:
         install(place / "data", patch)
-        assert train("fashion-mnist-standard", place) == 0
-    return place / "artifacts" / "fashion-mnist-standard"
+        for dataset in SOURCES:
+            assert train(f"{dataset}-standard", place) == 0
+    return place / "artifacts"
 
 
 @pytest.fixture
 def judge(trained_standard: Path, tmp_path: Path) -> Path:
-    """The artefact that generators are judged by, where a run under ``tmp_path`` looks for it."""
-    return Path(shutil.copytree(trained_standard, tmp_path / "artifacts" / trained_standard.name))
+    """The artefacts that generators are judged by, where a run under ``tmp_path`` looks for them."""
+    return Path(shutil.copytree(trained_standard, tmp_path / "artifacts"))

@@ -1,17 +1,20 @@
 """The data sets: a fixed split, and a clear word for every way in which a file can be wrong."""
 
+import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torchvision import datasets
 
 from gauntlet import evalset
 from training import data
 from training.__main__ import main
-from training.data import DataError, DataSource, augment, load_test, load_training, to_pixels
+from training.data import DataError, DataSource, File, augment, load_test, load_training, to_pixels
 
 
 def test_the_split_is_whole_disjoint_and_fixed(source: DataSource, root: Path) -> None:
@@ -53,7 +56,7 @@ def truncated(path: Path) -> None:
 
 def corrupt(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[500] ^= 1
+    content[2] ^= 1
     path.write_bytes(content)
 
 
@@ -67,7 +70,7 @@ def test_a_damaged_file_is_named_with_the_way_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = root / source.folder / "raw" / source.train_images.name
+    path = root / source.train[0].path
     damage(path)
 
     def offline(*_: object, **__: object) -> None:
@@ -81,12 +84,60 @@ def test_a_damaged_file_is_named_with_the_way_out(
     assert "make data" in error
 
 
+@pytest.mark.parametrize("damage", [missing, truncated, corrupt])
+@pytest.mark.usefixtures("source")
+def test_a_damaged_batch_of_cifar10_is_named(damage: Callable[[Path], None], root: Path) -> None:
+    path = root / "cifar-10-batches-py" / "data_batch_2"
+    damage(path)
+    with pytest.raises(DataError, match="data_batch_2"):
+        load_training(data.SOURCES["cifar10"], root)
+
+
+@pytest.mark.usefixtures("source")
+def test_a_pickle_cannot_run_code(root: Path, tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "touched",)
+
+    (root / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps({"data": Attack()}))
+    with pytest.raises(DataError, match="test_batch"):
+        load_test(data.SOURCES["cifar10"], root)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_one_changed_pixel_is_no_longer_the_official_file(
+    source: DataSource, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = [
+        File(file.path, hashlib.md5((root / file.path).read_bytes(), usedforsecurity=False).hexdigest())
+        for file in source.test
+    ]
+    monkeypatch.setitem(data.SOURCES, source.name, source._replace(test=tuple(test)))
+    assert load_test(data.SOURCES[source.name], root).official
+    path = root / source.test[0].path
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    assert not load_test(data.SOURCES[source.name], root).official
+
+
+@pytest.mark.usefixtures("source")
+def test_other_images_in_the_format_of_a_set(tmp_path: Path, root: Path) -> None:
+    batch = root / "cifar-10-batches-py" / "data_batch_1"
+    words = ["evalset", "cifar10", "--file", str(batch), "--name", "other", "--evalsets", str(tmp_path)]
+    assert main(words) == 0
+    assert evalset.load(tmp_path / "other.npz").images.shape == (20, 3, 32, 32)
+    assert main(["evalset", "--file", str(batch)]) == 1
+
+
 def test_data_already_there_needs_no_network(source: DataSource, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data"]) == 0
     assert "complete" in capsys.readouterr().out
 
 
 def test_a_failed_download_is_explained(source: DataSource, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / source.test[0].path).unlink()
+
     def offline(*_: object, **__: object) -> None:
         raise RuntimeError("no network")
 
@@ -96,20 +147,21 @@ def test_a_failed_download_is_explained(source: DataSource, root: Path, monkeypa
 
 
 @pytest.mark.usefixtures("source")
-def test_the_evaluation_set_is_the_test_set_in_the_same_bytes_each_time(tmp_path: Path) -> None:
+def test_the_evaluation_sets_are_the_test_set_in_the_same_bytes_each_time(tmp_path: Path) -> None:
     for place in ("one", "two"):
         assert main(["evalset", "--evalsets", str(tmp_path / place)]) == 0
-    path = tmp_path / "one" / "fashion-mnist.npz"
-    assert path.read_bytes() == (tmp_path / "two" / "fashion-mnist.npz").read_bytes()
-
-    loaded = evalset.load(path)
-    test = load_test(data.SOURCES["fashion-mnist"], tmp_path / "data")
-    np.testing.assert_array_equal(loaded.images, test.images.numpy())
-    np.testing.assert_array_equal(loaded.labels, test.labels.numpy())
-    description = json.loads(path.with_suffix(".json").read_text())
-    assert description["sha256"] == loaded.sha256
-    assert description["licence"] == loaded.licence == "MIT"
-    assert description["n"] == 40
+    for name in data.SOURCES:
+        path = tmp_path / "one" / f"{name}.npz"
+        assert path.read_bytes() == (tmp_path / "two" / f"{name}.npz").read_bytes()
+        loaded = evalset.load(path)
+        test = load_test(data.SOURCES[name], tmp_path / "data")
+        np.testing.assert_array_equal(loaded.images, test.images.numpy())
+        np.testing.assert_array_equal(loaded.labels, test.labels.numpy())
+        description = json.loads(path.with_suffix(".json").read_text())
+        assert description["sha256"] == loaded.sha256
+        assert description["licence"] == loaded.licence
+        assert "NOT the official files" in loaded.licence
+        assert description["n"] == 40
 
 
 def test_augmentation_moves_and_mirrors_whole_images() -> None:
@@ -125,3 +177,9 @@ def test_augmentation_moves_and_mirrors_whole_images() -> None:
     assert set(moved.nonzero()[:, 2].tolist()) == {8, 9, 10, 11, 12}
     assert set(moved.nonzero()[:, 3].tolist()) == {3, 4, 5, 6, 7}
     assert (moved.sum((1, 2, 3)) == 255).all()
+
+
+def test_the_digests_of_cifar10_are_those_that_torchvision_checks() -> None:
+    source = data.SOURCES["cifar10"]
+    ours = [(Path(file.path).name, file.md5) for file in (*source.train, *source.test)]
+    assert ours == [(name, md5) for name, md5 in (*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list)]

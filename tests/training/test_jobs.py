@@ -1,6 +1,8 @@
 """Every recipe, from its command line to a folder that loads and answers as the network did."""
 
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 
 from gauntlet import store
 from gauntlet.manifest import ClassifierManifest
+from training.__main__ import main
 from training.export import predict, session
 from training.recipes import RECIPES
 from training.run import Run
@@ -33,14 +36,30 @@ def assert_same(one: object, other: object) -> None:
         assert one == other
 
 
+FAMILIES = (  # one recipe for each family, and for each network of it
+    "fashion-mnist-lipschitz",
+    "cifar10-lipschitz-paper",
+    "cifar10-penalty",
+    "mnist-adversarial",
+    "cifar10-adversarial",
+    "fashion-mnist-vae",
+    "cifar10-vae",
+    "cifar10-gan",
+    "mnist-dcgan",
+    "cifar10-dcgan",
+)
+
+
 @pytest.mark.usefixtures("source", "judge")
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_trains_exports_and_loads(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_trains_exports_and_loads(name: str, tmp_path: Path) -> None:
     assert train(name, tmp_path) == 0
 
     artefact = store.load(tmp_path / "artifacts" / name)
     manifest = artefact.manifest
     assert manifest.training.seed == RECIPES[name].config.seed
+    assert not manifest.training.data_official
+    assert "not the official files" in (artefact.folder / "card.md").read_text()
     assert {"model.onnx", "card.md", "curves.png", "samples.png"} <= set(manifest.files)
     shape = manifest.input_shape if isinstance(manifest, ClassifierManifest) else (manifest.latent_dim,)
     x = torch.rand(5, *shape)
@@ -49,13 +68,13 @@ def test_every_recipe_trains_exports_and_loads(name: str, tmp_path: Path) -> Non
     alone = np.concatenate([predict(served, row) for row in x.split(1)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     if not isinstance(manifest, ClassifierManifest):
-        assert together.shape == (5, 1, 28, 28)
+        assert together.shape == (5, *manifest.output_shape)
         assert together.min() >= 0
         assert together.max() <= 1
 
 
 @pytest.mark.usefixtures("source", "judge")
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["fashion-mnist-standard", "cifar10-adversarial", "mnist-vae", "fashion-mnist-gan"])
 def test_a_resumed_run_gives_the_same_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train(name, tmp_path, "--trial", epochs=2) == 0
     checkpoint = tmp_path / "runs" / f"{name}.trial" / "checkpoint.pt"
@@ -98,6 +117,77 @@ def test_a_diverged_loss_stops_the_run(tmp_path: Path, capsys: pytest.CaptureFix
     assert train("fashion-mnist-standard", tmp_path, "--set", "learning_rate=1e30", epochs=2) == 1
     assert "diverged" in capsys.readouterr().err
     assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.usefixtures("source")
+def test_a_full_disk_stops_the_run_with_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "runs" / "fashion-mnist-standard.trial"
+    folder.mkdir(parents=True)
+    (folder / f"checkpoint.pt.{os.getpid()}").symlink_to("/dev/full")
+    assert train("fashion-mnist-standard", tmp_path, "--trial") == 1
+    assert "cannot be written" in capsys.readouterr().err
+    assert not list(folder.glob("checkpoint.pt*"))
+
+
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("place", ["runs", "artifacts"])
+def test_a_folder_that_cannot_be_made_is_named(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / place).write_text("a file is in the way")
+    assert train("fashion-mnist-standard", tmp_path) == 1
+    assert str(tmp_path / place) in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("source", "judge")
+def test_all_trains_what_is_missing_and_goes_on_where_it_was_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = RECIPES["fashion-mnist-standard"].config.model_copy(update={"epochs": 2, "filters": (4, 4)})
+    few = {name: RECIPES["fashion-mnist-standard"]._replace(config=config) for name in ("fashion-mnist-standard",)}
+    monkeypatch.setattr("training.__main__.RECIPES", few)
+    words = ["all", "--device", "cpu", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "artifacts")]
+
+    def interrupted(self: Run, loss: object) -> None:
+        if len(self.history) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "step", interrupted)
+        assert main(words) == 130  # the artefact that is there is of another configuration: it counts as missing
+    assert "0 of 1 models are done" in capsys.readouterr().out
+    assert main(words) == 0
+    assert "0 of 1" in capsys.readouterr().out
+    assert store.load(tmp_path / "artifacts" / "fashion-mnist-standard").manifest.training.epochs == 2
+    assert main(words) == 0
+    assert "1 of 1 models are done; left: none" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("source")
+def test_several_seeds_give_a_mean_and_a_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = RECIPES["fashion-mnist-standard"].config.model_copy(update={"epochs": 1, "filters": (4, 4)})
+    changed = {"fashion-mnist-standard": RECIPES["fashion-mnist-standard"]._replace(config=config)}
+    monkeypatch.setattr("training.__main__.RECIPES", changed)
+    words = ["seeds", "fashion-mnist-standard", "--seeds", "2", "--device", "cpu", "--runs", str(tmp_path / "runs")]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    lowest, highest = re.search(r"train_loss +mean [\d.]+, from ([\d.]+) to ([\d.]+)", first).groups()
+    assert float(lowest) < float(highest)
+    assert main(words) == 0  # finished runs are not repeated
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.usefixtures("source", "judge")
+def test_the_table_is_recomputed_from_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data"]) == 0
+    assert train("cifar10-lipschitz-paper", tmp_path) == 0
+    capsys.readouterr()
+    assert main(["table", "--quick", "--models", str(tmp_path / "artifacts")]) == 0
+    lines = {line.split(" | ")[0].strip("| "): line for line in capsys.readouterr().out.splitlines()[2:]}
+    assert lines.keys() == {"cifar10-lipschitz-paper", "cifar10-standard", "fashion-mnist-standard", "mnist-standard"}
+    manifest = store.load(tmp_path / "artifacts" / "cifar10-lipschitz-paper").manifest
+    assert f"| {100 * manifest.metrics['accuracy'].value:.2f} % " in lines["cifar10-lipschitz-paper"]
+    assert "none" in lines["cifar10-standard"] or "0.00 %" in lines["cifar10-standard"]
 
 
 @pytest.mark.usefixtures("source")

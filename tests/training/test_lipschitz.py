@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.classifier import head_of, margin_loss
 from training.lipschitz import (
+    AolConv2d,
+    AolLinear,
     MaxMin,
     OrthogonalConv2d,
     OrthogonalLinear,
@@ -13,12 +14,15 @@ from training.lipschitz import (
     class_distances,
     freeze,
 )
-from training.networks import lipschitz_cnn
+from training.networks import constrained_paper_cnn, lipschitz_cnn
+from training.objectives import head_of, margin_loss
 
 LAYERS = {
     "conv": (lambda: OrthogonalConv2d(3, 6), (3, 8, 8)),
     "narrowing conv": (lambda: OrthogonalConv2d(6, 2), (6, 8, 8)),
     "strided conv": (lambda: OrthogonalConv2d(2, 6, stride=2), (2, 8, 8)),
+    "scaled conv": (lambda: AolConv2d(3, 5, 2, padding=1), (3, 8, 8)),
+    "scaled linear": (lambda: AolLinear(20, 12), (20,)),
     "linear": (lambda: OrthogonalLinear(12, 20), (12,)),
     "narrowing linear": (lambda: OrthogonalLinear(20, 12), (20,)),
 }
@@ -83,8 +87,15 @@ def test_radius_of_a_linear_model_is_the_distance_to_its_boundary() -> None:
         assert int((head @ (row + 1.001 * nearest)).argmax()) != top
 
 
-def test_no_descent_breaks_a_certificate() -> None:
-    network = shaken(lipschitz_cnn(10, 8), 0.05)
+NETWORKS = {
+    "orthogonal": lambda: lipschitz_cnn((1, 28, 28), 10, [0.3], [2, 1], 8, 16),
+    "the paper's": lambda: constrained_paper_cnn((1, 28, 28), 10, [0.3], [8, 8]),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_descent_breaks_a_certificate(name: str) -> None:
+    network = shaken(NETWORKS[name](), 0.05)
     assert isinstance(network, nn.Sequential)
     plain = freeze(network)
     x = torch.rand(16, 1, 28, 28)

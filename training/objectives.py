@@ -1,0 +1,124 @@
+"""What classifiers are trained to do: each function gives the loss of one batch, one paper each."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gauntlet.threat import l2
+from training.lipschitz import AolLinear, UnitRowLinear, class_distances
+
+if TYPE_CHECKING:
+    from training.classifier import ClassifierConfig
+
+
+def margin(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
+    """Cross-entropy, each rival's logit raised by what a move of ``config.radius`` could do; 0: plain cross-entropy."""
+    return margin_loss(network(x).float(), y, head_of(network), config.radius, config.temperature)
+
+
+def penalty(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
+    """Cross-entropy and ``config.penalty`` times the mean squared ratio |f(x) - f(x')| / |x - x'|.
+
+    The ratio is eq. 10 of the student paper, which takes it from Usama and Chang, "Towards Robust Neural Networks with
+    Lipschitz Continuity", arXiv 1811.09008. Our reading of what neither says: f are the logits, and x' is x moved by
+    ``config.eps`` in the direction in which, among those that one gradient shows, the logits of the true class fall
+    fastest against the rest; a random x' of the same distance lets the ratio be small where it matters.
+    """
+    moved = _steepest(network, x, y, config.eps)
+    logits, others = network(torch.cat((x, moved))).float().chunk(2)
+    ratio = l2(logits - others) / l2(x - moved).clamp_min(1e-6)
+    return functional.cross_entropy(logits, y) + config.penalty * ratio.square().mean()
+
+
+def adversarial(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
+    """Cross-entropy at the worst image within Linf ``config.eps`` that ``config.steps`` steps of PGD find.
+
+    Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083; random start.
+    """
+    return functional.cross_entropy(network(ascend(network, x, y, config.eps, config.steps)).float(), y)
+
+
+def trades(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
+    """Cross-entropy, and ``config.penalty`` times how far the answer moves within Linf ``config.eps``.
+
+    Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", arXiv 1901.08573.
+    """
+    moved = ascend(network, x, None, config.eps, config.steps)
+    clean, worst = network(torch.cat((x, moved))).float().chunk(2)
+    drift = functional.kl_div(worst.log_softmax(1), clean.log_softmax(1), log_target=True, reduction="batchmean")
+    return functional.cross_entropy(clean, y) + config.penalty * drift
+
+
+Objective = Callable[[nn.Sequential, Tensor, Tensor, "ClassifierConfig"], Tensor]
+OBJECTIVES: dict[str, Objective] = {
+    "margin": margin,
+    "penalty": penalty,
+    "adversarial": adversarial,
+    "trades": trades,
+}
+
+
+def ascend(network: nn.Sequential, x: Tensor, y: Tensor | None, eps: float, steps: int) -> Tensor:
+    """PGD on the network without dropout, from a random start: images (B, C, H, W) within Linf ``eps`` of x.
+
+    It climbs the cross-entropy with y (B,); without y, the divergence from the answer at x.
+    """
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        clean = network(x).float().log_softmax(1)
+    moved = x + eps * (2 * torch.rand(x.shape).to(x) - 1)
+    for _ in range(steps):
+        moved = moved.clamp(0, 1).detach().requires_grad_()
+        logits = network(moved).float()
+        if y is None:
+            climbed = functional.kl_div(logits.log_softmax(1), clean, log_target=True, reduction="sum")
+        else:
+            climbed = functional.cross_entropy(logits, y, reduction="sum")
+        (gradient,) = torch.autograd.grad(climbed, moved)
+        moved = moved.detach() + 2.5 * eps / steps * gradient.sign()
+        moved = torch.minimum(torch.maximum(moved, x - eps), x + eps)
+    network.train(training)
+    return moved.clamp(0, 1).detach()
+
+
+def _steepest(network: nn.Sequential, x: Tensor, y: Tensor, distance: float) -> Tensor:
+    """X moved by this L2 distance along the gradient of the loss."""
+    training = network.training
+    network.eval()
+    probe = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(functional.cross_entropy(network(probe).float(), y, reduction="sum"), probe)
+    network.train(training)
+    length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
+    return (x + distance * gradient / length).clamp(0, 1)
+
+
+def margin_loss(logits: Tensor, labels: Tensor, head: Tensor, radius: float, temperature: float) -> Tensor:
+    """Cross-entropy under the worst that a move of length ``radius`` can do to a network with a 1-Lipschitz body.
+
+    Each rival's logit is raised by radius times the distance of its row in the head from the right class's, as in GloRo
+    networks (Leino et al., arXiv 2102.08452) and with the temperature of Prach and Lampert (arXiv 2208.03160).
+    With radius 0 and temperature 1 it is plain cross-entropy.
+
+    Args:
+        logits: (B, classes).
+        labels: (B,).
+        head: weight of the last layer (classes, features), rows as the logits use them.
+        radius: in pixel units.
+        temperature: above 0.
+    """
+    if radius:
+        logits = logits + radius * class_distances(head)[labels]
+    return functional.cross_entropy(logits / temperature, labels) * temperature
+
+
+def head_of(network: nn.Sequential) -> Tensor:
+    """The last layer's weight (classes, features) as the logits use it."""
+    head = network[-1]
+    if isinstance(head, AolLinear | UnitRowLinear):
+        return head.weight()
+    assert isinstance(head, nn.Linear)
+    return head.weight

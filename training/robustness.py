@@ -1,0 +1,67 @@
+"""What attacks find on an exported classifier: the figures of its manifest, and of ``python -m training table``."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gauntlet import referee, runtime, store
+from gauntlet.attacks.base import margin
+from gauntlet.manifest import Metric
+from gauntlet.runtime import Classifier
+from gauntlet.threat import Threat, l2
+from training.data import Examples, to_pixels
+
+LINF = {"mnist": 0.3, "fashion-mnist": 0.1, "cifar10": 8 / 255}  # the field's usual distances
+ENSEMBLE: tuple[tuple[str, dict[str, object]], ...] = (
+    ("apgd", {}),
+    ("apgd-t", {}),
+    ("pgd", {"steps": 100, "restarts": 5}),
+)
+ATTACKED = 1_000  # images for the ensemble
+MEASURED = 500  # images for the smallest distances
+
+
+def measure(folder: Path, test: Examples) -> dict[str, Metric]:
+    """Robust accuracy under the worst of the ensemble in Linf, and how far DDN has to go in L2.
+
+    All on the first images of the test set. The margin over the local slope is the distance to the nearest boundary
+    that a linear model of the classifier would expect: it does not depend on the scale of the logits.
+    """
+    model = runtime.open_model(store.load(folder))
+    assert isinstance(model, Classifier)
+    eps = LINF[model.manifest.dataset]
+    x, y = to_pixels(test.images[:ATTACKED]), test.labels[:ATTACKED]
+    robust = worst_case(model, x, y, Threat("linf", eps))
+    x, y = x[:MEASURED], y[:MEASURED]
+    outcome = referee.run(model, "ddn", x, y, Threat("l2"), params={"steps": 100})
+    found = outcome.minimal_l2[outcome.correct]
+    slopes = torch.maximum(slope(model, x, y), slope(model, outcome.images, y))[outcome.correct]
+    flat = margin(model.predict(x), y)[outcome.correct] / slopes.clamp_min(1e-12)
+    figures = {
+        f"robust_accuracy_linf_{eps:.3g}": (float(robust.double().mean()), len(robust)),
+        "median_minimal_l2": (float(found.median()), len(found)),
+        "median_margin_over_slope": (float(flat.median()), len(flat)),
+    }
+    return {
+        name: Metric(value=value, n=n, split="test") for name, (value, n) in figures.items() if value < float("inf")
+    }
+
+
+def worst_case(model: Classifier, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    """Which of the images (n, C, H, W) no attack of the ensemble breaks: (n,) bool. Each sees what still stands."""
+    standing = model.predict(x).argmax(dim=1) == y
+    for attack, params in ENSEMBLE:
+        rows = standing.nonzero().squeeze(1)
+        standing[rows] = referee.run(model, attack, x[rows], y[rows], threat, params=params).robust
+    return standing
+
+
+def slope(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """Length of the gradient of the margin of y (n,) over the next class, at x (n, C, H, W): (n,)."""
+    slopes = []
+    for part, labels in zip(torch.split(x, 128), torch.split(y, 128), strict=True):
+        probe = part.to(model.device).requires_grad_()
+        (gradient,) = torch.autograd.grad(margin(model.twin(probe), labels.to(model.device)).sum(), probe)
+        slopes.append(l2(gradient).cpu())
+    return torch.cat(slopes)

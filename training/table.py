@@ -1,0 +1,67 @@
+"""``python -m training table``: what every shipped classifier does, recomputed from its file."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+from gauntlet import evalset, runtime, store
+from gauntlet.evalset import EvalSet
+from gauntlet.manifest import ClassifierManifest
+from gauntlet.report.statistics import wilson
+from gauntlet.runtime import Classifier
+from gauntlet.threat import Threat
+from training.robustness import ATTACKED, LINF, worst_case
+
+RADII = {"36/255": 36 / 255, "72/255": 72 / 255, "108/255": 108 / 255, "1.58": 1.58}  # of the L2 certificate
+
+
+def table(models: Path, evalsets: Iterable[Path], *, attacked: bool) -> str:
+    """Markdown: clean and certified accuracy on whole test sets, robust accuracy on their first 1,000 images.
+
+    A model is measured on every evaluation set of its shape and classes. Raises ArtefactError.
+    """
+    sets = evalset.load_all(evalsets)
+    lines = [f"| model | images | clean | {' | '.join(f'L2 {name}' for name in RADII)} | Linf eps, robust accuracy |"]
+    lines.append("|" + " --- |" * (4 + len(RADII)))
+    for artefact in store.load_all(models).values():
+        if isinstance(artefact.manifest, ClassifierManifest):
+            model = runtime.open_model(artefact)
+            assert isinstance(model, Classifier)
+            fitting = [data for data in sets.values() if fits(model, data)]
+            lines += [row(model, data, attacked=attacked) for data in fitting] or [f"| {model.name} | none here |"]
+    return "\n".join(lines)
+
+
+def fits(model: Classifier, data: EvalSet) -> bool:
+    """Whether the images are of the kind that the model was made for."""
+    return model.manifest.input_shape == data.images.shape[1:] and model.manifest.classes == data.classes
+
+
+def row(model: Classifier, data: EvalSet, *, attacked: bool) -> str:
+    """One line of the table."""
+    return f"| {' | '.join(_cells(model, data, attacked=attacked))} |"
+
+
+def _cells(model: Classifier, data: EvalSet, *, attacked: bool) -> Iterator[str]:
+    x, y = data.head(len(data.labels))
+    logits = model.predict(x)
+    right = logits.argmax(dim=1) == y
+    radius = model.certificate.radius(logits)
+    yield model.name
+    yield f"{data.name}, {len(y)}"
+    yield share(right)
+    for eps in RADII.values():
+        yield share(right & (radius >= eps)) if radius is not None else "none"
+    eps = LINF[model.manifest.dataset]
+    if attacked:
+        yield f"{eps:.3g}: {share(worst_case(model, x[:ATTACKED], y[:ATTACKED], Threat('linf', eps)))}"
+    else:
+        yield "not measured"
+
+
+def share(hits: torch.Tensor) -> str:
+    """A rate with its 95 % Wilson interval, in per cent."""
+    k, n = int(hits.sum()), len(hits)
+    low, high = wilson(k, n)
+    return f"{100 * k / n:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
