@@ -4,12 +4,11 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' && echo $$p && break; done)
 BIN := .venv/bin
-MODELS := fashion-mnist-standard fashion-mnist-lipschitz fashion-mnist-vae fashion-mnist-gan
 REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all check fmt lock train data report figures bento bench clean
+.PHONY: help install serve test test-all check fmt lock train data report figures paper bento bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,8 +37,8 @@ fmt: .venv/.dev ## format, and mend what can be mended
 data: .venv/.training ## download the data sets into GAUNTLET_DATA (default data/)
 	$(BIN)/python -m training data
 
-train: .venv/.training ## train and export every model (make train MODELS=fashion-mnist-vae: one)
-	@for model in $(MODELS); do $(BIN)/python -m training train $$model --resume || exit 1; done
+train: .venv/.training ## train and export every model that is not there yet; goes on where it was broken off
+	$(BIN)/python -m training all
 
 report: .venv/.service ## a robustness report from the command line, into dist/report.html
 	@mkdir -p dist
@@ -47,6 +46,9 @@ report: .venv/.service ## a robustness report from the command line, into dist/r
 
 figures: .venv/.dev ## recompute every figure of the README from the shipped models
 	$(BIN)/python -m bench.figures
+
+paper: .venv/.dev ## write docs/paper.md: the student paper's figures and ours
+	$(BIN)/python -m bench.paper
 
 bench: .venv/.bench ## our Carlini-Wagner beside foolbox's, same network, same images, same run
 	$(BIN)/python -m bench.attacks

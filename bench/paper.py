@@ -1,0 +1,214 @@
+"""``python -m bench.paper``: the student paper's figures and numbers, and ours, into docs/paper.md.
+
+Everything is recomputed from the shipped files and the evaluation sets, seed 0; curves and sample sheets are those that
+travel with the artefacts. A model or an evaluation set that is not there is named in its row.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from gauntlet import evalset, images, referee, runtime, store
+from gauntlet.evalset import EvalSet
+from gauntlet.manifest import Metric
+from gauntlet.report import statistics
+from gauntlet.runtime import Classifier
+from gauntlet.threat import Threat
+
+ARTIFACTS = Path("models/artifacts")
+EVALSETS = (Path("models/evalsets"), Path("data/evalsets"))
+FGSM_EPS = {"fashion-mnist": 0.1, "cifar10": 8 / 255}
+PICTURED = 6  # images in a row of a figure
+MEASURED = 100  # images behind a number
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is there to draw from, and where the figures go."""
+
+    docs: Path
+    models: dict[str, store.Artefact]
+    sets: dict[str, EvalSet]
+
+    def classifier(self, name: str) -> Classifier:
+        model = runtime.open_model(self.models[name])
+        assert isinstance(model, Classifier)
+        return model
+
+    def picture(self, model: str, file: str, caption: str) -> str:
+        """A picture of an artefact, or a word that it is missing."""
+        if model not in self.models or file not in self.models[model].manifest.files:
+            return f"*`{model}` is not there.*"
+        return f"![{caption}](../{ARTIFACTS / model / file})"
+
+    def metric(self, model: str, name: str) -> str:
+        """A figure from a manifest, with its 95 % interval and n; shares in per cent."""
+        if model not in self.models or name not in self.models[model].manifest.metrics:
+            return "not there"
+        found: Metric = self.models[model].manifest.metrics[name]
+        if "accuracy" not in name and not name.endswith("share"):
+            return f"{found.value:.3g} (n = {found.n})"
+        low, high = statistics.wilson(round(found.value * found.n), found.n)
+        return f"{100 * found.value:.2f} % ({100 * low:.1f} to {100 * high:.1f}, n = {found.n})"
+
+
+def main() -> None:
+    """Write docs/paper.md and docs/paper/*.png."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    docs = parser.parse_args().docs
+    (docs / "paper").mkdir(parents=True, exist_ok=True)
+    paper = Paper(docs, store.load_all(ARTIFACTS), evalset.load_all(EVALSETS))
+    parts = [*introduction(paper), *autoencoders(paper), *adversaries(paper), *classifiers(paper)]
+    for dataset in ("fashion-mnist", "cifar10"):
+        if dataset in paper.sets and f"{dataset}-standard" in paper.models:
+            parts += [*attacked(paper, dataset), *noise_needed(paper, dataset)]
+    (docs / "paper.md").write_text("\n\n".join(parts) + "\n")
+
+
+def introduction(paper: Paper) -> Iterator[str]:
+    """What this page is."""
+    yield "# The student paper, figure by figure"
+    yield (
+        "Gauntlet grew out of a student paper on generative networks, adversarial examples and a Lipschitz-constrained "
+        "defence. This page puts our results beside each of its figures and numbers. `make paper` writes it from the "
+        "shipped files; seed 0; accuracies on whole test sets, Wilson 95 % intervals."
+    )
+    copies = [name for name, data in paper.sets.items() if "NOT the official" in data.licence]
+    if copies:
+        yield f"**Not the official files:** {', '.join(copies)}. Figures on them are not comparable to published ones."
+
+
+def autoencoders(paper: Paper) -> Iterator[str]:
+    """Figures 4 to 7."""
+    yield "## Variational autoencoder (figures 4 to 7)"
+    yield "The paper: 10 latent dimensions, MNIST and Fashion-MNIST; blurred on CIFAR-10. Ours, with 10 as well:"
+    for name in ("mnist-vae", "fashion-mnist-vae", "cifar10-vae", "cifar10-vae-128"):
+        yield f"### `{name}`"
+        yield f"ELBO on the test set {paper.metric(name, 'elbo')} nats; {_quality(paper, name)}."
+        for file in ("samples.png", "curves.png", "latent.png"):
+            yield paper.picture(name, file, f"{name}, {file.removesuffix('.png')}")
+
+
+def adversaries(paper: Paper) -> Iterator[str]:
+    """Figures 8 to 13."""
+    yield "## Generative adversarial networks (figures 8 to 13)"
+    yield (
+        "The paper: a fully connected GAN, four discriminator steps for each generator step, samples at epochs 100, "
+        "200 and 300; a DCGAN that failed on MNIST and, deeper, worked on CIFAR-10. Ours, samples as training went on:"
+    )
+    for name in ("mnist-gan", "fashion-mnist-gan", "cifar10-gan", "mnist-dcgan", "cifar10-dcgan"):
+        yield f"### `{name}`"
+        yield f"{_quality(paper, name).capitalize()}."
+        for file in ("progress.png", "samples.png", "curves.png"):
+            yield paper.picture(name, file, f"{name}, {file.removesuffix('.png')}")
+
+
+def _quality(paper: Paper, name: str) -> str:
+    return (
+        f"Frechet distance {paper.metric(name, 'frechet_distance')}, real images "
+        f"{paper.metric(name, 'frechet_distance_of_real_images')}; precision {paper.metric(name, 'precision')}, recall "
+        f"{paper.metric(name, 'recall')}; rarest class {paper.metric(name, 'min_class_share')}"
+    )
+
+
+def classifiers(paper: Paper) -> Iterator[str]:
+    """Figures 14 to 16, and the two accuracies."""
+    yield "## Classifiers (figures 14 to 16)"
+    rows = ["| | paper | ours |", "| --- | --- | --- |"]
+    for name, theirs in (("fashion-mnist-standard", "92.36 %"), ("cifar10-standard", "79.82 %")):
+        rows.append(f"| `{name}`, clean accuracy | {theirs} | {paper.metric(name, 'accuracy')} |")
+    yield "\n".join(rows)
+    for name in ("fashion-mnist-standard", "cifar10-standard"):
+        yield paper.picture(name, "curves.png", f"{name}, learning curves")
+
+
+def attacked(paper: Paper, dataset: str) -> Iterator[str]:
+    """Figures 17 and 18: clean images, Carlini-Wagner, FGSM."""
+    model, eps = paper.classifier(f"{dataset}-standard"), FGSM_EPS[dataset]
+    x, y = right_on(paper.sets[dataset], [model])
+    smallest = referee.run(model, "cw", x, y, Threat("l2"))
+    signed = referee.run(model, "fgsm", x, y, Threat("linf", eps))
+    names = paper.sets[dataset].classes
+    rows: list[tuple[str, Tensor, list[str]]] = [
+        ("clean", x, [names[label] for label in y.tolist()]),
+        ("Carlini-Wagner", smallest.images, [names[label] for label in smallest.adversarial_label.tolist()]),
+        (f"FGSM {eps:.3g}", signed.images, [names[label] for label in signed.adversarial_label.tolist()]),
+    ]
+    file = paper.docs / "paper" / f"{dataset}-attacked.png"
+    draw(file, rows)
+    yield f"## Attacks on `{model.name}` (figures 17 and 18)"
+    yield (
+        f"The paper shows rows of clean images, Carlini-Wagner and FGSM. On the first {len(x)} test images that the "
+        f"model classifies correctly Carlini-Wagner (6 x 200) succeeds on {int(smallest.success.sum())}, median L2 "
+        f"{statistics.median(smallest.minimal_l2.numpy()):.3f}; FGSM at Linf {eps:.3g} on {int(signed.success.sum())}."
+    )
+    yield f"![clean, Carlini-Wagner, FGSM](paper/{file.name})"
+
+
+def noise_needed(paper: Paper, dataset: str) -> Iterator[str]:
+    """Figures 19 and 20: the noise that Carlini-Wagner needs, with and without the constraint."""
+    families = ("standard", "lipschitz-paper", "lipschitz")
+    models = [paper.classifier(f"{dataset}-{name}") for name in families if f"{dataset}-{name}" in paper.models]
+    x, y = right_on(paper.sets[dataset], models)
+    rows: list[tuple[str, Tensor, list[str]]] = [("clean", x, [""] * len(x))]
+    table = ["| model | success | median L2 |", "| --- | --- | --- |"]
+    for model in models:
+        outcome = referee.run(model, "cw", x, y, Threat("l2"))
+        noise = torch.stack([images.amplified(change) for change in outcome.images - x])
+        sizes = outcome.minimal_l2
+        rows.append((model.name.removeprefix(f"{dataset}-"), noise, [f"L2 {size:.2f}" for size in sizes.tolist()]))
+        middle = statistics.median(sizes.numpy())
+        table.append(f"| `{model.name}` | {int(outcome.success.sum())} of {len(x)} | {words(middle)} |")
+    file = paper.docs / "paper" / f"{dataset}-noise.png"
+    draw(file, rows)
+    yield f"## The noise that Carlini-Wagner needs on {dataset} (figures 19 and 20)"
+    yield (
+        "The paper's claim: with the constraint the noise is larger. On the first images that all of these models "
+        "classify correctly, 6 searches of 200 steps, a failure counted as infinite; the noise is amplified to full "
+        "contrast in the picture, its size below it."
+    )
+    yield "\n".join(table)
+    yield f"![noise](paper/{file.name})"
+
+
+def right_on(data: EvalSet, models: Sequence[Classifier]) -> tuple[Tensor, Tensor]:
+    """The first images that all models classify correctly: (MEASURED, C, H, W), (MEASURED,)."""
+    x, y = data.head(min(len(data.labels), 10 * MEASURED))
+    right = torch.stack([model.predict(x).argmax(dim=1) == y for model in models]).all(dim=0)
+    rows = right.nonzero().squeeze(1)[:MEASURED]
+    return x[rows], y[rows]
+
+
+def words(value: float | None) -> str:
+    """A median, which is none where most of the attacks failed."""
+    return "infinite" if value is None else f"{value:.3f}"
+
+
+def draw(file: Path, rows: Sequence[tuple[str, Tensor, Sequence[str]]]) -> None:
+    """Rows of images (N, C, H, W), each with a name and a caption for each image."""
+    figure, axes = plt.subplots(len(rows), PICTURED, figsize=(1.6 * PICTURED, 1.9 * len(rows)), dpi=80, squeeze=False)
+    for line, (name, pictures, captions) in zip(axes, rows, strict=True):
+        for axis, picture, caption in zip(line, pictures[:PICTURED], captions[:PICTURED], strict=True):
+            options: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1} if len(picture) == 1 else {}
+            axis.imshow(picture.movedim(0, 2).squeeze(2), **options)
+            axis.set_title(caption, fontsize=9)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(name, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Software": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
