@@ -77,6 +77,7 @@ def train(options: argparse.Namespace) -> None:
         )
     folder = options.runs / (f"{config.name}.trial" if options.trial else config.name)
     run = Run(folder, config, device=device_of(options.device), artifacts=options.out, resume=options.resume)
+    commit = provenance.commit()
     trained = recipe.train(config, data, run)
     if options.trial:
         best = run.history[run.best_epoch - 1]
@@ -88,7 +89,7 @@ def train(options: argparse.Namespace) -> None:
         seed=config.seed,
         epochs=config.epochs,
         selected_epoch=run.best_epoch,
-        commit=provenance.commit(),
+        commit=commit,
         data_sha256=data.sha256,
         data_official=data.train.official,
         hardware=provenance.hardware(run.device),

@@ -216,7 +216,7 @@ def package(
 
     shares = [name for name in run.history[0] if "accuracy" in name]
     return Product(
-        graphs={MODEL_FILE: Graph(plain, to_pixels(images[:8]), "x", "logits")},
+        graph=Graph(plain, to_pixels(images[:8]), "x", "logits"),
         pictures={
             "curves.png": learning_curves(
                 run.history, {"loss": ["train_loss", "validation_loss"], "share of validation images": shares}

@@ -22,6 +22,7 @@ from gauntlet.graph import read
 from gauntlet.manifest import (
     ADAPTER,
     MANIFEST_FILE,
+    MODEL_FILE,
     ClassifierManifest,
     GeneratorManifest,
     Metric,
@@ -55,14 +56,14 @@ class Product(NamedTuple):
     """All that a job hands over, and nothing that depends on where it goes.
 
     Attributes:
-        graphs: file name to network; ``model.onnx`` is the one that is served.
+        graph: the network that is served.
         pictures: file name to picture.
         manifest: the manifest's fields that say what kind of model this is.
         measure: figures for the manifest, measured on the exported files of the folder that it is given.
         notes: what the card says about design, use and limits; Markdown.
     """
 
-    graphs: Mapping[str, Graph]
+    graph: Graph
     pictures: Mapping[str, Image.Image]
     manifest: Mapping[str, Any]
     measure: Callable[[Path], dict[str, Metric]]
@@ -76,10 +77,10 @@ def publish(product: Product, target: Path, record: TrainingRecord) -> Classifie
         ExportError: torch and ONNX Runtime disagree.
     """
     with replacing(target) as folder:
-        for name, graph in product.graphs.items():
-            write_graph(graph, folder / name)
+        write_graph(product.graph, folder / MODEL_FILE)
         for name, picture in product.pictures.items():
-            picture.save(folder / name, optimize=True)
+            compact = picture.quantize(256) if picture.mode == "RGB" else picture
+            compact.save(folder / name, optimize=True)
         fields = {"name": target.name, "metrics": {}, "training": record, **product.manifest}
         write_manifest(folder, fields)  # what is measured is a folder that can be opened
         fields["metrics"] = product.measure(folder)

@@ -217,7 +217,7 @@ def package(
         return judge.quality(path, config.latent_dim, load_test()) | judge.coverage(path, config.latent_dim)
 
     return Product(
-        graphs={MODEL_FILE: Graph(generator, latents[:8], "latents", "images")},
+        graph=Graph(generator, latents[:8], "latents", "images"),
         pictures={
             "curves.png": learning_curves(
                 run.history,

@@ -25,11 +25,10 @@ MAPPED_IMAGES = 3_000
 
 NOTES = """\
 A convolutional variational autoencoder (arXiv 1312.6114) with {latent_dim} latent dimensions. `model.onnx` is the
-decoder: standard normal latents to images, the mean of each pixel. `encoder.onnx` maps images to the mean and the
-logarithm of the variance of their latents, one after the other, {latent_dim} each. Pixels are read as probabilities
-(Bernoulli cross-entropy), so the ELBO is comparable between such models only. In training the KL term weighs {beta}:
-with the full weight images are smoother. The figures and the curves are of the full ELBO. Classes are counted by
-`{judge}`, whose last features also give distance, precision and recall: numbers of that classifier, not FID.
+decoder: standard normal latents to images, the mean of each pixel. Pixels are read as probabilities (Bernoulli
+cross-entropy), so the ELBO is comparable between such models only. In training the KL term weighs {beta}: with the full
+weight images are smoother. The figures and the curves are of the full ELBO. Classes are counted by `{judge}`, whose
+last features also give distance, precision and recall: numbers of that classifier, not FID.
 
 **Use it** to draw images and to look at the latent space. **Limit:** samples are smooth: fine texture is
 averaged away.
@@ -131,7 +130,7 @@ def evaluate(network: Vae, images: Tensor, config: VaeConfig) -> dict[str, float
 def package(
     network: Vae, config: VaeConfig, data: TrainingData, run: Run, load_test: Callable[[], Examples]
 ) -> Product:
-    """The artefact: decoder, encoder, and the bound on the test set, which nothing has looked at before."""
+    """The artefact: the decoder, and the bound on the test set, which nothing has looked at before."""
     latents = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
     mapped = data.validation.images[:MAPPED_IMAGES]
     with torch.no_grad():
@@ -147,10 +146,7 @@ def package(
         return figures | judge.quality(path, config.latent_dim, test) | judge.coverage(path, config.latent_dim)
 
     return Product(
-        graphs={
-            MODEL_FILE: Graph(network.decoder, latents[:8], "latents", "images"),
-            "encoder.onnx": Graph(network.encoder, to_pixels(data.validation.images[:8]), "x", "moments"),
-        },
+        graph=Graph(network.decoder, latents[:8], "latents", "images"),
         pictures={
             "curves.png": learning_curves(
                 run.history,
