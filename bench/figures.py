@@ -21,7 +21,8 @@ from gauntlet.threat import Threat
 
 MODELS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets")
-STANDARD, CONTROL, LIPSCHITZ = "fashion-mnist-standard", "fashion-mnist-standard-control", "fashion-mnist-lipschitz"
+STANDARD, LIPSCHITZ = "fashion-mnist-standard", "fashion-mnist-lipschitz"
+CONTROLS = ("fashion-mnist-standard-control", "fashion-mnist-lipschitz-control")  # another seed; no constraint
 CERTIFIED_AT = (36, 72, 108)  # of 255
 
 
@@ -116,25 +117,27 @@ def certificates(bench: Bench) -> None:
 
 
 def transfer(bench: Bench) -> None:
-    """Adversarial examples of ``standard`` classified right again, by ``lipschitz`` and by a control."""
-    rows = bench.right(500, STANDARD, CONTROL, LIPSCHITZ)
+    """Adversarial examples of ``standard`` classified right again, by ``lipschitz`` and by the two controls."""
+    rows = bench.right(500, STANDARD, LIPSCHITZ, *CONTROLS)
     y = bench.y[rows]
     needed = bench.attack(LIPSCHITZ, "ddn", rows, Threat("l2"), steps=100).minimal_l2
     recipes: list[tuple[str, str, Threat, Mapping[str, object]]] = [
         *((f"cw, kappa {kappa}", "cw", Threat("l2"), {"kappa": kappa}) for kappa in (0, 5, 10, 20)),
         *((f"pgd, L2 eps {eps}", "pgd", Threat("l2", eps), {"early_stop": False}) for eps in (0.5, 1.0, 1.5, 2.0)),
     ]
-    print(f"{len(rows)} images that {STANDARD}, {CONTROL} and {LIPSCHITZ} all classify correctly; of the attack's")
-    print(f"successes on {STANDARD}, the share that another model classifies right again. White box: the share of")
-    print(f"the same images on which ddn, run on {LIPSCHITZ} itself, finds nothing within the same L2 distance.\n")
-    print("| made on standard | successes | median L2 | right again: lipschitz | control | gap | white box |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(f"{len(rows)} images that {STANDARD}, {LIPSCHITZ} and both controls (standard from another seed; lipschitz'")
+    print("architecture without the constraint) classify correctly; of the attack's successes on standard, the share")
+    print("that another model classifies right again, and the gap to the better control. White box: the share of the")
+    print(f"same images on which ddn, run on {LIPSCHITZ} itself, finds nothing within the same L2 distance.\n")
+    print("| made on standard | successes | median L2 | right again: lipschitz | seed | twin | gap | white box |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for label, attack, threat, params in recipes:
         outcome = bench.attack(STANDARD, attack, rows, threat, **params)
         won = outcome.success
         shown, truth, size = outcome.images[won], y[won], outcome.l2[won]
-        again = [bench.classifier(name).predict(shown).argmax(dim=1) == truth for name in (LIPSCHITZ, CONTROL)]
-        gap = 100 * float(again[0].double().mean() - again[1].double().mean())
+        again = [bench.classifier(name).predict(shown).argmax(dim=1) == truth for name in (LIPSCHITZ, *CONTROLS)]
+        ours, *others = (float(hits.double().mean()) for hits in again)
+        gap = 100 * (ours - max(others))
         cells = [label, f"{int(won.sum())} of {len(rows)}", median(size), *map(share, again), f"{gap:+.1f}"]
         print(f"| {' | '.join(cells)} | {share(needed[won] > size)} |", flush=True)
 
