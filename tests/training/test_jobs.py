@@ -11,6 +11,9 @@ import torch
 
 from gauntlet import store
 from gauntlet.manifest import ClassifierManifest
+from service.engine import Engine
+from service.schemas import ClassifyRequest, GenerateRequest
+from service.settings import Settings
 from training.__main__ import main
 from training.export import predict, session
 from training.recipes import RECIPES
@@ -38,6 +41,7 @@ def assert_same(one: object, other: object) -> None:
 
 FAMILIES = (  # one recipe for each family, and for each network of it
     "fashion-mnist-lipschitz",
+    "fashion-mnist-lipschitz-control",
     "cifar10-lipschitz-paper",
     "cifar10-penalty",
     "mnist-adversarial",
@@ -52,7 +56,7 @@ FAMILIES = (  # one recipe for each family, and for each network of it
 
 @pytest.mark.usefixtures("source", "judge")
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_trains_exports_and_loads(name: str, tmp_path: Path) -> None:
+def test_every_family_trains_exports_and_serves(name: str, tmp_path: Path) -> None:
     assert train(name, tmp_path) == 0
 
     artefact = store.load(tmp_path / "artifacts" / name)
@@ -71,6 +75,13 @@ def test_every_family_trains_exports_and_loads(name: str, tmp_path: Path) -> Non
         assert together.shape == (5, *manifest.output_shape)
         assert together.min() >= 0
         assert together.max() <= 1
+
+    engine = Engine(Settings(models=tmp_path))
+    if isinstance(manifest, ClassifierManifest):
+        request = ClassifyRequest(model=name, images=x.tolist())
+        assert [answer.label for answer in engine.classify(request).predictions] == together.argmax(1).tolist()
+    else:
+        assert len(engine.generate(GenerateRequest(model=name, n=3)).images) == 3
 
 
 @pytest.mark.usefixtures("source", "judge")
