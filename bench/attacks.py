@@ -27,7 +27,7 @@ SEARCHES, STEPS = 6, 200
 def ours(model: runtime.Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Minimal L2 per image, inf where the attack failed: (n,)."""
     params = {"searches": SEARCHES, "steps": STEPS}
-    return referee.run(model, "cw", x, y, Threat("l2"), params=params).minimal_l2
+    return referee.run(model, "cw", x, y, Threat("l2"), params=params).minimal["l2"]
 
 
 def theirs(model: runtime.Classifier, x: Tensor, y: Tensor, **options: Any) -> Tensor:

@@ -84,10 +84,10 @@ def minimal(bench: Bench) -> None:
     rows = bench.right(500, STANDARD)
     outcome = bench.attack(STANDARD, "cw", rows, Threat("l2"))
     print(f"cw (6 x 200) on {STANDARD}, {len(rows)} correctly classified images: success {share(outcome.success)}, ")
-    print(f"median L2 {median(outcome.minimal_l2)}.\n")
+    print(f"median L2 {median(outcome.minimal['l2'])}.\n")
     rows = bench.right(500, STANDARD, LIPSCHITZ)
     found = {
-        name: bench.attack(name, "ddn", rows, Threat("l2"), steps=200).minimal_l2 for name in (STANDARD, LIPSCHITZ)
+        name: bench.attack(name, "ddn", rows, Threat("l2"), steps=200).minimal["l2"] for name in (STANDARD, LIPSCHITZ)
     }
     print(f"Median L2 that ddn (200 steps) needs, {len(rows)} images that both classify correctly: ", end="")
     print(", ".join(f"{name} {median(values)}" for name, values in found.items()), end="")
@@ -103,7 +103,7 @@ def certificates(bench: Bench) -> None:
     best = torch.full((len(rows),), torch.inf, dtype=torch.float64)
     broken = torch.zeros(len(rows), dtype=torch.int64)
     for attack, params in {"ddn": {"steps": 100}, "cw": {}}.items():
-        found = bench.attack(LIPSCHITZ, attack, rows, Threat("l2"), **params).minimal_l2
+        found = bench.attack(LIPSCHITZ, attack, rows, Threat("l2"), **params).minimal["l2"]
         broken += (found <= 0.999 * radii).long()
         best = torch.minimum(best, found)
     for i, row in enumerate(rows):  # every image has a budget of its own
@@ -120,7 +120,7 @@ def transfer(bench: Bench) -> None:
     """Adversarial examples of ``standard`` classified right again, by ``lipschitz`` and by the two controls."""
     rows = bench.right(500, STANDARD, LIPSCHITZ, *CONTROLS)
     y = bench.y[rows]
-    needed = bench.attack(LIPSCHITZ, "ddn", rows, Threat("l2"), steps=100).minimal_l2
+    needed = bench.attack(LIPSCHITZ, "ddn", rows, Threat("l2"), steps=100).minimal["l2"]
     recipes: list[tuple[str, str, Threat, Mapping[str, object]]] = [
         *((f"cw, kappa {kappa}", "cw", Threat("l2"), {"kappa": kappa}) for kappa in (0, 5, 10, 20)),
         *((f"pgd, L2 eps {eps}", "pgd", Threat("l2", eps), {"early_stop": False}) for eps in (0.5, 1.0, 1.5, 2.0)),

@@ -195,7 +195,8 @@ def attacked(paper: Paper, dataset: str) -> Iterator[str]:
     yield (
         f"The paper shows rows of clean images, Carlini-Wagner and FGSM. On the first {len(x)} test images that the "
         f"model classifies correctly Carlini-Wagner (6 x 200) succeeds on {int(smallest.success.sum())}, median L2 "
-        f"{statistics.median(smallest.minimal_l2.numpy()):.3f}; FGSM at Linf {eps:.3g} on {int(signed.success.sum())}."
+        f"{statistics.median(smallest.minimal['l2'].numpy()):.3f}; FGSM at Linf "
+        f"{eps:.3g} on {int(signed.success.sum())}."
     )
     yield f"![clean, Carlini-Wagner, FGSM](paper/{file.name})"
 
@@ -210,7 +211,7 @@ def noise_needed(paper: Paper, dataset: str) -> Iterator[str]:
     for model in models:
         outcome = referee.run(model, "cw", x, y, Threat("l2"))
         noise = torch.stack([images.amplified(change) for change in outcome.images - x])
-        sizes = outcome.minimal_l2
+        sizes = outcome.minimal["l2"]
         rows.append((model.name.removeprefix(f"{dataset}-"), noise, [f"L2 {size:.2f}" for size in sizes.tolist()]))
         middle = statistics.median(sizes.numpy())
         table.append(f"| `{model.name}` | {int(outcome.success.sum())} of {len(x)} | {words(middle)} |")

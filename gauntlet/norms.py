@@ -2,5 +2,5 @@
 
 from typing import Literal, get_args
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[Norm, ...] = get_args(Norm)

@@ -17,6 +17,7 @@ from torch import Tensor
 from gauntlet.attacks import ATTACKS, Attack
 from gauntlet.attacks.base import shortfall
 from gauntlet.errors import InvalidInput
+from gauntlet.norms import NORMS, Norm
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat, distances, per_sample
@@ -43,7 +44,7 @@ class Outcome:
     linf: Tensor
     l1: Tensor
     l0: Tensor
-    minimal_l2: Tensor  # (n,) float64: of the float32 result; inf where failed, NaN for attacks at a fixed eps
+    minimal: dict[Norm, Tensor]  # (n,) float64 each, of the float32 result: inf where failed; NaN without a search
     queries: Tensor  # (n,) int64 evaluations by the attack
     seconds: float
 
@@ -134,18 +135,18 @@ def run(
         )
         proposal[part] = found.detach().cpu()
     images, logits, success = _Judge(model, x, goal, targeted, threat, correct, eight_bit).settle(proposal)
-    minimal = torch.full((len(x),), torch.nan, dtype=torch.float64)
+    minimal = dict.fromkeys(NORMS, torch.full((len(x),), torch.nan, dtype=torch.float64))
     if entry.minimum_norm:
         free = _Judge(model, x, goal, targeted, Threat(threat.norm), correct, eight_bit=False)
         exact, _, won = free.settle(proposal)
-        minimal = torch.where(won, distances(x, exact)["l2"], torch.inf)
+        minimal = {norm: torch.where(won, size, torch.inf) for norm, size in distances(x, exact).items()}
     return Outcome(
         images=images,
         clean_label=clean_label,
         adversarial_label=logits.argmax(dim=1),
         correct=correct,
         success=success,
-        minimal_l2=minimal,
+        minimal=minimal,
         queries=queries.cpu(),
         seconds=time.perf_counter() - start,
         **distances(x, images),

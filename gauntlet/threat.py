@@ -28,7 +28,31 @@ def unit(direction: Tensor) -> Tensor:
     return scaled / per_sample(l2(scaled).clamp_min(TINY), direction)
 
 
-def distances(x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:
+def shrink(delta: Tensor, eps: float | Tensor) -> Tensor:
+    """The nearest point of the L1 ball of radius ``eps`` (one for all, or (B,)) to each sample (B, ...).
+
+    Duchi et al., "Efficient Projections onto the l1-Ball for Learning in High Dimensions", ICML 2008: all entries move
+    towards zero by the same amount.
+    """
+    flat = delta.flatten(1)
+    radius = torch.as_tensor(eps, dtype=flat.dtype, device=flat.device).expand(len(flat))[:, None]
+    falling = flat.abs().sort(dim=1, descending=True).values
+    excess = (falling.cumsum(1) - radius) / torch.arange(1, flat.shape[1] + 1, device=flat.device)
+    last = ((falling > excess).sum(dim=1, keepdim=True) - 1).clamp_min(0)
+    amount = excess.gather(1, last).clamp_min(0)
+    shrunk = flat.sign() * (flat.abs() - amount).clamp_min(0)
+    return torch.where(flat.abs().sum(1, keepdim=True) > radius, shrunk, flat).view_as(delta)
+
+
+def keep_largest(delta: Tensor, pixels: int | Tensor) -> Tensor:
+    """Each sample (B, C, H, W) with all but its ``pixels`` (one number, or (B,)) farthest-moved pixels put back."""
+    moved = delta.norm(dim=1).flatten(1)  # (B, H * W)
+    place = moved.argsort(dim=1, descending=True).argsort(dim=1)
+    count = torch.as_tensor(pixels, device=delta.device).expand(len(delta))[:, None]
+    return delta * (place < count).view(len(delta), 1, *delta.shape[2:])
+
+
+def distances(x: Tensor, x_adv: Tensor) -> dict[Norm, Tensor]:
     """How far each sample moved in all four norms, each (B,) float64; L0 counts pixels, a colour pixel once."""
     delta = (x_adv.double() - x.double()).flatten(2)  # (B, C, H*W)
     flat = delta.flatten(1)
@@ -42,7 +66,10 @@ def distances(x: Tensor, x_adv: Tensor) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Threat:
-    """All images within ``eps`` of the original in ``norm``, in pixel units of [0, 1]. ``eps`` None: the whole box."""
+    """All images within ``eps`` of the original in ``norm``, in pixel units of [0, 1]; for L0, a number of pixels.
+
+    ``eps`` None: the whole box.
+    """
 
     norm: Norm
     eps: float | None = None
@@ -62,18 +89,23 @@ class Threat:
         if self.eps is None:
             return x_adv.clamp(0, 1)
         delta = x_adv - x
-        if self.norm == "linf":
-            delta = delta.clamp(-self.eps, self.eps)
-        else:
-            delta = delta * per_sample((self.eps / l2(delta).clamp_min(TINY)).clamp_max(1), delta)
+        match self.norm:
+            case "linf":
+                delta = delta.clamp(-self.eps, self.eps)
+            case "l2":
+                delta = delta * per_sample((self.eps / l2(delta).clamp_min(TINY)).clamp_max(1), delta)
+            case "l1":
+                delta = shrink(delta, self.eps)
+            case "l0":
+                delta = keep_largest(delta, int(min(self.eps, delta[0, 0].numel())))
         return (x + delta).clamp(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The step of size one in the norm that climbs fastest."""
+        """The step of size one in the norm, Linf or L2, that climbs fastest."""
         return gradient.sign() if self.norm == "linf" else unit(gradient)
 
     def sample(self, x: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
-        """A uniform point of the ball around x, clipped to the box.
+        """A uniform point of the Linf or L2 ball around x, clipped to the box.
 
         ``normal`` (B, C, H, W) gives the direction, ``uniform`` (B,) the distance (L2 only). Needs an eps.
         """

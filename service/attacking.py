@@ -123,8 +123,7 @@ def _count(job: _Job, outcome: Outcome) -> None:
     metrics.IMAGES.labels(name, "/attack").inc(n)
     for kind, count in zip(OUTCOMES, (won, n - won - wrong, wrong), strict=True):
         metrics.ATTACKED.labels(name, attack, kind).inc(count)
-    sizes = outcome.linf if norm == "linf" else outcome.l2
-    for size in sizes[outcome.success].tolist():
+    for size in getattr(outcome, norm)[outcome.success].tolist():
         metrics.PERTURBATION.labels(name, attack, norm).observe(size)
 
 
@@ -135,7 +134,7 @@ def _results(job: _Job, outcome: Outcome) -> list[AttackResult]:
     for i in range(len(job.x)):
         success = bool(outcome.success[i])
         shown = success or not job.minimum_norm  # what is not returned is not described
-        minimal = float(outcome.minimal_l2[i])
+        minimal = float(outcome.minimal["l2"][i])
         image = outcome.images[i]
         results.append(
             AttackResult(
@@ -165,7 +164,7 @@ def _transfer(job: _Job, other: Classifier, shown: Tensor) -> list[Transfer]:
 def _summary(job: _Job, outcome: Outcome) -> AttackSummary:
     labelled = job.request.labels is not None
     attacked = int(outcome.correct.sum())
-    distance = (outcome.minimal_l2 if job.minimum_norm else outcome.l2).double()
+    distance = (outcome.minimal["l2"] if job.minimum_norm else outcome.l2).double()
     distance = torch.where(outcome.success, distance, torch.inf)[outcome.correct]
     median = float(np.median(distance.numpy())) if attacked else math.inf
     return AttackSummary(

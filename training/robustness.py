@@ -35,7 +35,7 @@ def measure(folder: Path, test: Examples) -> dict[str, Metric]:
     robust = worst_case(model, x, y, Threat("linf", eps))
     x, y = x[:MEASURED], y[:MEASURED]
     outcome = referee.run(model, "ddn", x, y, Threat("l2"), params={"steps": 100})
-    found = outcome.minimal_l2[outcome.correct]
+    found = outcome.minimal["l2"][outcome.correct]
     slopes = torch.maximum(slope(model, x, y), slope(model, outcome.images, y))[outcome.correct]
     flat = margin(model.predict(x), y)[outcome.correct] / slopes.clamp_min(1e-12)
     figures = {

@@ -38,6 +38,8 @@ from gauntlet.runtime import Classifier
 GRID: dict[Norm, tuple[float, ...]] = {
     "l2": tuple(round(0.05 * step, 2) for step in range(61)),  # 0 .. 3
     "linf": tuple(round(0.005 * step, 3) for step in range(61)),  # 0 .. 0.3
+    "l1": tuple(float(step) for step in range(61)),  # 0 .. 60
+    "l0": tuple(2.0 * step for step in range(61)),  # 0 .. 120
 }
 """Where every curve is evaluated, besides the eps asked for."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gauntlet.norms import Norm
 from gauntlet.report.schema import ModelReport, Perturbation, Rate, Report, Robustness
 
-NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞"}
+NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞", "l1": "L1", "l0": "L0 (pixels)"}
 HOW = {"robust": "against the attacks run", "certified": "by proof"}
 NOT_AVAILABLE = "–"
 

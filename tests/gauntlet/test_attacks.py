@@ -87,7 +87,7 @@ def test_minimum_norm_attacks_reach_the_exact_distance(name, two_classes, images
     exact = exact_distances(two_classes, images, y, "l2")
     params = {"steps": 200} if name == "ddn" else {"searches": 9, "steps": 400, "step_size": 0.01}
     outcome = attack(two_classes, name, "l2", images, y, eps=None, params=params)
-    ratio = outcome.minimal_l2 / exact
+    ratio = outcome.minimal["l2"] / exact
     assert outcome.success.all()
     assert float(ratio.min()) > 0.9999
     assert float(ratio.median()) < 1.03
@@ -152,7 +152,7 @@ def test_ddn_finds_small_distances(two_classes, images):
     exact = exact_distances(two_classes, near, label, "l2")
     again = attack(two_classes, "ddn", "l2", near, label, eps=None, params={"steps": 100})
     assert float(exact.median()) < 1e-2
-    assert float((again.minimal_l2 / exact).median()) < 1.15  # a success must win by more than this model rounds
+    assert float((again.minimal["l2"] / exact).median()) < 1.15  # a success must win by more than this model rounds
 
 
 def test_pgd_beats_fgsm_and_both_beat_noise(convolutional, images):

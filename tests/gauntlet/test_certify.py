@@ -72,7 +72,7 @@ def test_an_understated_constant_is_caught(linear, images, factor, caught):
     outcome = referee.run(
         linear, "cw", images, labels_of(linear, images), Threat("l2"), params={"searches": 9, "steps": 300}
     )
-    assert bool((outcome.minimal_l2 < radii).any()) is caught
+    assert bool((outcome.minimal["l2"] < radii).any()) is caught
 
 
 def test_editing_one_weight_changes_the_constant(tmp_path):

@@ -46,7 +46,7 @@ def test_what_is_measured_is_what_is_returned(convolutional, images):
             assert torch.equal(getattr(outcome, norm), values)
         if eight_bit:
             assert torch.equal(outcome.images, (outcome.images * 255).round() / 255)
-            assert bool((outcome.minimal_l2 <= outcome.l2 + 1e-3).all())
+            assert bool((outcome.minimal["l2"] <= outcome.l2 + 1e-3).all())
 
 
 def test_eight_bit_success_needs_the_budget(convolutional, images):
@@ -81,7 +81,7 @@ def test_minimum_norm_outside_eps_is_a_failure_with_its_distance(linear, images)
     free = referee.run(linear, "ddn", images, y, Threat("l2"))
     eps = float(free.l2.median())
     bounded = referee.run(linear, "ddn", images, y, Threat("l2", eps))
-    assert torch.equal(bounded.minimal_l2, free.minimal_l2)
+    assert torch.equal(bounded.minimal["l2"], free.minimal["l2"])
     assert torch.equal(bounded.success, free.l2 <= eps + 1e-6)
 
 

@@ -3,17 +3,17 @@ import torch
 
 from gauntlet.errors import InvalidInput
 from gauntlet.randomness import Keyed
-from gauntlet.threat import NORMS, Threat, distances
+from gauntlet.threat import NORMS, Threat, distances, keep_largest, shrink
 
 X = Keyed.span(0, 0, 50).uniform(0, (3, 6, 6))
 FAR = X + 2 * Keyed.span(1, 0, 50).normal(0, (3, 6, 6))
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_projection_lands_in_the_ball_and_the_box_and_is_idempotent(norm):
-    threat = Threat(norm, 0.3)
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.3), ("l2", 0.3), ("l1", 0.3), ("l0", 3)])
+def test_projection_lands_in_the_ball_and_the_box_and_is_idempotent(norm, eps):
+    threat = Threat(norm, eps)
     once = threat.project(X, FAR)
-    assert float(threat.size(X, once).max()) <= 0.3 + 1e-6
+    assert float(threat.size(X, once).max()) <= eps + 1e-6
     assert 0 <= float(once.min()) <= float(once.max()) <= 1
     assert torch.allclose(threat.project(X, once), once, atol=1e-6)
 
@@ -29,7 +29,23 @@ def test_an_unbounded_threat_is_the_box():
     assert torch.equal(Threat("l2").project(X, FAR), FAR.clamp(0, 1))
 
 
-@pytest.mark.parametrize("norm", NORMS)
+def test_l1_projection_is_the_nearest_point_of_the_ball():
+    delta = torch.tensor([[[[3.0, -1.0, 0.5]]]])
+    assert torch.allclose(shrink(delta, 2.0), torch.tensor([[[[2.0, 0.0, 0.0]]]]))
+    assert torch.allclose(shrink(delta, 3.0), torch.tensor([[[[2.5, -0.5, 0.0]]]]))
+    assert torch.equal(shrink(delta, torch.tensor([4.5])), delta)
+
+
+def test_l0_projection_keeps_the_pixels_that_moved_farthest():
+    delta = torch.zeros(2, 3, 1, 3)
+    delta[:, 0, 0] = torch.tensor([0.1, 0.3, 0.2])
+    delta[:, 1, 0] = torch.tensor([0.4, 0.0, 0.2])
+    kept = keep_largest(delta, torch.tensor([1, 2]))
+    assert (kept != 0).any(dim=1).flatten(1).tolist() == [[True, False, False], [True, True, False]]
+    assert torch.equal(kept[0, :, 0, 0], delta[0, :, 0, 0])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_samples_stay_inside_and_fill_the_ball(norm):
     keys = Keyed.span(3, 0, 400)
     grey = torch.full((400, 1, 4, 4), 0.5)
@@ -40,7 +56,7 @@ def test_samples_stay_inside_and_fill_the_ball(norm):
 
 
 def test_steepest_step_has_size_one_and_climbs():
-    for norm in NORMS:
+    for norm in ("linf", "l2"):
         gradient = Keyed.span(0, 0, 10).normal(0, (1, 4, 4))
         step = Threat(norm, 1.0).steepest(gradient)
         assert Threat(norm).size(torch.zeros_like(step), step).tolist() == pytest.approx([1.0] * 10)
