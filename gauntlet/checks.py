@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gauntlet import referee
+from gauntlet.attacks import ATTACKS
 from gauntlet.attacks.base import margin
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier
@@ -24,6 +25,7 @@ EXAMINED = 64
 TYPICAL = 0.05  # distance per root of the number of values, where no attack finds a distance to go by
 STEP = 0.25  # of that distance: how far a gradient is followed to see whether it leads anywhere
 
+NEAREST: tuple[str, float | None, dict[str, Any]] = ("ddn", None, {"steps": 100})
 BATTERY: Mapping[str, tuple[str, float | None, dict[str, Any]]] = {
     "noise": ("noise", 1, {}),
     "fgsm": ("fgsm", 1, {}),
@@ -35,6 +37,15 @@ BATTERY: Mapping[str, tuple[str, float | None, dict[str, Any]]] = {
     "square": ("square", 1, {"queries": 500}),
 }
 """Attack, budget in units of the median distance that DDN needs (None: across the whole box), parameters."""
+
+
+def cost(n: int) -> int:
+    """Passes through the network of a check of n images."""
+    steps = sum(
+        ATTACKS[attack].gradient_steps(ATTACKS[attack].params.model_validate(params))
+        for attack, _, params in (*BATTERY.values(), NEAREST)
+    )
+    return min(n, EXAMINED) * steps
 
 
 @dataclass(frozen=True)
@@ -86,10 +97,10 @@ def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Cal
 def gather(model: Classifier, x: Tensor, y: Tensor, seed: int, stop: Callable[[], None]) -> Evidence:
     """Measure. All images x (n, C, H, W) are classified as y (n,)."""
 
-    def attack(name: str, eps: float | None, params: Mapping[str, Any]) -> referee.Outcome:
+    def attack(name: str, eps: float | None, params: dict[str, Any]) -> referee.Outcome:
         return referee.run(model, name, x, y, Threat("l2", eps), seed=seed, params=params, stop=stop)
 
-    nearest = attack("ddn", None, {"steps": 100})
+    nearest = attack(*NEAREST)
     across = x[0].numel() ** 0.5
     middle = float(nearest.minimal["l2"].median())
     distance = middle if 0 < middle < torch.inf else TYPICAL * across

@@ -1,9 +1,7 @@
 """From the results of all cells to the report. Runs no network: the same results give the same report."""
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -11,15 +9,14 @@ import numpy as np
 from gauntlet.attacks import ATTACKS
 from gauntlet.evalset import EvalSet
 from gauntlet.norms import Norm
-from gauntlet.report import statistics
+from gauntlet.report import consistency, statistics
+from gauntlet.report.measured import Measured, minimum
 from gauntlet.report.plan import cells
 from gauntlet.report.schema import (
-    AttackMeasurement,
     AttackRecord,
     Cell,
     CellResult,
     CertificateRecord,
-    CleanMeasurement,
     Curve,
     Effort,
     EvalSetRecord,
@@ -49,57 +46,6 @@ PACKAGES = ("gauntlet", "numpy", "onnx", "onnx2pytorch", "onnxruntime-gpu", "tor
 JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is found in float32
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """All that was measured of one model, in arrays over the n images."""
-
-    y: statistics.Labels
-    clean: CleanMeasurement
-    attacks: Mapping[Cell, AttackMeasurement]
-
-    @cached_property
-    def correct(self) -> Bools:
-        hits: Bools = np.asarray(self.clean.labels) == self.y
-        return hits
-
-    @cached_property
-    def radii(self) -> Floats:
-        """Certified L2 radii; zero where nothing is proved."""
-        return np.zeros(len(self.y)) if self.clean.radii is None else np.asarray(self.clean.radii)
-
-    def distance(self, cell: Cell, norm: Norm) -> Floats:
-        """How far the cell's attack had to go to break each image: 0 if it was wrong from the start, infinite if the
-        attack failed. A success within the cell's own budget counts as within it, however float32 rounds.
-        """
-        attack = self.attacks[cell]
-        found = np.asarray(attack.distances[norm], dtype=np.float64)
-        if cell.norm == norm and cell.eps is not None:
-            found = np.minimum(found, cell.eps)
-        return self._spread(attack, found)
-
-    def _spread(self, attack: AttackMeasurement, values: Floats) -> Floats:
-        spread = np.full(len(self.y), np.inf)
-        spread[np.asarray(attack.broken, dtype=np.int64)] = values
-        spread[~self.correct] = 0.0
-        return spread
-
-    def smallest(self, norm: Norm) -> Floats:
-        """The smallest distance over all examples there are, whatever attack and threat they come from."""
-        return _minimum(self.distance(cell, norm) for cell in self.attacks)
-
-    def measured_l2(self) -> Floats:
-        """As ``smallest`` in L2, but as measured on the images, whatever budget they were made under."""
-        return _minimum(self._spread(attack, np.asarray(attack.distances["l2"])) for attack in self.attacks.values())
-
-    def minimum_norm_cells(self, norm: Norm) -> list[Cell]:
-        return [cell for cell in self.attacks if cell.norm == norm and cell.eps is None]
-
-
-def _minimum(distances: Iterable[Floats]) -> Floats:
-    smallest: Floats = np.minimum.reduce(list(distances))
-    return smallest
-
-
 def assemble(
     request: ReportRequest, results: Sequence[CellResult], models: Mapping[str, Classifier], evalset: EvalSet
 ) -> Report:
@@ -111,7 +57,7 @@ def assemble(
         raise ValueError(f"not measured: {', '.join(missing)}")
     ordered = [by_cell[cell] for cell in plan]
     y = evalset.labels[: request.n]
-    measured = {name: _measured(name, ordered, y) for name in request.models}
+    measured = {name: Measured.of(name, ordered, y) for name in request.models}
     shared = np.logical_and.reduce([model.correct for model in measured.values()])
     edges = {threat.norm: _edges(measured, threat.norm) for threat in request.threats}
     return Report(
@@ -124,7 +70,7 @@ def assemble(
             available=len(evalset.labels),
         ),
         attacks=[_attack_record(name) for name in request.attacks],
-        models=[_model_report(request, models[name], measured[name], shared, edges) for name in request.models],
+        models=[_model_report(request, models[name], measured, shared, edges) for name in request.models],
         shared_correct=int(shared.sum()),
         edges=edges,
         transfer=_transfer(request, measured),
@@ -132,12 +78,6 @@ def assemble(
         effort=[_effort(result) for result in ordered],
         seconds=round(sum(result.seconds for result in ordered), 3),
     )
-
-
-def _measured(name: str, results: Sequence[CellResult], y: statistics.Labels) -> _Measured:
-    own = [result for result in results if result.cell.model == name]
-    (clean,) = (result.clean for result in own if result.clean is not None)
-    return _Measured(y, clean, {result.cell: result.attack for result in own if result.attack is not None})
 
 
 def _versions() -> dict[str, str]:
@@ -162,9 +102,14 @@ def _effort(result: CellResult) -> Effort:
 
 
 def _model_report(
-    request: ReportRequest, model: Classifier, measured: _Measured, shared: Bools, edges: Mapping[Norm, Sequence[float]]
+    request: ReportRequest,
+    model: Classifier,
+    all_measured: Mapping[str, Measured],
+    shared: Bools,
+    edges: Mapping[Norm, Sequence[float]],
 ) -> ModelReport:
-    norms = [threat.norm for threat in request.threats]
+    norms, measured = [threat.norm for threat in request.threats], all_measured[model.name]
+    certificate, curves = _certificate(model, measured), _curves(request, measured)
     return ModelReport(
         name=model.name,
         family=model.manifest.family,
@@ -172,15 +117,16 @@ def _model_report(
         device=model.device.type,
         clean=statistics.rate(measured.correct),
         margins=statistics.distribution(np.asarray(measured.clean.margins)),
-        certificate=_certificate(model, measured),
+        checks=[*measured.checks, *consistency.checks(request, model.name, all_measured, certificate, curves)],
+        certificate=certificate,
         robustness=_robustness(request, measured),
         perturbations=[entry for norm in norms for entry in _perturbations(measured, norm, shared, edges[norm])],
-        curves=_curves(request, measured),
+        curves=curves,
         examples=_examples(measured),
     )
 
 
-def _certificate(model: Classifier, measured: _Measured) -> CertificateRecord:
+def _certificate(model: Classifier, measured: Measured) -> CertificateRecord:
     proved = model.certificate
     certified = measured.correct & (measured.radii > 0)
     found = measured.measured_l2()
@@ -198,7 +144,7 @@ def _certificate(model: Classifier, measured: _Measured) -> CertificateRecord:
     )
 
 
-def _robustness(request: ReportRequest, measured: _Measured) -> list[Robustness]:
+def _robustness(request: ReportRequest, measured: Measured) -> list[Robustness]:
     """Per norm and eps: the worst of the attacks first, then each attack that worked in the norm."""
     entries = []
     for threat in request.threats:
@@ -213,7 +159,7 @@ def _robustness(request: ReportRequest, measured: _Measured) -> list[Robustness]
     return entries
 
 
-def _at(measured: _Measured, norm: Norm, eps: float, attack: str | None, found: Floats) -> Robustness:
+def _at(measured: Measured, norm: Norm, eps: float, attack: str | None, found: Floats) -> Robustness:
     broken = found <= eps
     return Robustness(
         norm=norm,
@@ -224,15 +170,15 @@ def _at(measured: _Measured, norm: Norm, eps: float, attack: str | None, found: 
     )
 
 
-def _smallest_by(measured: _Measured, norm: Norm) -> dict[str | None, Floats]:
+def _smallest_by(measured: Measured, norm: Norm) -> dict[str | None, Floats]:
     """Distances (n,) per minimum-norm attack; under None, where there is any, the smallest of them."""
     by_attack: dict[str | None, Floats] = {
         cell.attack: measured.distance(cell, norm) for cell in measured.minimum_norm_cells(norm)
     }
-    return {None: _minimum(by_attack.values()), **by_attack} if by_attack else {}
+    return {None: minimum(by_attack.values()), **by_attack} if by_attack else {}
 
 
-def _perturbations(measured: _Measured, norm: Norm, shared: Bools, edges: Sequence[float]) -> list[Perturbation]:
+def _perturbations(measured: Measured, norm: Norm, shared: Bools, edges: Sequence[float]) -> list[Perturbation]:
     return [
         Perturbation(
             norm=norm,
@@ -245,7 +191,7 @@ def _perturbations(measured: _Measured, norm: Norm, shared: Bools, edges: Sequen
     ]
 
 
-def _edges(measured: Mapping[str, _Measured], norm: Norm) -> list[float]:
+def _edges(measured: Mapping[str, Measured], norm: Norm) -> list[float]:
     """Common to all models, from 0 to the largest distance found."""
     everything = [found for model in measured.values() for found in _smallest_by(model, norm).values()]
     finite = [found[np.isfinite(found)].max(initial=0.0) for found in everything]
@@ -253,7 +199,7 @@ def _edges(measured: Mapping[str, _Measured], norm: Norm) -> list[float]:
     return [float(f"{edge:.6g}") for edge in np.linspace(0.0, top * (1 + 1e-5), BINS + 1)]
 
 
-def _curves(request: ReportRequest, measured: _Measured) -> list[Curve]:
+def _curves(request: ReportRequest, measured: Measured) -> list[Curve]:
     """``robust`` in every norm in which a minimum-norm attack ran; ``certified`` in L2 where there is a certificate."""
     curves = []
     asked = {threat.norm: threat.eps for threat in request.threats}
@@ -269,7 +215,7 @@ def _curves(request: ReportRequest, measured: _Measured) -> list[Curve]:
     return curves
 
 
-def _examples(measured: _Measured) -> list[ExampleSet]:
+def _examples(measured: Measured) -> list[ExampleSet]:
     """One set per attack and norm: of its smallest budget that broke anything."""
     sets: dict[tuple[str, Norm], ExampleSet] = {}
     for cell, attack in measured.attacks.items():  # budgets in rising order
@@ -279,7 +225,7 @@ def _examples(measured: _Measured) -> list[ExampleSet]:
     return list(sets.values())
 
 
-def _transfer(request: ReportRequest, measured: Mapping[str, _Measured]) -> list[TransferMatrix]:
+def _transfer(request: ReportRequest, measured: Mapping[str, Measured]) -> list[TransferMatrix]:
     if len(request.models) < 2:
         return []
     matrices = []
@@ -297,7 +243,7 @@ def _transfer(request: ReportRequest, measured: Mapping[str, _Measured]) -> list
     return matrices
 
 
-def _shown(measured: Mapping[str, _Measured], source: str, target: str, cell: Cell) -> TransferRate:
+def _shown(measured: Mapping[str, Measured], source: str, target: str, cell: Cell) -> TransferRate:
     attack = measured[source].attacks[cell]
     broken = np.asarray(attack.broken, dtype=np.int64)
     fooled = np.asarray(attack.transfer[target], dtype=np.int64) != measured[target].y[broken]

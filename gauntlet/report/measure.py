@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gauntlet import images, referee
+from gauntlet import checks, images, referee
 from gauntlet.attacks.base import margin
 from gauntlet.evalset import EvalSet
 from gauntlet.norms import NORMS, Norm
-from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, CleanMeasurement, Example, ReportRequest
+from gauntlet.report.schema import (
+    AttackMeasurement,
+    Cell,
+    CellResult,
+    CheckRecord,
+    CleanMeasurement,
+    Example,
+    ReportRequest,
+)
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 
@@ -49,10 +57,11 @@ def measure(
     task = _Task(model, x, y, chunk or CHUNK[model.device.type], stop, on_images)
     others = {name: models[name] for name in request.models if name != cell.model}
     started = time.perf_counter()
-    clean = _measure_clean(task) if cell.attack is None else None
-    attack = _measure_attack(task, cell, request.seed, others) if cell.attack is not None else None
+    clean = _measure_clean(task) if cell.kind == "clean" else None
+    examined = _measure_checks(task, request.seed) if cell.kind == "checks" else None
+    attack = _measure_attack(task, cell, request.seed, others) if cell.kind == "attack" else None
     seconds = round(time.perf_counter() - started, 3)
-    return CellResult(cell=cell, n=request.n, seconds=seconds, clean=clean, attack=attack)
+    return CellResult(cell=cell, n=request.n, seconds=seconds, clean=clean, checks=examined, attack=attack)
 
 
 def rounded(values: Tensor) -> list[float]:
@@ -105,6 +114,21 @@ def _measure_clean(task: _Task) -> CleanMeasurement:
         radii=radii or None,
         jacobian_norm=jacobian_norm(task.model, task.x[:JACOBIANS]),
     )
+
+
+def _measure_checks(task: _Task, seed: int) -> list[CheckRecord]:
+    verdicts = checks.examine(task.model, task.x, task.y, seed=seed, stop=task.stop)
+    task.on_images(len(task.x))
+    return [
+        CheckRecord(
+            name=name,
+            passed=verdict.passed,
+            measured=verdict.measured,
+            meaning=checks.CHECKS[name].meaning,
+            advice=checks.CHECKS[name].advice,
+        )
+        for name, verdict in verdicts.items()
+    ]
 
 
 def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Classifier]) -> AttackMeasurement:

@@ -33,10 +33,18 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=words.number, budget=words.budget, percent=words.percent, interval=words.interval)
+    environment.filters.update(
+        check_named=words.check_of,
+        number=words.number,
+        budget=words.budget,
+        percent=words.percent,
+        interval=words.interval,
+    )
     environment.globals.update(
         norm_names=words.NORM_NAMES,
         worst=words.worst,
+        check_names=words.check_names,
+        check_of=words.check_of,
         perturbations=words.perturbations,
         by_attack=by_attack,
         transfer_rate=transfer_rate,

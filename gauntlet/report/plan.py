@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from gauntlet import checks
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import InvalidInput
 from gauntlet.evalset import EvalSet, missing
@@ -50,7 +51,8 @@ def cells(request: ReportRequest) -> list[Cell]:
 
 
 def _cells_of(request: ReportRequest, model: str) -> Iterator[Cell]:
-    yield Cell(model=model, cost=request.n)
+    yield Cell(model=model, kind="clean", cost=request.n)
+    yield Cell(model=model, kind="checks", cost=checks.cost(request.n))
     for threat in request.threats:
         for attack in request.attacks:
             if threat.norm in ATTACKS[attack].norms:

@@ -56,9 +56,10 @@ class ReportRequest(Record):
 
 
 class Cell(Record):
-    """The unit of durable work. ``attack`` None: the clean images; ``eps`` None: a minimum-norm attack."""
+    """The unit of durable work. ``eps`` None: a minimum-norm attack."""
 
     model: str
+    kind: Literal["clean", "checks", "attack"] = "attack"
     attack: str | None = None
     norm: Norm | None = None
     eps: float | None = None
@@ -67,7 +68,7 @@ class Cell(Record):
     @property
     def key(self) -> str:
         """A name that no other cell of the request has."""
-        parts = (self.model, self.attack or "clean", self.norm, None if self.eps is None else f"{self.eps!r}")
+        parts = (self.model, self.attack or self.kind, self.norm, None if self.eps is None else f"{self.eps!r}")
         return "/".join(part for part in parts if part is not None)
 
 
@@ -104,6 +105,16 @@ class AttackMeasurement(Record):
     examples: list[Example]
 
 
+class CheckRecord(Record):
+    """One check of whether the evaluation is to be believed; what an alarm means, and what to do about it."""
+
+    name: str
+    passed: bool
+    measured: str
+    meaning: str
+    advice: str
+
+
 class CellResult(Record):
     """What a finished cell leaves behind; ``CellResult.model_validate_json`` reads it back."""
 
@@ -111,6 +122,7 @@ class CellResult(Record):
     n: Count
     seconds: float
     clean: CleanMeasurement | None = None
+    checks: list[CheckRecord] | None = None
     attack: AttackMeasurement | None = None
 
 
@@ -201,6 +213,7 @@ class ModelReport(Record):
     device: str
     clean: Rate
     margins: Distribution
+    checks: list[CheckRecord]
     certificate: CertificateRecord
     robustness: list[Robustness]
     perturbations: list[Perturbation]
@@ -247,7 +260,7 @@ class Effort(Record):
 class Report(Record):
     """Everything but ``seconds`` is the same each time that the same request is measured on the same machine."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     request: ReportRequest
     evalset: EvalSetRecord
     attacks: list[AttackRecord]
@@ -260,10 +273,6 @@ class Report(Record):
     seconds: float
 
     @property
-    def contradictions(self) -> int:
-        return sum(model.certificate.contradictions for model in self.models)
-
-    @property
     def sound(self) -> bool:
-        """Whether nothing measured speaks against a certificate."""
-        return not self.contradictions and not any(model.certificate.refuted for model in self.models)
+        """Whether every check passed, of every model."""
+        return all(check.passed for model in self.models for check in model.checks)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gauntlet.norms import Norm
-from gauntlet.report.schema import ModelReport, Perturbation, Rate, Report, Robustness
+from gauntlet.report.schema import CheckRecord, ModelReport, Perturbation, Rate, Report, Robustness
 
 NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞", "l1": "L1", "l0": "L0 (pixels)"}
 HOW = {"robust": "against the attacks run", "certified": "by proof"}
@@ -59,31 +59,31 @@ def verdict(report: Report) -> list[Finding]:
 
 
 def _soundness(report: Report) -> list[Finding]:
-    findings = []
-    for model in report.models:
-        certificate = model.certificate
-        if certificate.contradictions:
-            findings.append(
-                Finding(
-                    f"{model.name}: {certificate.contradictions} images were broken inside their certified radius "
-                    f"(image {', '.join(map(str, certificate.contradicted))}). "
-                    "Its certificate is wrong: do not rely on it.",
-                    alarm=True,
-                )
-            )
-        if certificate.refuted:
-            findings.append(
-                Finding(
-                    f"{model.name}: a Jacobian of norm {number(certificate.jacobian_norm)} was found, more than the "
-                    f"proved Lipschitz constant {number(certificate.lipschitz)}. "
-                    "Its certificate is wrong: do not rely on it.",
-                    alarm=True,
-                )
-            )
+    findings = [
+        Finding(f"{model.name}: {check.meaning} ({check.name}: {check.measured}.) {check.advice}", alarm=True)
+        for model in report.models
+        for check in model.checks
+        if not check.passed
+    ]
+    if findings:
+        return findings
     certified = [model.name for model in report.models if model.certificate.ratio is not None]
-    if certified and not findings:
-        findings.append(Finding(f"No attack broke an image inside its certified radius ({listed(certified)})."))
-    return findings
+    proved = f" No attack broke an image inside its certified radius ({listed(certified)})." if certified else ""
+    return [Finding(f"The figures can be believed as far as {_count_checks(report)} can tell.{proved}")]
+
+
+def _count_checks(report: Report) -> str:
+    return f"{sum(len(model.checks) for model in report.models)} checks"
+
+
+def check_names(report: Report) -> list[str]:
+    """Every check that any model had, in order."""
+    return list(dict.fromkeys(check.name for model in report.models for check in model.checks))
+
+
+def check_of(model: ModelReport, name: str) -> CheckRecord | None:
+    """None where the check does not apply to the model."""
+    return next((check for check in model.checks if check.name == name), None)
 
 
 def worst(model: ModelReport, norm: Norm) -> list[Robustness]:

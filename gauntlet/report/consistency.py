@@ -1,0 +1,69 @@
+"""Checks that need no network: do the results of a report agree with each other?"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from gauntlet import checks as examined
+from gauntlet.report.measured import Measured, transferred
+from gauntlet.report.schema import CertificateRecord, CheckRecord, Curve, ReportRequest
+
+
+def checks(
+    request: ReportRequest,
+    name: str,
+    measured: Mapping[str, Measured],
+    certificate: CertificateRecord,
+    curves: list[Curve],
+) -> Iterator[CheckRecord]:
+    """Of the model's certificate, where it has one, and of its own attacks beside other models' examples."""
+    if certificate.lipschitz is not None:
+        yield CheckRecord(
+            name="no attack inside a certificate",
+            passed=certificate.contradictions == 0,
+            measured=f"{certificate.contradictions} images broken inside their certified radius",
+            meaning="Images were broken inside their certified radius: the certificate is wrong.",
+            advice="Do not rely on the certificate; report the graph and the images to the prover's authors.",
+        )
+        yield CheckRecord(
+            name="no gradient above the constant",
+            passed=not certificate.refuted,
+            measured=f"largest Jacobian norm {certificate.jacobian_norm:.4g}, proved {certificate.lipschitz:.4g}",
+            meaning="The model is somewhere steeper than what was proved: the certificate is wrong.",
+            advice="Do not rely on the certificate; report the graph to the prover's authors.",
+        )
+        yield _certified_below_robust(curves)
+    if len(request.models) > 1:
+        yield _transfer_below_white_box(request, name, measured)
+
+
+def _certified_below_robust(curves: list[Curve]) -> CheckRecord:
+    shares = {curve.kind: {p.eps: p.rate.k for p in curve.points} for curve in curves if curve.norm == "l2"}
+    robust = shares.get("robust", {})
+    crossed = [eps for eps, k in shares.get("certified", {}).items() if k > robust.get(eps, k)]
+    return CheckRecord(
+        name="certified below robust",
+        passed=not crossed,
+        measured=f"crossed at {', '.join(f'{eps:g}' for eps in crossed)}" if crossed else "at every distance",
+        meaning="More images are certified than survive the attacks: one of the two figures is wrong.",
+        advice="Do not rely on the certificate.",
+    )
+
+
+def _transfer_below_white_box(request: ReportRequest, name: str, measured: Mapping[str, Measured]) -> CheckRecord:
+    worst = (False, 0, 0, "")
+    for threat in request.threats:
+        own, foreign = measured[name].smallest(threat.norm), transferred(measured, name, threat.norm)
+        for eps in threat.eps:
+            pair = (torch.from_numpy(distances <= eps) for distances in (foreign, own))
+            worst = max(worst, (*examined.beats(*pair), f"{threat.norm} {eps:g}"))
+    better, ours, theirs, place = worst
+    return CheckRecord(
+        name="own attacks beat transferred ones",
+        passed=not better,
+        measured=f"at {place} other models' examples alone break {ours}, its own alone {theirs} images"
+        if place
+        else "no example transfers that its own attacks miss",
+        meaning="Examples made on other models break images that attacks on this one do not: its gradients are masked.",
+        advice="Count the transferred examples as well; look for what masks the gradients.",
+    )

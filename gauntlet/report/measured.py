@@ -1,0 +1,84 @@
+"""What was measured of a model, in arrays over the images. Runs no network."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gauntlet.norms import Norm
+from gauntlet.report import statistics
+from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, CheckRecord, CleanMeasurement
+from gauntlet.report.statistics import Bools, Floats
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that was measured of one model, in arrays over the n images."""
+
+    y: statistics.Labels
+    clean: CleanMeasurement
+    checks: list[CheckRecord]
+    attacks: Mapping[Cell, AttackMeasurement]
+
+    @classmethod
+    def of(cls, name: str, results: Sequence[CellResult], y: statistics.Labels) -> "Measured":
+        """What the results say of the model."""
+        own = [result for result in results if result.cell.model == name]
+        (clean,) = (result.clean for result in own if result.clean is not None)
+        (checks,) = (result.checks for result in own if result.checks is not None)
+        return cls(y, clean, checks, {result.cell: result.attack for result in own if result.attack is not None})
+
+    @cached_property
+    def correct(self) -> Bools:
+        hits: Bools = np.asarray(self.clean.labels) == self.y
+        return hits
+
+    @cached_property
+    def radii(self) -> Floats:
+        """Certified L2 radii; zero where nothing is proved."""
+        return np.zeros(len(self.y)) if self.clean.radii is None else np.asarray(self.clean.radii)
+
+    def distance(self, cell: Cell, norm: Norm) -> Floats:
+        """How far the cell's attack had to go to break each image: 0 if it was wrong from the start, infinite if the
+        attack failed. A success within the cell's own budget counts as within it, however float32 rounds.
+        """
+        attack = self.attacks[cell]
+        found = np.asarray(attack.distances[norm], dtype=np.float64)
+        if cell.norm == norm and cell.eps is not None:
+            found = np.minimum(found, cell.eps)
+        return self._spread(attack, found)
+
+    def _spread(self, attack: AttackMeasurement, values: Floats) -> Floats:
+        spread = np.full(len(self.y), np.inf)
+        spread[np.asarray(attack.broken, dtype=np.int64)] = values
+        spread[~self.correct] = 0.0
+        return spread
+
+    def smallest(self, norm: Norm) -> Floats:
+        """The smallest distance over all examples there are, whatever attack and threat they come from."""
+        return minimum(self.distance(cell, norm) for cell in self.attacks)
+
+    def measured_l2(self) -> Floats:
+        """As ``smallest`` in L2, but as measured on the images, whatever budget they were made under."""
+        return minimum(self._spread(attack, np.asarray(attack.distances["l2"])) for attack in self.attacks.values())
+
+    def minimum_norm_cells(self, norm: Norm) -> list[Cell]:
+        return [cell for cell in self.attacks if cell.norm == norm and cell.eps is None]
+
+
+def transferred(measured: Mapping[str, Measured], target: str, norm: Norm) -> Floats:
+    """The smallest distance of another model's example that fools the target, where it was right; else infinite."""
+    own, best = measured[target], np.full(len(measured[target].y), np.inf)
+    for source, other in measured.items():
+        for attack in other.attacks.values() if source != target else ():
+            broken = np.asarray(attack.broken, dtype=np.int64)
+            fooled = np.asarray(attack.transfer[target], dtype=np.int64) != own.y[broken]
+            np.minimum.at(best, broken[fooled], np.asarray(attack.distances[norm], dtype=np.float64)[fooled])
+    best[~own.correct] = np.inf
+    return best
+
+
+def minimum(distances: Iterable[Floats]) -> Floats:
+    smallest: Floats = np.minimum.reduce(list(distances))
+    return smallest

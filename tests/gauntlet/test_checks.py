@@ -1,0 +1,119 @@
+"""Each fault is planted in a linear model, whose robustness is known in closed form, and raises its own alarm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet import checks
+from gauntlet.randomness import Keyed
+from gauntlet.runtime import Classifier
+
+from .conftest import labels_of
+
+
+class Fault(nn.Module):
+    """The linear model with something before it or after it."""
+
+    def __init__(self, inner: nn.Module, before: Callable[[Tensor], Tensor], after: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.before, self.after = inner, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.inner(self.before(x)))
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What the referee and the checks need of a classifier."""
+
+    honest: Classifier
+    twin: nn.Module
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.honest, name)
+
+    def predict(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.twin(x)
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+def quantised(x: Tensor) -> Tensor:
+    return (x * 255).round() / 255  # no gradient
+
+
+def rippled(x: Tensor) -> Tensor:
+    return x + 2e-3 * torch.sin(1e5 * x)  # a gradient of 1 and of 200 noise
+
+
+def through_a_lie(x: Tensor) -> Tensor:
+    return x + (0.5 * x.flip(3) - 0.5 * x.flip(3).detach())  # right values, wrong gradient
+
+
+def noisy(logits: Tensor) -> Tensor:
+    return logits + 0.01 * torch.randn_like(logits)
+
+
+FAULTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "gradients are there": (quantised, same),
+    "logits of a sane scale": (same, lambda z: 1e4 * z),
+    "gradients lead somewhere": (rippled, same),
+    "gradients are right": (through_a_lie, same),
+    "deterministic": (same, noisy),
+    "outputs are logits": (same, lambda z: z.softmax(1)),
+}
+
+
+def examined(model: Classifier | Planted, x: Tensor, seed: int = 0) -> dict[str, checks.Verdict]:
+    return checks.examine(model, x, labels_of(model, x), seed=seed, stop=lambda: None)
+
+
+@pytest.fixture(scope="module")
+def many() -> Tensor:
+    return (Keyed.span(0, 0, 64).uniform(0, (1, 8, 8)) * 40 + 108).round() / 255
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sound_model_raises_no_alarm(linear: Classifier, convolutional: Classifier, many: Tensor, seed: int) -> None:
+    for model in (linear, convolutional):
+        assert [name for name, verdict in examined(model, many, seed).items() if not verdict.passed] == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_raises_its_own_alarm(linear: Classifier, many: Tensor, name: str) -> None:
+    found = examined(Planted(linear, Fault(linear.twin, *FAULTS[name])), many)
+    assert found.keys() == checks.CHECKS.keys()
+    assert not found[name].passed, found[name].measured
+    assert found[name].measured
+
+
+def test_nothing_is_said_of_a_model_that_is_always_wrong(linear: Classifier, many: Tensor) -> None:
+    wrong = (labels_of(linear, many) + 1) % 3
+    assert checks.examine(linear, many, wrong, stop=lambda: None) == {}
+
+
+@pytest.mark.parametrize(("ours", "theirs", "alarm"), [(5, 0, False), (6, 0, True), (20, 15, False), (40, 10, True)])
+def test_a_weaker_attack_may_win_by_chance_but_not_by_more(ours: int, theirs: int, alarm: bool) -> None:
+    weak = torch.arange(64) < ours
+    strong = torch.arange(64) >= 64 - theirs
+    assert checks.beats(weak, strong) == (alarm, ours, theirs)
+
+
+def test_every_check_says_what_it_means_and_what_to_do() -> None:
+    for check in checks.CHECKS.values():
+        assert check.meaning.endswith(".")
+        assert check.advice.endswith(".")
+
+
+def test_a_stop_ends_the_examination(linear: Classifier, many: Tensor) -> None:
+    def stop() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        checks.examine(linear, many, labels_of(linear, many), stop=stop)
