@@ -42,7 +42,7 @@ train: .venv/.training ## train and export every model that is not there yet; go
 
 report: .venv/.service ## a robustness report from the command line, into dist/report.html
 	@mkdir -p dist
-	$(BIN)/python -m gauntlet report $(REPORT) --json dist/report.json --html dist/report.html
+	$(BIN)/python -m gauntlet report $(REPORT) --out dist/report.json --out dist/report.html
 
 figures: .venv/.dev ## recompute every figure of the README from the shipped models
 	$(BIN)/python -m bench.figures

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from tqdm import tqdm
 
 from gauntlet import evalset, referee, runtime
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import GauntletError, InvalidInput
 from gauntlet.norms import NORMS
-from gauntlet.report import statistics, words
+from gauntlet.report import gate, statistics, words
 from gauntlet.report.builder import build
 from gauntlet.report.compare import compare
 from gauntlet.report.page import render
@@ -21,14 +22,22 @@ from gauntlet.report.schema import Report, ReportRequest
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 
+WRITERS: dict[str, Callable[[Report], str]] = {
+    ".html": render,
+    ".json": lambda report: report.model_dump_json(indent=1),
+}
+PROGRESS = "{desc} {percentage:3.0f} % {bar} {elapsed} gone, {remaining} to go"
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0; 1 for a report with an alarm or a loss found by ``compare``; 2 for a mistake."""
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
+    """Run one command. Returns 0; 1 for a requirement missed or a loss found by ``compare``; 2 where something broke.
+
+    A check of a report that raises an alarm counts as broken: its figures cannot be believed.
+    """
     try:
+        options = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except GauntletError as error:
         sys.stderr.write(f"gauntlet: {error}\n")
@@ -68,7 +77,8 @@ def attack(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Measure and write a robustness report."""
+    """Measure and write a robustness report, and hold it against requirements."""
+    requirements = [gate.parse(text) for text in options.require]
     models = _classifiers(options, options.models)
     dataset = options.dataset or models[options.models[0]].manifest.dataset
     try:
@@ -78,7 +88,7 @@ def report(options: argparse.Namespace) -> int:
                 "dataset": dataset,
                 "n": options.n,
                 "attacks": options.attacks,
-                "threats": [_threat(text) for text in options.threats],
+                "threats": _threats(options.threats, requirements),
                 "seed": options.seed,
             }
         )
@@ -86,22 +96,27 @@ def report(options: argparse.Namespace) -> int:
         first = error.errors(include_url=False)[0]
         raise InvalidInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
-    def progress(done: float) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{100 * done:3.0f} %")
-
-    for path in filter(None, (options.json, options.html)):
+    for path in options.out:
+        if path.suffix not in WRITERS:
+            raise InvalidInput(f"{path}: a report is written to {' or '.join(f'*{suffix}' for suffix in WRITERS)}")
         if not path.parent.is_dir():  # known before an hour of measuring, not after
             raise InvalidInput(f"{path}: there is no folder {path.parent}")
-    made = build(request, models, evalset.load_all(evalsets(options)), on_progress=progress)
-    sys.stderr.write("\n" if sys.stderr.isatty() else "")
-    if options.json:
-        options.json.write_text(made.model_dump_json(indent=1))
-    if options.html:
-        options.html.write_text(render(made))
+    bar = tqdm(total=1.0, desc="report", file=sys.stderr, disable=None, bar_format=PROGRESS)
+    with bar:
+        made = build(
+            request,
+            models,
+            evalset.load_all(evalsets(options)),
+            on_progress=lambda done: bar.update(done - bar.n),
+        )
+    for path in options.out:
+        path.write_text(WRITERS[path.suffix](made))
     for finding in words.verdict(made):
         print(f"{'ALARM: ' if finding.alarm else ''}{finding.text}")
-    return 0 if made.sound else 1
+    missed = gate.failures(made, requirements, point=options.point)
+    for line in missed:
+        print(f"MISSED: {line}")
+    return 2 if not made.sound else 1 if missed else 0
 
 
 def compare_reports(options: argparse.Namespace) -> int:
@@ -129,21 +144,19 @@ def _read(path: Path) -> Report:
         raise InvalidInput(f"{path}: is not a robustness report of this version") from error
 
 
-def _threat(text: str) -> dict[str, object]:
-    norm, _, values = text.partition("=")
-    try:
-        return {"norm": norm, "eps": [_eps(value) for value in values.split(",")]}
-    except argparse.ArgumentTypeError as error:
-        raise InvalidInput(f"--threats {text}: write it as {NORMS[0]}=0.1,8/255") from error
-
-
-def _eps(text: str) -> float:
-    """A decimal or a fraction: 0.03 or 8/255."""
-    over, _, under = text.partition("/")
-    try:
-        return float(over) / float(under or 1)
-    except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor a fraction such as 8/255") from error
+def _threats(texts: Sequence[str], requirements: Sequence[gate.Requirement]) -> list[dict[str, object]]:
+    """What is asked for, and every distance that a requirement speaks of."""
+    asked: dict[str, list[float]] = {}
+    for text in texts:
+        norm, _, values = text.partition("=")
+        try:
+            asked.setdefault(norm, []).extend(gate.fraction(value) for value in values.split(","))
+        except InvalidInput as error:
+            raise InvalidInput(f"--threats {text}: write it as {NORMS[0]}=0.1,8/255") from error
+    for requirement in requirements:
+        if requirement.norm and requirement.eps and requirement.eps not in asked.setdefault(requirement.norm, []):
+            asked[requirement.norm].append(requirement.eps)
+    return [{"norm": norm, "eps": eps} for norm, eps in asked.items()]
 
 
 def _classifiers(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Classifier]:
@@ -171,26 +184,31 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("model")
     one.add_argument("attack", choices=list(ATTACKS))
     one.add_argument("--norm", choices=NORMS)
-    one.add_argument("--eps", type=_eps, help="in pixels of [0, 1], e.g. 8/255; minimum-norm attacks need none")
+    one.add_argument(
+        "--eps", type=gate.fraction, help="in pixels of [0, 1], e.g. 8/255; minimum-norm attacks need none"
+    )
     one.set_defaults(command=attack)
 
     many = commands.add_parser("report", help=report.__doc__)
-    many.add_argument("--models", nargs="+", required=True, metavar="MODEL")
+    many.add_argument("--models", "--model", nargs="+", required=True, metavar="MODEL")
     many.add_argument("--attacks", nargs="+", default=["pgd", "ddn"], choices=list(ATTACKS))
     many.add_argument("--threats", nargs="+", default=["l2=0.25,0.5,1.0", "linf=0.03,0.1"], metavar="NORM=EPS,...")
-    many.add_argument("--json", type=Path, help="write the report here")
-    many.add_argument("--html", type=Path, help="write the page here")
+    many.add_argument("--out", type=Path, action="append", default=[], help="*.html or *.json; may be repeated")
+    many.add_argument(
+        "--require", action="append", default=[], metavar="LINE", help=f"exit 1 where it does not hold: {gate.FORM}"
+    )
+    many.add_argument("--point", action="store_true", help="hold the share itself against --require, not the interval")
     many.set_defaults(command=report)
     for command in (one, many):
         command.add_argument("--dataset", help="evaluation set; default: the model's own")
         command.add_argument("--n", type=int, default=100, help="first n images (%(default)s)")
         command.add_argument("--seed", type=int, default=0)
 
-    gate = commands.add_parser("compare", help=compare_reports.__doc__)
-    gate.add_argument("before", type=Path)
-    gate.add_argument("after", type=Path)
-    gate.add_argument("--tolerance", type=float, default=1.0, help="points that may be lost (%(default)s)")
-    gate.set_defaults(command=compare_reports)
+    compared = commands.add_parser("compare", help=compare_reports.__doc__)
+    compared.add_argument("before", type=Path)
+    compared.add_argument("after", type=Path)
+    compared.add_argument("--tolerance", type=float, default=1.0, help="points that may be lost (%(default)s)")
+    compared.set_defaults(command=compare_reports)
     return parser
 
 

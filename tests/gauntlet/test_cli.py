@@ -45,9 +45,9 @@ def test_a_failed_attack_counts_as_infinite_in_the_printed_median(root, capsys):
 
 
 def test_report_and_compare(root, tmp_path, capsys):
-    out = f"--json {tmp_path}/a.json --html {tmp_path}/a.html"
+    out = f"--out {tmp_path}/a.json --out {tmp_path}/a.html"
     assert run(root, f"report --models tiny-a tiny-b --n 12 --threats l2=0.1 linf=0.02 {out}") == 0
-    assert "No attack broke an image inside its certified radius" in capsys.readouterr().out
+    assert "The figures can be believed" in capsys.readouterr().out
     made = Report.model_validate_json((tmp_path / "a.json").read_bytes())
     assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
     assert run(root, f"compare {tmp_path}/a.json {tmp_path}/a.json") == 0
@@ -74,7 +74,12 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("report --models tiny-a --threats l2", "write it as"),
         ("report --models tiny-a --threats l2=x", "write it as"),
         ("report --models tiny-a --threats l2=1/0", "write it as"),
-        ("report --models tiny-a --html no/such/folder.html", "no folder no/such"),
+        ("report --models tiny-a --out no/such/folder.html", "no folder no/such"),
+        ("report --models tiny-a --out report.pdf", "*.html or *.json"),
+        ("report --models tiny-a --require robust>=0.1", "takes no norm"),
+        ("report --models tiny-a --require fast", "is no requirement"),
+        ("report --models tiny-a --require robust(l7)@1>=0.1", "one of linf"),
+        ("report --models tiny-a --require clean>=12", "between 0 and 1"),
         ("compare nothing.json nothing.json", "cannot be read"),
     ],
 )
