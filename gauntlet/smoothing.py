@@ -1,0 +1,89 @@
+"""Randomized smoothing: a certificate for any classifier, of its smoothed version.
+
+Cohen, Rosenfeld and Kolter, "Certified Adversarial Robustness via Randomized Smoothing", arXiv 1902.02918. The smoothed
+classifier answers what the network says most often when Gaussian noise is added to the image: label, radius and
+abstention are its own, not the network's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.special import betaincinv
+from torch import Tensor
+
+BATCH = 1_000  # noisy images shown to the network at once
+ABSTAINED = -1
+ODD = 0x9E3779B97F4A7C15  # keeps the noise of neighbouring seeds apart
+
+
+class Smoothing(BaseModel):
+    """What a smoothed classifier and its certificates are made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sigma: Annotated[float, Field(gt=0, le=10, description="deviation of the noise, in pixels of [0, 1]")] = 0.25
+    guess: Annotated[int, Field(ge=1, le=10_000, description="draws that choose the class")] = 100
+    samples: Annotated[int, Field(ge=10, le=1_000_000, description="draws that prove it")] = 10_000
+    alpha: Annotated[float, Field(gt=0, lt=1, description="probability that a certificate is wrong")] = 0.001
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """Of n images: ``label`` ABSTAINED and ``radius`` zero where nothing can be said at this confidence."""
+
+    label: Tensor  # (n,) int64
+    radius: Tensor  # (n,) float64, L2, in pixels of [0, 1]
+
+
+def certify(
+    predict: Callable[[Tensor], Tensor],
+    x: Tensor,
+    smoothing: Smoothing,
+    *,
+    seed: int = 0,
+    first_index: int = 0,
+    stop: Callable[[], None] = lambda: None,
+) -> Smoothed:
+    """CERTIFY of the paper for images x (n, C, H, W): the class of ``guess`` draws, proved with ``samples`` fresh ones.
+
+    ``predict`` gives logits (B, K) on the CPU. The noise depends on the seed and on the image's index alone. With
+    probability 1 - alpha, image by image, no perturbation shorter than its radius changes the smoothed classifier's
+    answer. ``stop`` runs before every batch and ends the work by raising.
+    """
+    labels, radii = [], []
+    for position, image in enumerate(x):
+        noise = torch.Generator().manual_seed((seed * ODD + first_index + position) % 2**63)
+        first = _votes(predict, image, smoothing.sigma, smoothing.guess, noise, stop)
+        top = int(first.argmax())
+        hits = int(_votes(predict, image, smoothing.sigma, smoothing.samples, noise, stop)[top])
+        share = lower_bound(hits, smoothing.samples, smoothing.alpha)
+        labels.append(top if share > 0.5 else ABSTAINED)
+        radii.append(smoothing.sigma * float(torch.special.ndtri(torch.tensor(max(share, 0.5), dtype=torch.float64))))
+    return Smoothed(torch.tensor(labels), torch.tensor(radii, dtype=torch.float64))
+
+
+def lower_bound(hits: int, draws: int, alpha: float) -> float:
+    """One-sided Clopper-Pearson bound: a share below it gives so many hits with probability at most alpha."""
+    return float(betaincinv(hits, draws - hits + 1, alpha)) if hits else 0.0
+
+
+def _votes(
+    predict: Callable[[Tensor], Tensor],
+    image: Tensor,
+    sigma: float,
+    draws: int,
+    noise: torch.Generator,
+    stop: Callable[[], None],
+) -> Tensor:
+    """How often each class is the network's answer to the noisy image (C, H, W): (K,)."""
+    counts = torch.zeros(0, dtype=torch.int64)
+    for first in range(0, draws, BATCH):
+        stop()
+        shape = (min(BATCH, draws - first), *image.shape)
+        logits = predict(image + sigma * torch.randn(shape, generator=noise))
+        found = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1])
+        counts = found if first == 0 else counts + found
+    return counts
