@@ -39,7 +39,9 @@ class TrainingRecord(Frozen):
     selected_epoch: int
     commit: str
     data_sha256: Sha256
-    data_official: bool  # whether the files are those that the data set's authors publish
+    test_sha256: Sha256
+    data_official: bool  # whether all files, for training and test, are those that the data set's authors publish
+    builds_on: dict[str, Sha256] = Field(default_factory=dict)  # model.onnx of artefacts that it was judged by, by name
     hardware: str
     seconds: float
     versions: dict[str, str]
