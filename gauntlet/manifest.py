@@ -21,12 +21,15 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Split = Literal["train", "validation", "test", "generated"]
+
+
 class Metric(Frozen):
     """One measured figure, with what it was measured on."""
 
     value: float
     n: Positive
-    split: Literal["train", "validation", "test", "generated"]
+    split: Split
 
 
 class TrainingRecord(Frozen):

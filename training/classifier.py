@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gauntlet import certify
 from gauntlet.attacks.apgd import apgd_t
-from gauntlet.manifest import MODEL_FILE, Metric, Positive
+from gauntlet.manifest import MODEL_FILE, Metric, Positive, Split
 from gauntlet.randomness import Keyed
 from gauntlet.threat import Threat
 from training import robustness
@@ -210,17 +210,17 @@ def package(plain: nn.Sequential, config: ClassifierConfig, data: TrainingData, 
     titles = [(data.classes[guess], bool(guess == label)) for guess, label in zip(guesses, labels, strict=True)]
 
     def measure(folder: Path) -> dict[str, Metric]:
-        logits = torch.from_numpy(predict(session(folder / MODEL_FILE), to_pixels(test.images)))
-        radii = certify.prove(folder / MODEL_FILE).radius(logits) if config.certified else None
-        shares = score(logits, test.labels, radii)
-        chosen = run.history[run.best_epoch - 1]
-        figures = {name: Metric(value=value, n=len(test.labels), split="test") for name, value in shares.items()}
-        figures |= {
-            f"validation_{name}": Metric(
-                value=chosen[f"validation_{name}"], n=len(data.validation.labels), split="validation"
-            )
-            for name in shares
-        }
+        served, certificate = session(folder / MODEL_FILE), certify.prove(folder / MODEL_FILE)
+        figures: dict[str, Metric] = {}
+        parts: tuple[tuple[Split, str, Examples], ...] = (
+            ("validation", "validation_", data.validation),
+            ("test", "", test),
+        )
+        for split, prefix, examples in parts:
+            logits = torch.from_numpy(predict(served, to_pixels(examples.images)))
+            radii = certificate.radius(logits) if config.certified else None
+            for name, value in score(logits, examples.labels, radii).items():
+                figures[prefix + name] = Metric(value=value, n=len(examples.labels), split=split)
         return figures | robustness.measure(folder, test)
 
     shares = [name for name in run.history[0] if "accuracy" in name]
