@@ -1,7 +1,7 @@
 """``python -m bench.paper``: the student paper's figures and numbers, and ours, into docs/paper.md.
 
-Attacks are run on the shipped files and the evaluation sets, seed 0; accuracies, curves and sample sheets are those that
-the artefacts carry. A model or an evaluation set that is not there is named.
+Attacks are run on the shipped files and the evaluation sets, seed 0; accuracies, curves and sample sheets are those of
+the artefacts. A model or an evaluation set that is not there is named.
 """
 
 import argparse
@@ -85,8 +85,8 @@ def introduction(paper: Paper) -> Iterator[str]:
     yield "# The student paper, figure by figure"
     yield (
         "Gauntlet grew out of a student paper on generative networks, adversarial examples and a Lipschitz-constrained "
-        "defence. This page puts our results beside each of its figures and numbers. `make paper` writes it: attacks are "
-        "run on the shipped files (seed 0), accuracies are those of the manifests, on whole test sets unless n says "
+        "defence. This page puts our results beside each of its figures and numbers. `make paper` writes it: attacks "
+        "are run on the shipped files (seed 0), accuracies are those of the manifests, on whole test sets unless n says "
         "otherwise, with 95 % Wilson intervals."
     )
     copies = [name for name, data in paper.sets.items() if NOT_OFFICIAL in data.licence]
