@@ -86,8 +86,8 @@ def introduction(paper: Paper) -> Iterator[str]:
     yield (
         "Gauntlet grew out of a student paper on generative networks, adversarial examples and a Lipschitz-constrained "
         "defence. This page puts our results beside each of its figures and numbers. `make paper` writes it: attacks "
-        "are run on the shipped files (seed 0), accuracies are those of the manifests, on whole test sets unless n says "
-        "otherwise, with 95 % Wilson intervals."
+        "are run on the shipped files (seed 0), accuracies are those of the manifests, on whole test sets unless n "
+        "says otherwise, with 95 % Wilson intervals."
     )
     copies = [name for name, data in paper.sets.items() if NOT_OFFICIAL in data.licence]
     if copies:
