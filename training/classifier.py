@@ -1,9 +1,10 @@
 """Classifiers: one loop, whatever the network and the objective."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from gauntlet import certify
@@ -22,6 +23,18 @@ from training.run import JobConfig, Run, Stateful
 
 CERTIFIED_EPS = {f"certified_accuracy_{eps}": eps / 255 for eps in (36, 72, 108)} | {"certified_accuracy_1.58": 1.58}
 ATTACKED_IMAGES = 500  # of the validation images, when a checkpoint is chosen by what survives an attack
+
+
+NEEDS = {
+    "paper-cnn": {"filters"},
+    "constrained-paper-cnn": {"filters"},
+    "lipschitz-cnn": {"blocks", "width", "features"},
+    "unconstrained-cnn": {"blocks", "width", "features"},
+    "margin": set[str](),
+    "penalty": {"eps", "penalty"},
+    "adversarial": {"eps", "steps"},
+    "trades": {"eps", "steps", "penalty"},
+}
 
 
 class ClassifierConfig(JobConfig):
@@ -48,6 +61,16 @@ class ClassifierConfig(JobConfig):
     selected_by: Literal["accuracy", "certified_accuracy_36", "certified_accuracy_1.58", "robust_accuracy"] = (
         "accuracy"  # of the validation images: chooses the epoch that ships
     )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """What the network and the objective are made of is there, and nothing that they would not look at."""
+        used = NEEDS[self.network] | NEEDS[self.objective]
+        for field in sorted(set().union(*NEEDS.values())):
+            if bool(getattr(self, field)) != (field in used):
+                wanted = "needed" if field in used else "not used"
+                raise ValueError(f"{field} is {wanted} by {self.network} and the objective {self.objective}")
+        return self
 
     @property
     def certified(self) -> bool:

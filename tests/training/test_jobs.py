@@ -220,7 +220,7 @@ def test_a_generator_without_its_judge_says_so_at_once(tmp_path: Path, capsys: p
 
 
 @pytest.mark.usefixtures("source")
-@pytest.mark.parametrize("change", ["no_such_field=1", "width=wide"])
+@pytest.mark.parametrize("change", ["no_such_field=1", "width=wide", "eps=0.1", "features=0", "batch_size=0"])
 def test_a_wrong_hyper_parameter_is_named(change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("fashion-mnist-lipschitz", tmp_path, "--set", change) == 1
     assert change.partition("=")[0] in capsys.readouterr().err
