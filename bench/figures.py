@@ -63,7 +63,7 @@ class Bench:
 
     def attack(self, name: str, attack: str, rows: Tensor, threat: Threat, **params: object) -> Outcome:
         x, y = self.x[rows], self.y[rows]
-        return referee.run(self.classifier(name), attack, x, y, threat, first_index=int(rows[0]), params=params)
+        return referee.run(self.classifier(name), attack, x, y, threat, index=rows, params=params)
 
 
 def accuracy(bench: Bench) -> None:

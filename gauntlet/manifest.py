@@ -21,12 +21,15 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Split = Literal["train", "validation", "test", "generated"]
+
+
 class Metric(Frozen):
     """One measured figure, with what it was measured on."""
 
     value: float
     n: Positive
-    split: Literal["train", "validation", "test", "generated"]
+    split: Split
 
 
 class TrainingRecord(Frozen):
@@ -39,7 +42,9 @@ class TrainingRecord(Frozen):
     selected_epoch: int
     commit: str
     data_sha256: Sha256
-    data_official: bool  # whether the files are those that the data set's authors publish
+    test_sha256: Sha256
+    data_official: bool  # whether all files, for training and test, are those that the data set's authors publish
+    builds_on: dict[str, Sha256] = Field(default_factory=dict)  # model.onnx of artefacts that it was judged by, by name
     hardware: str
     seconds: float
     versions: dict[str, str]

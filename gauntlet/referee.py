@@ -100,7 +100,7 @@ def run(
     threat: Threat,
     *,
     seed: int = 0,
-    first_index: int = 0,
+    index: Tensor | None = None,
     params: Mapping[str, Any] | None = None,
     target: Tensor | None = None,
     eight_bit: bool = False,
@@ -109,7 +109,8 @@ def run(
     """Attack x (n, C, H, W) in [0, 1] with labels y (n,), or aim at ``target`` (n,).
 
     Untargeted success: classified as y before, as another class after. Targeted: as y before, as the target after.
-    ``first_index`` is the place of x[0] in its data set, so that a part meets the same random numbers as the whole.
+    ``index`` (n,) int64 is each image's place in its data set, by default 0, 1, ..., so that a part meets the same
+    random numbers as the whole.
     ``eight_bit`` rounds x to multiples of 1/255 and restricts the result to them. ``stop`` runs before every
     evaluation and ends the run by raising. Raises InvalidInput where attack, threat and parameters do not fit.
     """
@@ -129,7 +130,7 @@ def run(
             x[part].to(place),
             goal[part].to(place),
             threat,
-            generator=Keyed.span(seed, first_index, len(x), place).at(part.to(place)),
+            generator=Keyed(seed, (part if index is None else index[part]).to(place)),
             **({"targeted": True} if targeted else {}),
             **dict(parsed),
         )

@@ -20,6 +20,7 @@ RECORD = {
     "selected_epoch": 0,
     "commit": "0" * 40,
     "data_sha256": "0" * 64,
+    "test_sha256": "0" * 64,
     "data_official": True,
     "hardware": "none",
     "seconds": 0.0,

@@ -61,6 +61,8 @@ def device_of(word: str) -> torch.device:
     """
     if word == "cuda" and not torch.cuda.is_available():
         raise RunError("--device cuda: torch sees no GPU here; use --device cpu or auto")
+    torch.backends.cudnn.deterministic = True  # on a GPU too, a seed says it all
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if word != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -83,6 +85,7 @@ def train(options: argparse.Namespace) -> None:
         best = run.history[run.best_epoch - 1]
         print(json.dumps({"name": config.name, "epoch": run.best_epoch, **best}))
         return
+    test = load_test(source, root)
     record = TrainingRecord(
         command=command_of(options.recipe, dict(options.set) | given),
         config=config.model_dump(mode="json"),
@@ -90,29 +93,46 @@ def train(options: argparse.Namespace) -> None:
         epochs=config.epochs,
         selected_epoch=run.best_epoch,
         commit=commit,
-        data_sha256=data.sha256,
-        data_official=data.train.official,
+        data_sha256=data.train.sha256,
+        test_sha256=test.sha256,
+        data_official=data.train.official and test.official,
+        builds_on=digests(config, options.out),
         hardware=provenance.hardware(run.device),
         seconds=round(run.seconds, 1),
         versions=provenance.versions(),
     )
-    product = recipe.package(trained, config, data, run, lambda: load_test(source, root))
+    product = recipe.package(trained, config, data, run, test)
     manifest = publish(product, options.out / config.name, record)
     for name, metric in manifest.metrics.items():
         print(f"{name} = {metric.value:.4f} (n = {metric.n}, {metric.split})")
     print(f"{options.out / config.name} is in place")
 
 
+def digests(config: JobConfig, artifacts: Path) -> dict[str, str]:
+    """The sha256 of what the job builds on."""
+    return {name: store.load(artifacts / name).manifest.model_sha256 for name in config.builds_on}
+
+
 def train_all(options: argparse.Namespace) -> None:
-    """Train every recipe whose artefact is not there yet, going on where a run was broken off."""
+    """Train every recipe whose artefact is not there yet, going on where a run was broken off.
+
+    Raises:
+        RunError: some recipes failed; the others are done.
+    """
     left = [name for name, recipe in RECIPES.items() if not is_done(options.out / name, recipe.config)]
-    print(
-        f"{len(RECIPES) - len(left)} of {len(RECIPES)} models are done; left: {', '.join(left) or 'none'}", flush=True
-    )
+    done = len(RECIPES) - len(left)
+    print(f"{done} of {len(RECIPES)} models are done; left: {', '.join(left) or 'none'}", flush=True)
+    failed = []
     for name in left:
         started = (options.runs / name / CHECKPOINT_FILE).is_file()
         words = ["train", name, "--device", options.device, "--runs", str(options.runs), "--out", str(options.out)]
-        train(parser().parse_args([*words, "--resume"] if started else words))
+        try:
+            train(parser().parse_args([*words, "--resume"] if started else words))
+        except (RunError, ExportError, GauntletError) as error:
+            print(f"error: {name}: {error}", file=sys.stderr, flush=True)
+            failed.append(name)
+    if failed:
+        raise RunError(f"not trained: {', '.join(failed)}; the reasons are above")
 
 
 def spread(options: argparse.Namespace) -> None:
@@ -132,9 +152,10 @@ def spread(options: argparse.Namespace) -> None:
 
 
 def is_done(folder: Path, config: JobConfig) -> bool:
-    """Whether the folder holds a whole artefact of exactly this recipe."""
+    """Whether the folder holds a whole artefact of exactly this recipe, built on what lies beside it."""
     try:
-        return store.load(folder).manifest.training.config == config.model_dump(mode="json")
+        made = store.load(folder).manifest.training
+        return made.config == config.model_dump(mode="json") and made.builds_on == digests(config, folder.parent)
     except ArtefactError:
         return False
 

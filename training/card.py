@@ -25,7 +25,8 @@ this file. Intervals are Wilson's, for shares only.
 
 ## How it was made
 
-- data: {dataset} ({licence}), {official}; sha256 of the training files `{data_sha256}`
+- data: {dataset} ({licence}), {official};
+  sha256 of the training files `{data_sha256}`, of the test files `{test_sha256}`
 - command: `{command}`
 - configuration: {config}
 - epoch {selected_epoch} of {epochs}, seed {seed}, {minutes:.0f} minutes on {hardware}
@@ -47,6 +48,7 @@ def card(fields: Mapping[str, Any], notes: str) -> str:
         licence=SOURCES[fields["dataset"]].licence,
         official=OFFICIAL[record.data_official],
         data_sha256=record.data_sha256,
+        test_sha256=record.test_sha256,
         command=record.command,
         config=", ".join(f"{key} {value}" for key, value in record.config.items()),
         selected_epoch=record.selected_epoch,

@@ -1,25 +1,40 @@
 """Classifiers: one loop, whatever the network and the objective."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from gauntlet import certify
-from gauntlet.manifest import MODEL_FILE, Metric
+from gauntlet.attacks.apgd import apgd_t
+from gauntlet.manifest import MODEL_FILE, Metric, Positive, Split
+from gauntlet.randomness import Keyed
+from gauntlet.threat import Threat
 from training import robustness
 from training.data import Examples, TrainingData, augment, to_pixels
 from training.export import Graph, Product, predict, session
 from training.lipschitz import certified_radii, freeze
 from training.networks import constrained_paper_cnn, lipschitz_cnn, paper_cnn
-from training.objectives import OBJECTIVES, ascend, head_of, margin_loss
+from training.objectives import OBJECTIVES, head_of, margin_loss
 from training.plots import learning_curves, sheet
 from training.run import JobConfig, Run, Stateful
 
-CERTIFIED_EPS = {f"certified_accuracy_{eps}": eps / 255 for eps in (36, 72, 108)}
-ATTACKED_IMAGES = 1_000  # of the validation images, when a checkpoint is chosen by what survives an attack
+CERTIFIED_EPS = {f"certified_accuracy_{eps}": eps / 255 for eps in (36, 72, 108)} | {"certified_accuracy_1.58": 1.58}
+ATTACKED_IMAGES = 500  # of the validation images, when a checkpoint is chosen by what survives an attack
+
+
+NEEDS = {
+    "paper-cnn": {"filters"},
+    "constrained-paper-cnn": {"filters"},
+    "lipschitz-cnn": {"blocks", "width", "features"},
+    "unconstrained-cnn": {"blocks", "width", "features"},
+    "margin": set[str](),
+    "penalty": {"eps", "penalty"},
+    "adversarial": {"eps", "steps"},
+    "trades": {"eps", "steps", "penalty"},
+}
 
 
 class ClassifierConfig(JobConfig):
@@ -32,7 +47,7 @@ class ClassifierConfig(JobConfig):
     width: int = 0  # ... channels of its first block ...
     features: int = 0  # ... and of its dense layers
     dropout: float = 0.0
-    batch_size: int = 256
+    batch_size: Positive = 256
     learning_rate: float  # of AdamW at the top of the one-cycle schedule
     weight_decay: float = 0.0
     shift: int = 0  # augmentation: moves of up to this many pixels
@@ -43,7 +58,19 @@ class ClassifierConfig(JobConfig):
     eps: float = 0.0  # adversarial, trades: Linf distance of the attack; penalty: L2 distance of a pair
     steps: int = 0  # adversarial, trades: of the attack
     penalty: float = 0.0  # penalty, trades: weight of the second term
-    precision: Literal["bfloat16", "float32"] = "float32"  # bfloat16 pays off only where the processor has it
+    selected_by: Literal["accuracy", "certified_accuracy_36", "certified_accuracy_1.58", "robust_accuracy"] = (
+        "accuracy"  # of the validation images: chooses the epoch that ships
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """What the network and the objective are made of is there, and nothing that they would not look at."""
+        used = NEEDS[self.network] | NEEDS[self.objective]
+        for field in sorted(set().union(*NEEDS.values())):
+            if bool(getattr(self, field)) != (field in used):
+                wanted = "needed" if field in used else "not used"
+                raise ValueError(f"{field} is {wanted} by {self.network} and the objective {self.objective}")
+        return self
 
     @property
     def certified(self) -> bool:
@@ -71,8 +98,8 @@ The convolutional network of the student paper that this repository reproduces: 
 after each convolution.""",
     "constrained-paper-cnn": """\
 The convolutional network of the student paper, convolutions with {filters} filters of 2x2 and a dense layer of 256,
-with the norm of every layer held at 1 by scaling its channels (AOL, arXiv 2208.03160), the last one included: what the
-paper says that it did, made so that it can be proved.""",
+with the norm of every layer held at 1 or below by scaling its channels (AOL, arXiv 2208.03160), the last one included:
+what the paper says that it did, made so that it can be proved.""",
     "lipschitz-cnn": """\
 A plain chain of orthogonal convolutions (BCOP, arXiv 1911.00937; blocks of {blocks}, {width} channels in the first) and
 orthogonal dense layers (Cayley transform, arXiv 2104.07167) with MaxMin activations (arXiv 1811.05381) and a head with
@@ -104,7 +131,7 @@ along the gradient of the loss.
 **Use it** to see what a penalty buys. **Limit:** no certificate follows from it; the attacks are its only judges.
 """,
     "adversarial": """\
-Trained on the images that {steps} steps of PGD find within Linf {eps:.4g} (objective: {objective}; arXiv 1706.06083,
+Trained against what {steps} steps of PGD find within Linf {eps:.4g} (objective: {objective}; arXiv 1706.06083,
 arXiv 1901.08573).
 
 **Use it** as the field's usual defence. **Limit:** empirical, and for that distance: nothing is proved.
@@ -132,8 +159,7 @@ def train(config: ClassifierConfig, data: TrainingData, run: Run) -> nn.Sequenti
         for batch in torch.randperm(len(images)).tensor_split(steps):
             x = to_pixels(augment(images[batch], config.shift, flip=config.flip))  # (B, C, H, W)
             x = x.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                loss = objective(network, x, labels[batch], config)
+            loss = objective(network, x, labels[batch], config)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -144,41 +170,50 @@ def train(config: ClassifierConfig, data: TrainingData, run: Run) -> nn.Sequenti
         metrics = {"train_loss": float(total) / steps} | {
             f"validation_{name}": value for name, value in held_out.items()
         }
-        run.log(metrics, score=metrics[f"validation_{selected_by(config)}"])
+        run.log(metrics, score=metrics[f"validation_{config.selected_by}"])
 
     network.load_state_dict(run.best)
     return freeze(network).cpu()
 
 
-def selected_by(config: ClassifierConfig) -> str:
-    """The figure that chooses the checkpoint: what is certified, or what survives, where that is the aim."""
-    if config.objective in ("adversarial", "trades"):
-        return "robust_accuracy"
-    return "certified_accuracy_36" if config.certified else "accuracy"
+class Evaluated(nn.Module):
+    """A network as gauntlet's attacks see one."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        return logits
+
+    def at(self, _: Tensor) -> "Evaluated":
+        return self
 
 
 def evaluate(network: nn.Sequential, examples: Examples, config: ClassifierConfig) -> dict[str, float]:
-    """Loss, accuracy, and what is certified or survives ten steps of PGD, in float32 on the frozen network."""
+    """Loss, accuracy, and what is certified, or survives targeted APGD, on the frozen network."""
     plain = freeze(network)
     place = next(plain.parameters()).device
     with torch.no_grad():
         logits = torch.cat([plain(to_pixels(images).to(place)) for images in torch.split(examples.images, 500)]).cpu()
     labels = examples.labels.cpu()
     shares = score(logits, labels, certified_radii(logits, head_of(plain).cpu()) if config.certified else None)
-    if config.objective in ("adversarial", "trades"):
-        x, y = to_pixels(examples.images[:ATTACKED_IMAGES]).to(place), labels[:ATTACKED_IMAGES].to(place)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            moved = torch.cat(
-                [
-                    ascend(plain, *part, config.eps, 10)
-                    for part in zip(torch.split(x, 250), torch.split(y, 250), strict=True)
-                ]
-            )
-        with torch.no_grad():
-            shares["robust_accuracy"] = float((plain(moved).argmax(1) == y).double().mean())
+    if config.selected_by == "robust_accuracy":
+        shares["robust_accuracy"] = surviving(plain, examples, config.eps)
     loss = margin_loss(logits, labels, head_of(plain).cpu(), config.radius, config.temperature)
     return {"loss": float(loss), **shares}
+
+
+def surviving(plain: nn.Sequential, examples: Examples, eps: float) -> float:
+    """The share of the first images that a short targeted APGD, another attack than the training's, does not break."""
+    place = next(plain.parameters()).device
+    x, y = (part[:ATTACKED_IMAGES].to(place) for part in (to_pixels(examples.images), examples.labels))
+    keys = Keyed.span(0, 0, len(x), place)
+    moved = apgd_t(Evaluated(plain), x, y, Threat("linf", eps), generator=keys, steps=20, targets=4)
+    with torch.no_grad():
+        right = [plain(images).argmax(1) == y for images, y in ((x, y), (moved, y))]
+    return float((right[0] & right[1]).double().mean())
 
 
 def score(logits: Tensor, labels: Tensor, radii: Tensor | None) -> dict[str, float]:
@@ -190,9 +225,7 @@ def score(logits: Tensor, labels: Tensor, radii: Tensor | None) -> dict[str, flo
     return shares
 
 
-def package(
-    plain: nn.Sequential, config: ClassifierConfig, data: TrainingData, run: Run, load_test: Callable[[], Examples]
-) -> Product:
+def package(plain: nn.Sequential, config: ClassifierConfig, data: TrainingData, run: Run, test: Examples) -> Product:
     """The artefact: its figures come from the exported file on the test set, which nothing has looked at before."""
     images, labels = data.validation.images[:50], data.validation.labels[:50]
     with torch.no_grad():
@@ -200,18 +233,17 @@ def package(
     titles = [(data.classes[guess], bool(guess == label)) for guess, label in zip(guesses, labels, strict=True)]
 
     def measure(folder: Path) -> dict[str, Metric]:
-        test = load_test()
-        logits = torch.from_numpy(predict(session(folder / MODEL_FILE), to_pixels(test.images)))
-        radii = certify.prove(folder / MODEL_FILE).radius(logits) if config.certified else None
-        shares = score(logits, test.labels, radii)
-        chosen = run.history[run.best_epoch - 1]
-        figures = {name: Metric(value=value, n=len(test.labels), split="test") for name, value in shares.items()}
-        figures |= {
-            f"validation_{name}": Metric(
-                value=chosen[f"validation_{name}"], n=len(data.validation.labels), split="validation"
-            )
-            for name in shares
-        }
+        served, certificate = session(folder / MODEL_FILE), certify.prove(folder / MODEL_FILE)
+        figures: dict[str, Metric] = {}
+        parts: tuple[tuple[Split, str, Examples], ...] = (
+            ("validation", "validation_", data.validation),
+            ("test", "", test),
+        )
+        for split, prefix, examples in parts:
+            logits = torch.from_numpy(predict(served, to_pixels(examples.images)))
+            radii = certificate.radius(logits) if config.certified else None
+            for name, value in score(logits, examples.labels, radii).items():
+                figures[prefix + name] = Metric(value=value, n=len(examples.labels), split=split)
         return figures | robustness.measure(folder, test)
 
     shares = [name for name in run.history[0] if "accuracy" in name]

@@ -30,11 +30,12 @@ class File(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Images (N, C, H, W) uint8 and labels (N,) int64, and whether they come from the official files."""
+    """Images (N, C, H, W) uint8 and labels (N,) int64, and of which files they are."""
 
     images: Tensor
     labels: Tensor
     official: bool
+    sha256: str  # of the files' digests, in order
 
 
 class TrainingData(NamedTuple):
@@ -43,7 +44,6 @@ class TrainingData(NamedTuple):
     train: Examples
     validation: Examples
     classes: tuple[str, ...]
-    sha256: str  # of the training files' digests, in order
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -209,15 +209,13 @@ def load_training(source: DataSource, root: Path) -> TrainingData:
     Raises:
         DataError: a file is missing or damaged.
     """
-    examples, digests = _read(source, root, source.train)
-    images, labels, official = examples
+    images, labels, official, sha256 = _read(source, root, source.train)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
     kept, held_out = order[:-VALIDATION_IMAGES], order[-VALIDATION_IMAGES:]
     return TrainingData(
-        train=Examples(images[kept], labels[kept], official),
-        validation=Examples(images[held_out], labels[held_out], official),
+        train=Examples(images[kept], labels[kept], official, sha256),
+        validation=Examples(images[held_out], labels[held_out], official, sha256),
         classes=source.classes,
-        sha256=hashlib.sha256("".join(digests).encode()).hexdigest(),
         mean=source.mean,
         std=source.std,
     )
@@ -229,7 +227,7 @@ def load_test(source: DataSource, root: Path) -> Examples:
     Raises:
         DataError: a file is missing or damaged.
     """
-    return _read(source, root, source.test)[0]
+    return _read(source, root, source.test)
 
 
 def load_other(source: DataSource, path: Path) -> Examples:
@@ -238,11 +236,11 @@ def load_other(source: DataSource, path: Path) -> Examples:
     Raises:
         DataError: the file is missing or damaged.
     """
-    return _read(source, path.parent, (File(path.name, ""),))[0]
+    return _read(source, path.parent, (File(path.name, ""),))
 
 
-def _read(source: DataSource, root: Path, files: Iterable[File]) -> tuple[Examples, list[str]]:
-    """The examples in these files, and the sha256 of each file."""
+def _read(source: DataSource, root: Path, files: Iterable[File]) -> Examples:
+    """The examples in these files."""
     paths = [root / file.path for file in files]
     for path in paths:
         if not path.is_file():
@@ -262,8 +260,8 @@ def _read(source: DataSource, root: Path, files: Iterable[File]) -> tuple[Exampl
         hashlib.md5(content, usedforsecurity=False).hexdigest() == file.md5
         for file, content in zip(files, contents, strict=True)
     )
-    examples = Examples(torch.from_numpy(images.copy()), torch.from_numpy(labels), official)
-    return examples, [hashlib.sha256(content).hexdigest() for content in contents]
+    sha256 = hashlib.sha256("".join(hashlib.sha256(content).hexdigest() for content in contents).encode()).hexdigest()
+    return Examples(torch.from_numpy(images.copy()), torch.from_numpy(labels), official, sha256)
 
 
 def to_pixels(images: Tensor) -> Tensor:

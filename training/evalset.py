@@ -1,4 +1,4 @@
-"""The embedded evaluation set: all test images in one file that travels with the service."""
+"""Evaluation sets: all test images of a data set in one file."""
 
 import io
 import json
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from gauntlet.manifest import sha256_of
 from training.data import DataSource, Examples
 
+NOT_OFFICIAL = "NOT the official files but a copy that differs"
+
 
 def write_evalset(name: str, source: DataSource, test: Examples, out: Path) -> str:
     """Write ``<out>/<name>.npz`` (images, labels, classes, licence) and ``<name>.json`` that describes it.
@@ -21,7 +23,7 @@ def write_evalset(name: str, source: DataSource, test: Examples, out: Path) -> s
         The sha256 of the npz file.
 
     """
-    licence = source.licence if test.official else f"{source.licence}; NOT the official files but a copy that differs"
+    licence = source.licence if test.official else f"{source.licence}; {NOT_OFFICIAL}"
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.npz"
     temporary = out / f".{name}.npz"

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx2pytorch import ConvertModel
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from gauntlet.graph import read
 from gauntlet.manifest import (
@@ -123,7 +124,7 @@ def write_graph(graph: Graph, path: Path) -> None:
     Raises:
         ExportError: the outputs differ by more than the tolerance.
     """
-    module = graph.module.eval().cpu().float()
+    module = fold(graph.module.eval().cpu().float())
     for weight in (*module.parameters(), *module.buffers()):
         if weight.numel() >= SMALL and weight.is_floating_point():
             weight.data = weight.data.half().float()  # what the file will hold
@@ -150,6 +151,23 @@ def write_graph(graph: Graph, path: Path) -> None:
             twins = twin(batch).numpy()
         _compare(expected, predict(served, batch), f"{path.name}: ONNX Runtime and torch")
         _compare(expected, twins, f"{path.name}: onnx2pytorch and torch")
+
+
+def fold(module: nn.Module) -> nn.Module:
+    """Batch normalisation taken into the layer before it, as the exporter would do, but before weights are rounded."""
+    if not isinstance(module, nn.Sequential):
+        return module
+    layers: list[nn.Module] = []
+    for layer in module:
+        before = layers[-1] if layers else None
+        if isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear):
+            layers[-1] = fuse_linear_bn_eval(before, layer)
+        elif isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d | nn.ConvTranspose2d):
+            transposed = isinstance(before, nn.ConvTranspose2d)
+            layers[-1] = fuse_conv_bn_eval(before, layer, transpose=transposed)
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers)
 
 
 def tidy(path: Path) -> None:

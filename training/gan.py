@@ -6,15 +6,15 @@ and a moving average of the generator's weights (Yazici et al., arXiv 1806.04498
 """
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import update_bn
 
-from gauntlet.manifest import MODEL_FILE, Metric
+from gauntlet.manifest import MODEL_FILE, Metric, Positive
 from training.data import Examples, TrainingData, augment, to_pixels
 from training.export import Graph, Product
 from training.generators import dcgan_discriminator, dcgan_generator, dense_discriminator, dense_generator
@@ -23,6 +23,7 @@ from training.networks import Shape
 from training.plots import beside_nearest, learning_curves, sheet
 from training.run import JobConfig, Run, Stateful
 
+STATISTICS = 50  # batches behind the batch normalisation of the averaged generator
 PENALTY_EVERY = 16  # steps: as seldom, and as many times as strong, costs little (Karras et al., arXiv 1912.04958)
 
 NOTES = {
@@ -30,21 +31,24 @@ NOTES = {
 A fully connected generative adversarial network (arXiv 1406.2661) with {discriminator_steps} discriminator steps for
 each generator step, as in the student paper that this repository reproduces. Our choice: non-saturating loss, a
 gradient penalty on real images (arXiv 1801.04406, weight {penalty}), batch normalisation in the generator, and a moving
-average of its weights. `model.onnx` maps standard normal latents ({latent_dim} each) to images. Classes are counted by
-`{judge}`, whose last features also give distance, precision and recall: numbers of that classifier, not FID.
+average of its weights (decay {average}). `model.onnx` maps standard normal latents ({latent_dim} each) to images.
 
 **Use it** to draw images. **Limit:** a fully connected network knows nothing of neighbouring pixels: expect grain.
 """,
     "dcgan": """\
 A convolutional generative adversarial network (DCGAN, arXiv 1511.06434) with {discriminator_steps} discriminator steps
-for each generator step. Our choice: non-saturating loss, spectral normalisation of the discriminator (arXiv 1802.05957:
-{stabilised}), a gradient penalty on real images (arXiv 1801.04406, weight {penalty}) and a moving average of the
-generator's weights. `model.onnx` maps standard normal latents ({latent_dim} each) to images. Classes are counted by
-`{judge}`, whose last features also give distance, precision and recall: numbers of that classifier, not FID.
+for each generator step and the non-saturating loss. Spectral instead of batch normalisation in the discriminator (arXiv
+1802.05957): {stabilised}; gradient penalty on real images (arXiv 1801.04406): {penalty}; decay of the moving average of
+the generator's weights: {average}; learning rates that fall to zero: {falling}; epoch: {chosen}. `model.onnx` maps
+standard normal latents ({latent_dim} each) to images.
 
 **Use it** to draw images.
 """,
 }
+JUDGED = """
+Classes are counted by `{judge}`, whose last features also give distance, precision and recall: numbers of that
+classifier, not FID.
+"""
 PICTURES = """
 Samples as training went on, a row each at the epochs {epochs}:
 
@@ -64,15 +68,21 @@ class GanConfig(JobConfig):
     stabilised: bool = False  # dcgan: spectral instead of batch normalisation in the discriminator
     latent_dim: int
     width: int  # of the narrowest hidden layer of both networks, in features or channels
-    batch_size: int
+    batch_size: Positive
     discriminator_steps: int  # for each generator step
     generator_rate: float
     discriminator_rate: float
     beta1: float = 0.5
     penalty: float  # weight of the squared gradient at real images
     average: float  # decay of the moving average of the generator's weights, a generator step; less at the start
+    falling: bool = True  # learning rates, linearly to zero
+    chosen: Literal["best", "last"] = "best"  # the epoch that ships: by distance on the validation images, or the last
     flip: bool = False
     judge: str  # the artefact that counts the classes and chooses the epoch
+
+    @property
+    def builds_on(self) -> tuple[str, ...]:
+        return (self.judge,)
 
 
 class Snapshots:
@@ -118,7 +128,7 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
     steps = max(1, len(images) // config.batch_size)
     turns = -(-steps // config.discriminator_steps)
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - done / config.epochs)
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - config.falling * done / config.epochs)
         for optimizer in (generator_optimizer, discriminator_optimizer)
     ]
 
@@ -162,6 +172,8 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
             run.step(loss.detach())
         for schedule in schedules:
             schedule.step()
+        if config.average:
+            update_bn([draw(config.batch_size) for _ in range(STATISTICS)], averaged)  # those of the averaged weights
         losses = totals / torch.tensor([steps, turns]).to(totals)
         with torch.no_grad():
             fake = averaged(draw(len(real_features))).cpu()
@@ -171,7 +183,7 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
             "frechet_distance": frechet_distance(judge.features(fake), real_features),
             "min_class_share": float(judge.shares(fake).min()),
         }
-        run.log(metrics, score=-metrics["frechet_distance"])
+        run.log(metrics, score=-metrics["frechet_distance"] if config.chosen == "best" else epoch)
         if epoch in snapshot_epochs(config.epochs):
             with torch.no_grad():
                 snapshots.images[epoch] = averaged(fixed).cpu()
@@ -180,7 +192,7 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
     return Trained(averaged.cpu(), snapshots)
 
 
-def snapshot_epochs(epochs: int) -> list[int]:
+def snapshot_epochs(epochs: Positive) -> list[int]:
     """Five epochs from the first to the last, in equal ratios."""
     return sorted({max(1, round(epochs ** (step / 4))) for step in range(5)})
 
@@ -194,7 +206,7 @@ def steepness(discriminator: nn.Module, real: Tensor) -> Tensor:
 
 @torch.no_grad()
 def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move weights, and the running statistics of batch normalisation, towards the network's."""
+    """Move weights towards the network's."""
     for mean, value in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)
@@ -202,9 +214,7 @@ def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             mean.copy_(value)
 
 
-def package(
-    trained: Trained, config: GanConfig, data: TrainingData, run: Run, load_test: Callable[[], Examples]
-) -> Product:
+def package(trained: Trained, config: GanConfig, data: TrainingData, run: Run, test: Examples) -> Product:
     """The artefact: the generator, and its distance from the test set, which nothing has looked at before."""
     generator, snapshots = trained
     latents = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
@@ -214,7 +224,7 @@ def package(
     def measure(folder: Path) -> dict[str, Metric]:
         judge = Judge(run.artifacts / config.judge)
         path = folder / MODEL_FILE
-        return judge.quality(path, config.latent_dim, load_test()) | judge.coverage(path, config.latent_dim)
+        return judge.quality(path, config.latent_dim, test) | judge.coverage(path, config.latent_dim)
 
     return Product(
         graph=Graph(generator, latents[:8], "latents", "images"),
@@ -239,6 +249,6 @@ def package(
             "output_shape": data.image_shape,
         },
         measure=measure,
-        notes=NOTES[config.network].format(**config.model_dump())
+        notes=(NOTES[config.network] + JUDGED).format(**config.model_dump())
         + PICTURES.format(epochs=", ".join(map(str, sorted(snapshots.images)))),
     )

@@ -70,7 +70,8 @@ class Judge:
     def quality(self, generator: Path, latent_dim: int, test: Examples) -> dict[str, Metric]:
         """Distance, precision and recall of as many samples as half the test set has, against its first half.
 
-        The other half, measured in the same way, is the floor: nothing can be closer to the data than data.
+        The other half, measured in the same way, is the floor of the distance. Precision alone has none: samples of few
+        kinds, all of them typical, exceed it, which recall then shows.
         """
         half = len(test.labels) // 2
         real, floor = (self.features(to_pixels(part)) for part in (test.images[:half], test.images[half : 2 * half]))
@@ -97,9 +98,11 @@ def draw(generator: Path, latent_dim: int, n: int) -> Tensor:
 def frechet_distance(one: Features, other: Features) -> float:
     """Squared distance between Gaussians fitted to two sets of features (N, D) and (M, D).
 
-    As in Heusel et al. (arXiv 1706.08500), with our own classifier's features.
+    As in Heusel et al. (arXiv 1706.08500), with our own classifier's features. NaN where a feature is not finite.
     """
     a, b = one.astype(np.float64), other.astype(np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("nan")
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T

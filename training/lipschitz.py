@@ -74,10 +74,8 @@ class OrthogonalConv2d(nn.Module):
         return kernel[:out, :stacked]
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            kernel = self.kernel()
         x = functional.pixel_unshuffle(x, self.stride) if self.stride > 1 else x
-        return functional.conv2d(x, kernel, self.bias, padding=1)
+        return functional.conv2d(x, self.kernel(), self.bias, padding=1)
 
     def frozen(self) -> nn.Conv2d:
         """The same map as a plain convolution."""
@@ -105,9 +103,7 @@ class OrthogonalLinear(nn.Module):
         return tall if self.widens else tall.T
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            weight = self.weight()
-        return functional.linear(x, weight, self.bias)
+        return functional.linear(x, self.weight(), self.bias)
 
     def frozen(self) -> nn.Linear:
         """The same map as a plain layer."""
@@ -153,9 +149,7 @@ class AolConv2d(nn.Module):
         return self.raw * (gram.abs().sum((1, 2, 3)) + 1e-12).rsqrt()[None, :, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            kernel = self.kernel()
-        return functional.conv2d(x, kernel, self.bias, padding=self.padding)
+        return functional.conv2d(x, self.kernel(), self.bias, padding=self.padding)
 
     def frozen(self) -> nn.Conv2d:
         """The same map as a plain convolution."""
@@ -180,9 +174,7 @@ class AolLinear(nn.Module):
         return self.raw * ((self.raw @ self.raw.T).abs().sum(1) + 1e-12).rsqrt()[:, None]
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            weight = self.weight()
-        return functional.linear(x, weight, self.bias)
+        return functional.linear(x, self.weight(), self.bias)
 
     def frozen(self) -> nn.Linear:
         """The same map as a plain layer."""

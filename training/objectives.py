@@ -1,6 +1,7 @@
 """What classifiers are trained to do: each function gives the loss of one batch, one paper each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def margin(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
     """Cross-entropy, each rival's logit raised by what a move of ``config.radius`` could do; 0: plain cross-entropy."""
-    return margin_loss(network(x).float(), y, head_of(network), config.radius, config.temperature)
+    return margin_loss(network(x), y, head_of(network), config.radius, config.temperature)
 
 
 def penalty(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
@@ -28,9 +29,11 @@ def penalty(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierCon
     fastest against the rest; a random x' of the same distance lets the ratio be small where it matters.
     """
     moved = _steepest(network, x, y, config.eps)
-    logits, others = network(torch.cat((x, moved))).float().chunk(2)
-    ratio = l2(logits - others) / l2(x - moved).clamp_min(1e-6)
-    return functional.cross_entropy(logits, y) + config.penalty * ratio.square().mean()
+    loss = functional.cross_entropy(network(x), y)
+    with _evaluating(network):  # dropout would tell the two apart
+        here, there = network(torch.cat((x, moved))).chunk(2)
+    ratio = l2(here - there) / l2(x - moved).clamp_min(1e-6)
+    return loss + config.penalty * ratio.square().mean()
 
 
 def adversarial(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
@@ -38,7 +41,7 @@ def adversarial(network: nn.Sequential, x: Tensor, y: Tensor, config: "Classifie
 
     Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083; random start.
     """
-    return functional.cross_entropy(network(ascend(network, x, y, config.eps, config.steps)).float(), y)
+    return functional.cross_entropy(network(ascend(network, x, y, config.eps, config.steps)), y)
 
 
 def trades(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
@@ -47,7 +50,7 @@ def trades(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConf
     Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", arXiv 1901.08573.
     """
     moved = ascend(network, x, None, config.eps, config.steps)
-    clean, worst = network(torch.cat((x, moved))).float().chunk(2)
+    clean, worst = network(torch.cat((x, moved))).chunk(2)
     drift = functional.kl_div(worst.log_softmax(1), clean.log_softmax(1), log_target=True, reduction="batchmean")
     return functional.cross_entropy(clean, y) + config.penalty * drift
 
@@ -66,32 +69,37 @@ def ascend(network: nn.Sequential, x: Tensor, y: Tensor | None, eps: float, step
 
     It climbs the cross-entropy with y (B,); without y, the divergence from the answer at x.
     """
+    with _evaluating(network):
+        with torch.no_grad():
+            clean = network(x).log_softmax(1)
+        moved = x + eps * (2 * torch.rand(x.shape).to(x) - 1)
+        for _ in range(steps):
+            moved = moved.clamp(0, 1).detach().requires_grad_()
+            logits = network(moved)
+            if y is None:
+                climbed = functional.kl_div(logits.log_softmax(1), clean, log_target=True, reduction="sum")
+            else:
+                climbed = functional.cross_entropy(logits, y, reduction="sum")
+            (gradient,) = torch.autograd.grad(climbed, moved)
+            moved = moved.detach() + 2.5 * eps / steps * gradient.sign()
+            moved = torch.minimum(torch.maximum(moved, x - eps), x + eps)
+    return moved.clamp(0, 1).detach()
+
+
+@contextmanager
+def _evaluating(network: nn.Sequential) -> Iterator[None]:
+    """Without dropout, and as before afterwards."""
     training = network.training
     network.eval()
-    with torch.no_grad():
-        clean = network(x).float().log_softmax(1)
-    moved = x + eps * (2 * torch.rand(x.shape).to(x) - 1)
-    for _ in range(steps):
-        moved = moved.clamp(0, 1).detach().requires_grad_()
-        logits = network(moved).float()
-        if y is None:
-            climbed = functional.kl_div(logits.log_softmax(1), clean, log_target=True, reduction="sum")
-        else:
-            climbed = functional.cross_entropy(logits, y, reduction="sum")
-        (gradient,) = torch.autograd.grad(climbed, moved)
-        moved = moved.detach() + 2.5 * eps / steps * gradient.sign()
-        moved = torch.minimum(torch.maximum(moved, x - eps), x + eps)
+    yield
     network.train(training)
-    return moved.clamp(0, 1).detach()
 
 
 def _steepest(network: nn.Sequential, x: Tensor, y: Tensor, distance: float) -> Tensor:
     """X moved by this L2 distance along the gradient of the loss."""
-    training = network.training
-    network.eval()
     probe = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(functional.cross_entropy(network(probe).float(), y, reduction="sum"), probe)
-    network.train(training)
+    with _evaluating(network):
+        (gradient,) = torch.autograd.grad(functional.cross_entropy(network(probe), y, reduction="sum"), probe)
     length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
     return (x + distance * gradient / length).clamp(0, 1)
 

@@ -53,7 +53,7 @@ def worst_case(model: Classifier, x: Tensor, y: Tensor, threat: Threat) -> Tenso
     standing = model.predict(x).argmax(dim=1) == y
     for attack, params in ENSEMBLE:
         rows = standing.nonzero().squeeze(1)
-        standing[rows] = referee.run(model, attack, x[rows], y[rows], threat, params=params).robust
+        standing[rows] = referee.run(model, attack, x[rows], y[rows], threat, index=rows, params=params).robust
     return standing
 
 

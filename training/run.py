@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from gauntlet.manifest import Frozen
+from gauntlet.manifest import Frozen, Name, Positive
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _CHECK_EVERY = 25  # steps between two looks at the loss: each look waits for the device
@@ -35,10 +35,15 @@ class Stateful(Protocol):
 class JobConfig(Frozen):
     """What every job has. The whole configuration is saved with the checkpoint and with the artefact."""
 
-    name: str
+    name: Name
     dataset: str
-    epochs: int
+    epochs: Positive
     seed: int = 0
+
+    @property
+    def builds_on(self) -> tuple[str, ...]:
+        """The artefacts that must be there first."""
+        return ()
 
 
 class Run:

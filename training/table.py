@@ -11,6 +11,7 @@ from gauntlet.manifest import ClassifierManifest
 from gauntlet.report.statistics import wilson
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
+from training.evalset import NOT_OFFICIAL
 from training.robustness import ATTACKED, LINF, worst_case
 
 RADII = {"36/255": 36 / 255, "72/255": 72 / 255, "108/255": 108 / 255, "1.58": 1.58}  # of the L2 certificate
@@ -22,14 +23,16 @@ def table(models: Path, evalsets: Iterable[Path], *, attacked: bool) -> str:
     A model is measured on every evaluation set of its shape and classes. Raises ArtefactError.
     """
     sets = evalset.load_all(evalsets)
-    lines = [f"| model | images | clean | {' | '.join(f'L2 {name}' for name in RADII)} | Linf eps, robust accuracy |"]
-    lines.append("|" + " --- |" * (4 + len(RADII)))
+    heads = ["model", "images", "clean", *(f"L2 {name}" for name in RADII), "Linf eps, robust accuracy"]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for artefact in store.load_all(models).values():
         if isinstance(artefact.manifest, ClassifierManifest):
             model = runtime.open_model(artefact)
             assert isinstance(model, Classifier)
             fitting = [data for data in sets.values() if fits(model, data)]
-            lines += [row(model, data, attacked=attacked) for data in fitting] or [f"| {model.name} | none here |"]
+            lines += [row(model, data, attacked=attacked) for data in fitting] or [
+                f"| {model.name} | none here: `make data` |" + " |" * (len(heads) - 2)
+            ]
     return "\n".join(lines)
 
 
@@ -49,7 +52,7 @@ def _cells(model: Classifier, data: EvalSet, *, attacked: bool) -> Iterator[str]
     right = logits.argmax(dim=1) == y
     radius = model.certificate.radius(logits)
     yield model.name
-    yield f"{data.name}, {len(y)}"
+    yield f"{data.name}{' (not the official files)' if NOT_OFFICIAL in data.licence else ''}, {len(y)}"
     yield share(right)
     for eps in RADII.values():
         yield share(right & (radius >= eps)) if radius is not None else "none"

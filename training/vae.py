@@ -4,7 +4,6 @@ The weight is that of Higgins et al., "beta-VAE" (ICLR 2017), here below 1. Expe
 about -237 nats; the smallest class has 3 % or more of 2,000 samples.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gauntlet.manifest import MODEL_FILE, Metric
+from gauntlet.manifest import MODEL_FILE, Metric, Positive
 from training.data import Examples, TrainingData, augment, to_pixels
 from training.export import Graph, Product
 from training.generators import VaeDecoder, VaeEncoder
@@ -47,11 +46,15 @@ class VaeConfig(JobConfig):
     family: Literal["vae"] = "vae"
     latent_dim: int
     width: int  # channels of the finest feature map
-    batch_size: int
+    batch_size: Positive
     learning_rate: float  # of Adam at the top of the one-cycle schedule
     beta: float  # weight of the KL term in the objective; below 1 gives up likelihood for sharper images
     flip: bool = False
     judge: str  # the artefact that counts the classes
+
+    @property
+    def builds_on(self) -> tuple[str, ...]:
+        return (self.judge,)
 
 
 class Vae(nn.Module):
@@ -127,9 +130,7 @@ def evaluate(network: Vae, images: Tensor, config: VaeConfig) -> dict[str, float
     return dict(zip(Elbo._fields, (totals / len(images)).tolist(), strict=True))
 
 
-def package(
-    network: Vae, config: VaeConfig, data: TrainingData, run: Run, load_test: Callable[[], Examples]
-) -> Product:
+def package(network: Vae, config: VaeConfig, data: TrainingData, run: Run, test: Examples) -> Product:
     """The artefact: the decoder, and the bound on the test set, which nothing has looked at before."""
     latents = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
     mapped = data.validation.images[:MAPPED_IMAGES]
@@ -140,7 +141,7 @@ def package(
         ]
 
     def measure(folder: Path) -> dict[str, Metric]:
-        test, judge, path = load_test(), Judge(run.artifacts / config.judge), folder / MODEL_FILE
+        judge, path = Judge(run.artifacts / config.judge), folder / MODEL_FILE
         bound = evaluate(network, test.images, config)
         figures = {name: Metric(value=value, n=len(test.labels), split="test") for name, value in bound.items()}
         return figures | judge.quality(path, config.latent_dim, test) | judge.coverage(path, config.latent_dim)

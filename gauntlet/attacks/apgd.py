@@ -1,6 +1,5 @@
 """Projected gradient descent that chooses its own step size."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -10,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, loss, shortfall, value_and_gradient
+from gauntlet.attacks.base import Model, escape, loss, shortfall, span, value_and_gradient
 from gauntlet.randomness import Keyed
 from gauntlet.threat import TINY, Threat, per_sample
 
@@ -37,9 +36,12 @@ def apgd(
     """Ascent with momentum whose step size halves, at the best point so far, wherever it has stopped paying.
 
     Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks",
-    arXiv 2003.01690. A sample leaves at its first success; returns that, or the iterate nearest to one.
-    x (B, C, H, W) in [0, 1].
+    arXiv 2003.01690. Two differences: cross-entropy is of logits scaled by what they span at x, so that one function is
+    climbed whatever their scale, and momentum starts anew at a peak. A sample leaves at its first success; returns
+    that, or the iterate nearest to one. x (B, C, H, W) in [0, 1].
     """
+    with torch.no_grad():
+        reach = span(model(x))
     measure = dlr if objective == "dlr" else loss
     best, lacking = x.clone(), torch.full_like(y, torch.inf, dtype=x.dtype)
     for restart in range(restarts):
@@ -50,8 +52,9 @@ def apgd(
         start = origin
         if restart > 0:
             start = threat.sample(origin, keys.normal(2 * restart, tuple(x.shape[1:])), keys.uniform(2 * restart + 1))
-        aims = partial(shortfall, targeted=targeted), partial(measure, targeted=targeted)
-        point, short = _climb(model.at(rows), origin, start, y[rows][:, None], threat, keys, steps, *aims)
+        aims = partial(shortfall, targeted=targeted), partial(_towards if targeted else _away, measure)
+        about = (y[rows],) if objective == "dlr" else (y[rows], reach[rows])
+        point, short = _climb(model.at(rows), origin, start, about, threat, keys, steps, *aims)
         better = short < lacking[rows]
         best[rows[better]], lacking[rows[better]] = point[better], short[better]
     return best
@@ -80,7 +83,7 @@ def apgd_t(
         rows = (lacking >= 0).nonzero().squeeze(1)
         if len(rows) == 0:
             break
-        pair = torch.stack([y[rows], likeliest[rows, number]], dim=1)
+        pair = y[rows], likeliest[rows, number]
         aims = partial(shortfall, targeted=False), dlr_towards
         point, short = _climb(model.at(rows), x[rows], x[rows], pair, threat, generator.at(rows), steps, *aims)
         better = short < lacking[rows]
@@ -89,11 +92,15 @@ def apgd_t(
 
 
 def dlr(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
-    """Difference of logits ratio (B,), signed so that the attacker climbs; free of the scale of the logits (B, K)."""
-    if logits.shape[1] < 3:
+    """Difference of logits ratio (B,), signed so that the attacker climbs; free of the scale of the logits (B, K).
+
+    Towards a class it is divided by what the four largest span, which the class alone cannot cancel.
+    """
+    most = 4 if targeted else 3
+    if logits.shape[1] < most:
         return -shortfall(logits, y, targeted)
-    first, _, third = logits.topk(3, dim=1).values.unbind(1)
-    return -shortfall(logits, y, targeted) / (first - third).clamp_min(TINY)
+    first, _, *rest = logits.topk(most, dim=1).values.unbind(1)
+    return -shortfall(logits, y, targeted) / (first - sum(rest) / len(rest)).clamp_min(TINY)
 
 
 def dlr_towards(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -134,7 +141,7 @@ class _State:
 
     def record(self, value: Tensor) -> None:
         """The objective at the point has been measured."""
-        self.climbs = self.climbs + (value > self.value)
+        self.climbs = self.climbs + ((value > self.value) & (self.value > -torch.inf))  # the start is no climb
         self.value = value
         higher = value > self.height
         self.height = torch.where(higher, value, self.height)
@@ -165,7 +172,7 @@ def _climb(
     model: Model,
     origin: Tensor,
     start: Tensor,
-    labels: Tensor,
+    about: Sequence[Tensor],
     threat: Threat,
     generator: Keyed,
     steps: int,
@@ -174,14 +181,14 @@ def _climb(
 ) -> tuple[Tensor, Tensor]:
     """One run: each sample's iterate nearest to success (B, C, H, W), and what it still lacks (B,).
 
-    ``labels`` (B, 1) or (B, 2) are the classes that ``objective`` is about; the first is the one that ``lack`` asks of.
+    ``about``, (B,) each, is what ``objective`` needs besides the logits; the first is the class that ``lack`` asks of.
     """
     best, lacking = start.clone(), torch.full_like(start.flatten(1)[:, 0], torch.inf)
     state, looks, last = _State.start(start, 2 * threat.radius), _looks(steps), 0
     for step in range(steps + 1):
-        aim = partial(_among, objective, labels[state.rows].unbind(1))
+        aim = partial(_among, objective, [part[state.rows] for part in about])
         logits, state.gradient = value_and_gradient(model, state.point, aim)
-        short = lack(logits, labels[state.rows, 0])
+        short = lack(logits, about[0][state.rows])
         better = short < lacking[state.rows]
         best[state.rows[better]], lacking[state.rows[better]] = state.point[better], short[better]
         state.record(aim(logits))
@@ -200,15 +207,23 @@ def _climb(
     return best, lacking
 
 
-def _among(objective: Callable[..., Tensor], classes: Sequence[Tensor], logits: Tensor) -> Tensor:
-    return objective(logits, *classes)
+def _among(objective: Callable[..., Tensor], about: Sequence[Tensor], logits: Tensor) -> Tensor:
+    return objective(logits, *about)
+
+
+def _away(measure: Callable[..., Tensor], logits: Tensor, y: Tensor, *rest: Tensor) -> Tensor:
+    return measure(logits, y, False, *rest)
+
+
+def _towards(measure: Callable[..., Tensor], logits: Tensor, y: Tensor, *rest: Tensor) -> Tensor:
+    return measure(logits, y, True, *rest)
 
 
 def _looks(steps: int) -> set[int]:
     """The steps after which the step size may halve: after 22 % of them, then at intervals that shrink to 6 %."""
-    marks, share, interval = set(), 0.0, 0.22
-    while share + interval < 1:
-        share += interval
-        marks.add(math.ceil(share * steps))
-        interval = max(interval - 0.03, 0.06)
+    marks, percent, interval = set(), 0, 22
+    while percent + interval < 100:
+        percent += interval
+        marks.add(-(-percent * steps // 100))
+        interval = max(interval - 3, 6)
     return marks

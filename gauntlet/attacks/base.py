@@ -35,14 +35,20 @@ def shortfall(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
 RANGE = 40.0  # of the logits in the cross-entropy
 
 
-def loss(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
+def span(logits: Tensor) -> Tensor:
+    """From the smallest to the largest logit (B, K): (B,)."""
+    return (logits.amax(dim=1) - logits.amin(dim=1)).detach()
+
+
+def loss(logits: Tensor, y: Tensor, targeted: bool, reach: Tensor | None = None) -> Tensor:
     """Cross-entropy, signed so that the attacker climbs: (B,).
 
-    The logits are scaled to span RANGE, sample by sample: large ones would make the gradient vanish (the masking for
-    which Croce and Hein, arXiv 2003.01690, made their DLR loss), small ones would make it lead away from y towards all
-    other classes at once instead of the nearest. Written so that a confident answer's gradient survives float32.
+    The logits are scaled, sample by sample, so that ``reach`` (B,), by default what they span, becomes RANGE: large
+    ones would make the gradient vanish (the masking for which Croce and Hein, arXiv 2003.01690, made their DLR loss),
+    small ones would make it lead away from y towards all other classes at once instead of the nearest. Written so that
+    a confident answer's gradient survives float32.
     """
-    reach = (logits.amax(dim=1) - logits.amin(dim=1)).detach()
+    reach = span(logits) if reach is None else reach
     logits = logits * (RANGE / reach.clamp_min(TINY))[:, None]
     own = logits.gather(1, y[:, None]).squeeze(1)
     others = logits.scatter(1, y[:, None], -torch.inf).logsumexp(dim=1)

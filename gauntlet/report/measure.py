@@ -137,7 +137,8 @@ def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Cla
     kept = _Successes(cell.norm, transfer={name: [] for name in others})
     for rows in task.chunks():
         x, y, threat = task.x[rows], task.y[rows], Threat(cell.norm, cell.eps)
-        outcome = referee.run(task.model, cell.attack, x, y, threat, seed=seed, first_index=rows.start, stop=task.stop)
+        index = torch.arange(rows.start, rows.stop)
+        outcome = referee.run(task.model, cell.attack, x, y, threat, seed=seed, index=index, stop=task.stop)
         task.stop()
         kept.add(outcome, x, rows.start, others)
     return AttackMeasurement(

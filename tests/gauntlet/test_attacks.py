@@ -66,7 +66,7 @@ def test_a_batch_of_n_is_n_batches_of_one(name, norm, convolutional, images):
     restarts = {"restarts": 2} if "restarts" in ATTACKS[name].params.model_fields else {}
     whole = attack(convolutional, name, norm, x, y, params=restarts)
     for i in range(len(x)):
-        one = attack(convolutional, name, norm, x[i : i + 1], y[i : i + 1], first_index=i, params=restarts)
+        one = attack(convolutional, name, norm, x[i : i + 1], y[i : i + 1], index=torch.tensor([i]), params=restarts)
         assert bool(one.success[0]) == bool(whole.success[i])
         assert float(one.l2[0]) == pytest.approx(float(whole.l2[i]), abs=1e-4)
         assert int(one.queries[0]) == int(whole.queries[i])

@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +220,38 @@ def test_a_generator_without_its_judge_says_so_at_once(tmp_path: Path, capsys: p
 
 
 @pytest.mark.usefixtures("source")
-@pytest.mark.parametrize("change", ["no_such_field=1", "width=wide"])
+@pytest.mark.parametrize("change", ["no_such_field=1", "width=wide", "eps=0.1", "features=0", "batch_size=0"])
 def test_a_wrong_hyper_parameter_is_named(change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("fashion-mnist-lipschitz", tmp_path, "--set", change) == 1
     assert change.partition("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("source")
+def test_a_run_killed_in_mid_epoch_goes_on_as_if_unbroken(tmp_path: Path, root: Path) -> None:
+    name = "mnist-adversarial"
+    assert train(name, tmp_path / "whole", "--trial", epochs=3) == 0
+    unbroken = torch.load(tmp_path / "whole" / "runs" / f"{name}.trial" / "checkpoint.pt", weights_only=True)
+
+    killed = f"""
+import os, signal
+from training import data
+from training.run import Run
+from tests.training.conftest import train
+from pathlib import Path
+data.VALIDATION_IMAGES = 32
+step = Run.step
+def fatal(self, loss):
+    step(self, loss)
+    if len(self.history) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+Run.step = fatal
+train({name!r}, Path({str(tmp_path / "broken")!r}), "--trial", epochs=3)
+"""
+    environment = {**os.environ, "GAUNTLET_DATA": str(root)}
+    dead = subprocess.run([sys.executable, "-c", killed], env=environment, check=False, capture_output=True)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    assert train(name, tmp_path / "broken", "--trial", "--resume", epochs=3) == 0
+    resumed = torch.load(tmp_path / "broken" / "runs" / f"{name}.trial" / "checkpoint.pt", weights_only=True)
+    assert resumed["epoch"] == 3
+    for part in ("history", "parts", "best"):
+        assert_same(resumed[part], unbroken[part])
