@@ -111,7 +111,7 @@ def open_twin(path: Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # onnx2pytorch warns of what the parity gate below decides
-            twin = ConvertModel(graph.read(path))
+            twin = ConvertModel(graph.with_cheap_gradients(graph.read(path)))
     except Exception as error:  # onnx2pytorch raises whatever its conversion meets
         raise ArtefactError(f"{path}: cannot be converted to torch for its gradients ({error})") from error
     return twin.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # on CPUs twice as fast

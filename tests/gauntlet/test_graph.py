@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -54,3 +55,19 @@ def test_a_cast_of_the_image_stays(tmp_path):
     path = tiny.save_graph(tmp_path / "model.onnx", nodes, {"w": np.ones((64, 3), np.float32)}, tiny.SHAPE, (3,))
     assert [node.op_type for node in graph.read(path).graph.node] == ["Cast", "Cast", "Flatten", "Gemm"]
     assert certify.prove(path).lipschitz is None
+
+
+def test_maxmin_is_the_same_function_with_a_cheaper_gradient(tmp_path, images):
+    path = tiny.convolutional(tmp_path / "model") / "model.onnx"
+    cheap = graph.with_cheap_gradients(graph.read(path))
+    onnx.checker.check_model(cheap)
+    operators = [node.op_type for node in cheap.graph.node]
+    assert "Max" not in operators
+    assert operators.count("Relu") == 1  # the pair shares it
+    before, after = (
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"x": images.numpy()}
+        )[0]
+        for model in (graph.read(path), cheap)
+    )
+    np.testing.assert_allclose(before, after, atol=1e-6)
