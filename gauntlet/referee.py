@@ -5,6 +5,7 @@ proposal outward until the served model is fooled beyond rounding, and only then
 distances describe the very image that is returned.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,23 @@ class Outcome:
     def robust(self) -> Tensor:
         """(n,) bool: right at first, and not broken."""
         return self.correct & ~self.success
+
+    def size(self, norm: Norm) -> Tensor:
+        """How far each success went (n,): by its unrounded result where that was searched for; infinite if none."""
+        found = self.minimal[norm]
+        reach: Tensor = torch.where(found.isnan(), getattr(self, norm), found)
+        return torch.where(self.success, reach, torch.inf)
+
+    def merged(self, other: "Outcome", rows: Tensor, better: Tensor) -> "Outcome":
+        """With another outcome for some rows (m,): its images where it is ``better`` (m,) bool, its effort everywhere."""
+        place = rows[better]
+        taken: dict[str, Any] = {"queries": self.queries.index_add(0, rows, other.queries)}
+        for name in ("images", "adversarial_label", "success", *NORMS):
+            taken[name] = getattr(self, name).index_copy(0, place, getattr(other, name)[better])
+        taken["minimal"] = {
+            norm: sizes.index_copy(0, place, other.minimal[norm][better]) for norm, sizes in self.minimal.items()
+        }
+        return dataclasses.replace(self, seconds=self.seconds + other.seconds, **taken)
 
 
 class _Metered:
