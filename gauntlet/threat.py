@@ -9,6 +9,8 @@ from gauntlet.errors import InvalidInput
 from gauntlet.norms import NORMS, Norm
 
 TINY = 1e-12  # keeps zero out of denominators
+DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""How a gradient is measured, so that a step of size one in the first norm gains at most that much. L0 has none."""
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
@@ -52,16 +54,51 @@ def keep_largest(delta: Tensor, pixels: int | Tensor) -> Tensor:
     return delta * (place < count).view(len(delta), 1, *delta.shape[2:])
 
 
+def length(delta: Tensor, norm: Norm) -> Tensor:
+    """Each sample (B, C, H, W) measured: (B,). L0 counts pixels, a colour pixel once."""
+    match norm:
+        case "linf":
+            return delta.flatten(1).abs().amax(dim=1)
+        case "l2":
+            return l2(delta)
+        case "l1":
+            return delta.flatten(1).abs().sum(dim=1)
+        case "l0":
+            return (delta != 0).any(dim=1).flatten(1).sum(dim=1).to(delta.dtype)
+
+
+def shorten(delta: Tensor, norm: Norm, eps: float | Tensor) -> Tensor:
+    """Each sample (B, C, H, W) projected to the ball of radius ``eps`` (one for all, or (B,))."""
+    radius = eps if isinstance(eps, Tensor) else delta.new_full((len(delta),), eps)
+    match norm:
+        case "linf":
+            return delta.clamp(-per_sample(radius, delta), per_sample(radius, delta))
+        case "l2":
+            return delta * per_sample((radius / l2(delta).clamp_min(TINY)).clamp_max(1), delta)
+        case "l1":
+            return shrink(delta, radius)
+        case "l0":
+            return keep_largest(delta, radius.clamp_max(delta[0, 0].numel()).long())
+
+
+def reach(gain: Tensor, gradient: Tensor, x: Tensor, norm: Norm) -> Tensor:
+    """How far x (B, C, H, W) must move, to first order, for a function with this gradient to gain that much (B,)."""
+    if norm == "l0":
+        room = torch.where(gradient > 0, 1 - x, x)
+        most = (gradient.abs() * room).sum(dim=1).flatten(1).sort(dim=1, descending=True).values
+        return ((most.cumsum(1) < gain[:, None]).sum(dim=1) + 1).to(x.dtype)
+    return gain / length(gradient, DUAL[norm]).clamp_min(TINY)
+
+
+def unblocked(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient (B, C, H, W) without what would push a pixel out of the box: no step there moves anything."""
+    return gradient.masked_fill(((x <= 0) & (gradient < 0)) | ((x >= 1) & (gradient > 0)), 0.0)
+
+
 def distances(x: Tensor, x_adv: Tensor) -> dict[Norm, Tensor]:
-    """How far each sample moved in all four norms, each (B,) float64; L0 counts pixels, a colour pixel once."""
-    delta = (x_adv.double() - x.double()).flatten(2)  # (B, C, H*W)
-    flat = delta.flatten(1)
-    return {
-        "l2": flat.norm(dim=1),
-        "linf": flat.abs().amax(dim=1),
-        "l1": flat.abs().sum(dim=1),
-        "l0": (delta != 0).any(dim=1).sum(dim=1).double(),
-    }
+    """How far each sample moved in all four norms, each (B,) float64."""
+    delta = x_adv.double() - x.double()
+    return {norm: length(delta, norm) for norm in NORMS}
 
 
 @dataclass(frozen=True)
@@ -88,17 +125,7 @@ class Threat:
         """``x_adv`` brought into the ball, then into the box: that clipping only ever shortens the way from x."""
         if self.eps is None:
             return x_adv.clamp(0, 1)
-        delta = x_adv - x
-        match self.norm:
-            case "linf":
-                delta = delta.clamp(-self.eps, self.eps)
-            case "l2":
-                delta = delta * per_sample((self.eps / l2(delta).clamp_min(TINY)).clamp_max(1), delta)
-            case "l1":
-                delta = shrink(delta, self.eps)
-            case "l0":
-                delta = keep_largest(delta, int(min(self.eps, delta[0, 0].numel())))
-        return (x + delta).clamp(0, 1)
+        return (x + shorten(x_adv - x, self.norm, self.eps)).clamp(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The step of size one in the norm, Linf or L2, that climbs fastest."""
@@ -117,4 +144,4 @@ class Threat:
 
     def size(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """How far each sample moved in this threat's norm: (B,)."""
-        return distances(x, x_adv)[self.norm]
+        return length(x_adv.double() - x.double(), self.norm)

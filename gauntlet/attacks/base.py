@@ -1,13 +1,15 @@
 """What the attacks share: the model they see, the margin they fight, and the gradient that leads them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from gauntlet.norms import Norm
 from gauntlet.randomness import Keyed
-from gauntlet.threat import TINY, per_sample
+from gauntlet.threat import TINY, per_sample, reach, unblocked
 
 
 class Model(Protocol):
@@ -30,6 +32,11 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 def shortfall(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
     """How many logits the attack still lacks: (B,). Negative: it has succeeded by that much."""
     return -margin(logits, y) if targeted else margin(logits, y)
+
+
+def lead(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+    """Logit of class ``rival`` (B,) less that of class y: (B,)."""
+    return (logits.gather(1, rival[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
 
 
 RANGE = 40.0  # of the logits in the cross-entropy
@@ -70,3 +77,21 @@ def value_and_gradient(model: Model, x: Tensor, objective: Callable[[Tensor], Te
     logits = model(x)
     (gradient,) = torch.autograd.grad(objective(logits).sum(), x)
     return logits.detach(), gradient.nan_to_num(0.0)
+
+
+CANDIDATES = 9  # of the likeliest other classes are measured: all of them, where there are ten
+
+
+def nearest(model: Model, x: Tensor, y: Tensor, norm: Norm, count: int) -> Tensor:
+    """The other classes (B, count or fewer) whose boundaries are nearest, to first order, nearest first.
+
+    To leave class y is to reach any one of the others, and the nearest is often not the likeliest.
+    """
+    with torch.no_grad():
+        likeliest = model(x).scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+    rivals = likeliest[:, : min(CANDIDATES, likeliest.shape[1] - 1)]
+    away = []
+    for rival in rivals.unbind(1):
+        logits, gradient = value_and_gradient(model, x, partial(lead, y=y, rival=rival))
+        away.append(reach(-lead(logits, y, rival), unblocked(gradient, x), x, norm))
+    return rivals.gather(1, torch.stack(away, dim=1).argsort(dim=1)[:, :count])
