@@ -1,6 +1,6 @@
 """What the attacks share: the model they see, the margin they fight, and the gradient that leads them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
@@ -64,3 +64,15 @@ def value_and_gradient(model: Model, x: Tensor, objective: Callable[[Tensor], Te
     logits = model(x)
     (gradient,) = torch.autograd.grad(objective(logits).sum(), x)
     return logits.detach(), gradient.nan_to_num(0.0)
+
+
+def nearest(model: Model, x: Tensor, y: Tensor, points: Iterable[Tensor], targeted: bool) -> Tensor:
+    """Of the points (B, C, H, W) tried in the place of x, each sample's nearest to success; without a gradient."""
+    best, lacking = x, torch.full_like(y, torch.inf, dtype=x.dtype)
+    for point in points:
+        with torch.no_grad():
+            short = shortfall(model(point), y, targeted)
+        better = short < lacking
+        best = torch.where(per_sample(better, x), point, best)
+        lacking = torch.where(better, short, lacking)
+    return best
