@@ -8,21 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model
 from torch import Tensor
 
 from gauntlet.attacks.apgd import apgd, apgd_t
 from gauntlet.attacks.cw import cw
+from gauntlet.attacks.cw_linf import cw_linf
 from gauntlet.attacks.ddn import ddn
 from gauntlet.attacks.fgsm import fgsm
+from gauntlet.attacks.gaussian import gaussian
+from gauntlet.attacks.hopskipjump import hopskipjump
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
+from gauntlet.attacks.square import square
 from gauntlet.norms import Norm
 
 _GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
-_REPEATS = {"steps", "restarts", "searches", "draws", "targets"}  # each multiplies the price
+_REPEATS = {"steps", "restarts", "searches", "draws", "targets", "queries"}  # each multiplies the price
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Attack:
     run: Callable[..., Tensor]
     norms: frozenset[Norm]
     minimum_norm: bool = False  # looks for the smallest success instead of any success within eps
+    access: Literal["gradient", "score", "label"] = "gradient"  # the most that it asks of the model
 
     @cached_property
     def params(self) -> type[BaseModel]:
@@ -56,7 +61,7 @@ class Attack:
         return inspect.getdoc(self.run) or ""
 
     def gradient_steps(self, params: BaseModel) -> int:
-        """Gradient steps per image, for pricing; a few evaluations more test the ends."""
+        """Model evaluations per image, for pricing; where each has its gradient, a few more test the ends."""
         return prod(value for name, value in params if name in _REPEATS)
 
 
@@ -64,8 +69,12 @@ ATTACKS: dict[str, Attack] = {
     "apgd": Attack(apgd, frozenset({"linf", "l2"})),
     "apgd-t": Attack(apgd_t, frozenset({"linf", "l2"})),
     "cw": Attack(cw, frozenset({"l2"}), minimum_norm=True),
+    "cw-linf": Attack(cw_linf, frozenset({"linf"}), minimum_norm=True),
     "ddn": Attack(ddn, frozenset({"l2"}), minimum_norm=True),
     "fgsm": Attack(fgsm, frozenset({"linf", "l2"})),
-    "noise": Attack(noise, frozenset({"linf", "l2"})),
+    "gaussian": Attack(gaussian, frozenset({"linf", "l2"}), access="score"),
+    "hopskipjump": Attack(hopskipjump, frozenset({"linf", "l2"}), minimum_norm=True, access="label"),
+    "noise": Attack(noise, frozenset({"linf", "l2"}), access="score"),
     "pgd": Attack(pgd, frozenset({"linf", "l2"})),
+    "square": Attack(square, frozenset({"linf", "l2"}), access="score"),
 }

@@ -1,6 +1,6 @@
 """What the attacks share: the model they see, the margin they fight, and the gradient that leads them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -82,7 +82,7 @@ def value_and_gradient(model: Model, x: Tensor, objective: Callable[[Tensor], Te
 CANDIDATES = 9  # of the likeliest other classes are measured: all of them, where there are ten
 
 
-def nearest(model: Model, x: Tensor, y: Tensor, norm: Norm, count: int) -> Tensor:
+def nearest_classes(model: Model, x: Tensor, y: Tensor, norm: Norm, count: int) -> Tensor:
     """The other classes (B, count or fewer) whose boundaries are nearest, to first order, nearest first.
 
     To leave class y is to reach any one of the others, and the nearest is often not the likeliest.
@@ -95,3 +95,15 @@ def nearest(model: Model, x: Tensor, y: Tensor, norm: Norm, count: int) -> Tenso
         logits, gradient = value_and_gradient(model, x, partial(lead, y=y, rival=rival))
         away.append(reach(-lead(logits, y, rival), unblocked(gradient, x), x, norm))
     return rivals.gather(1, torch.stack(away, dim=1).argsort(dim=1)[:, :count])
+
+
+def best_of(model: Model, x: Tensor, y: Tensor, points: Iterable[Tensor], targeted: bool) -> Tensor:
+    """Of the points (B, C, H, W) tried in the place of x, each sample's nearest to success; without a gradient."""
+    best, lacking = x, torch.full_like(y, torch.inf, dtype=x.dtype)
+    for point in points:
+        with torch.no_grad():
+            short = shortfall(model(point), y, targeted)
+        better = short < lacking
+        best = torch.where(per_sample(better, x), point, best)
+        lacking = torch.where(better, short, lacking)
+    return best

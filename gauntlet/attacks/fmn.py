@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, lead, nearest, shortfall, value_and_gradient
+from gauntlet.attacks.base import Model, escape, nearest_classes, shortfall, value_and_gradient
 from gauntlet.norms import Norm
 from gauntlet.randomness import Keyed
-from gauntlet.threat import DUAL, TINY, Threat, length, per_sample, reach, shorten, stride, unblocked
+from gauntlet.threat import Threat, length, per_sample, unblocked
 
 SMALLEST = 1e-4  # first radius, at least: an image on the boundary has an estimate of zero
 CHANGE = 0.3  # a step changes the radius by at most this share of it
@@ -44,7 +44,7 @@ def fmn(
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     best, smallest = x, torch.full_like(y, torch.inf, dtype=x.dtype)
-    goals = y[:, None] if targeted else nearest(model, x, y, threat.norm, targets)
+    goals = y[:, None] if targeted else nearest_classes(model, x, y, threat.norm, targets)
     for number, goal in enumerate(goals.unbind(1)):
         labels = goal[:, None] if targeted else torch.stack([y, goal], dim=1)
         aim = labels, targeted, threat.norm
@@ -73,7 +73,11 @@ def _approach(
     of the smallest successes so far.
     """
     best, smallest = x, torch.full_like(known, torch.inf)
-    rows, origin, delta = torch.arange(len(x), device=x.device), x, torch.zeros_like(x)  # what is still going, compacted
+    rows, origin, delta = (
+        torch.arange(len(x), device=x.device),
+        x,
+        torch.zeros_like(x),
+    )  # what is still going, compacted
     for step in range(steps + 1):
         point, cosine = origin + delta, (1 + math.cos(math.pi * step / steps)) / 2
         logits, gradient = value_and_gradient(model, point, partial(_objective, labels=labels, targeted=targeted))
@@ -86,5 +90,4 @@ def _approach(
         gradient = escape(unblocked(gradient, point), generator, first_draw + step)
         radius = _radius(short, gradient, point, delta, size, norm, cosine)
         rate = step_size * (FINEST + (1 - FINEST) * cosine)
-        ...
     return best, smallest

@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, shortfall
+from gauntlet.attacks.base import Model, best_of
 from gauntlet.randomness import Keyed
-from gauntlet.threat import Threat, per_sample
+from gauntlet.threat import Threat
 
 
 def noise(
@@ -25,14 +24,8 @@ def noise(
 
     No gradient: the baseline below which an attack, or a model's gradient, is broken. x (B, C, H, W) in [0, 1].
     """
-    best = x
-    best_shortfall = torch.full_like(y, torch.inf, dtype=x.dtype)
-    for draw in range(draws):
-        normal = generator.normal(2 * draw, tuple(x.shape[1:]))
-        point = threat.sample(x, normal, generator.uniform(2 * draw + 1))
-        with torch.no_grad():
-            lacking = shortfall(model(point), y, targeted)
-        better = lacking < best_shortfall
-        best = torch.where(per_sample(better, x), point, best)
-        best_shortfall = torch.where(better, lacking, best_shortfall)
-    return best
+    shape = tuple(x.shape[1:])
+    points = (
+        threat.sample(x, generator.normal(2 * draw, shape), generator.uniform(2 * draw + 1)) for draw in range(draws)
+    )
+    return best_of(model, x, y, points, targeted)

@@ -7,14 +7,26 @@ import torch
 from gauntlet import referee
 from gauntlet.attacks import ATTACKS
 from gauntlet.attacks.base import shortfall
+from gauntlet.randomness import Keyed
 from gauntlet.threat import Threat
 from tests import tiny
 from tests.gauntlet.conftest import exact_distances, labels_of, opened
 
 EPS = {"linf": 0.03, "l2": 0.12}
-FAST = {"cw": {"searches": 4, "steps": 60}, "ddn": {"steps": 60}, "apgd": {"steps": 40}, "apgd-t": {"steps": 40}}
+FAST = {
+    "apgd": {"steps": 40},
+    "apgd-t": {"steps": 40},
+    "cw": {"searches": 4, "steps": 60},
+    "cw-linf": {"steps": 100},
+    "ddn": {"steps": 60},
+    "gaussian": {"draws": 100},
+    "hopskipjump": {"queries": 400},
+    "square": {"queries": 200},
+}
+REPEATS = ("steps", "restarts", "searches", "draws", "targets", "queries")
+BASELINES = {"gaussian", "noise"}
 CASES = [(name, norm) for name, attack in ATTACKS.items() for norm in sorted(attack.norms)]
-MINIMUM_NORM = [name for name, attack in ATTACKS.items() if attack.minimum_norm]
+MINIMUM_NORM = [(name, norm) for name, norm in CASES if ATTACKS[name].minimum_norm]
 FIXED = [(name, norm) for name, norm in CASES if not ATTACKS[name].minimum_norm]
 
 
@@ -41,11 +53,7 @@ def test_eps_zero_is_a_no_op(name, norm, convolutional, images):
 
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_one_step_moves(name, norm, convolutional, images):
-    repeats = {
-        key: 1
-        for key in ("steps", "restarts", "searches", "draws", "targets")
-        if key in ATTACKS[name].params.model_fields
-    }
+    repeats = {key: 1 for key in REPEATS if key in ATTACKS[name].params.model_fields}
     big = {"step_size": 0.5, "initial_c": 100.0} if name == "cw" else {}
     y = labels_of(convolutional, images)
     outcome = referee.run(convolutional, name, images, y, Threat(norm, 0.5), params=repeats | big)
@@ -81,16 +89,24 @@ def two_classes(tmp_path_factory):
     return opened(tiny.linear(tmp_path_factory.mktemp("models") / "two", weight=weight, bias=bias))
 
 
-@pytest.mark.parametrize("name", MINIMUM_NORM)
-def test_minimum_norm_attacks_reach_the_exact_distance(name, two_classes, images):
+@pytest.mark.parametrize(
+    ("name", "norm", "tolerance", "params"),
+    [
+        ("cw", "l2", 1.03, {"searches": 9, "steps": 400, "step_size": 0.01}),
+        ("cw-linf", "linf", 1.03, {}),
+        ("ddn", "l2", 1.03, {"steps": 200}),
+        ("hopskipjump", "l2", 1.06, {"queries": 2000}),  # what random probes can reach in so many queries
+        ("hopskipjump", "linf", 1.12, {"queries": 2000}),
+    ],
+)
+def test_minimum_norm_attacks_reach_the_exact_distance(name, norm, tolerance, params, two_classes, images):
     y = labels_of(two_classes, images)
-    exact = exact_distances(two_classes, images, y, "l2")
-    params = {"steps": 200} if name == "ddn" else {"searches": 9, "steps": 400, "step_size": 0.01}
-    outcome = attack(two_classes, name, "l2", images, y, eps=None, params=params)
-    ratio = outcome.minimal["l2"] / exact
+    exact = exact_distances(two_classes, images, y, norm)
+    outcome = attack(two_classes, name, norm, images, y, eps=None, params=params)
+    ratio = outcome.minimal[norm] / exact
     assert outcome.success.all()
     assert float(ratio.min()) > 0.9999
-    assert float(ratio.median()) < 1.03
+    assert float(ratio.median()) < tolerance
 
 
 @pytest.mark.parametrize(
@@ -127,6 +143,9 @@ def test_gradient_attacks_succeed_exactly_where_success_is_possible(name, norm, 
         ("apgd", "l2"),
         ("apgd-t", "linf"),
         ("apgd-t", "l2"),
+        ("cw-linf", "linf"),
+        ("square", "linf"),
+        ("square", "l2"),
     ],
 )
 def test_success_does_not_depend_on_the_scale_of_the_logits(name, norm, scale, images, tmp_path):
@@ -164,6 +183,104 @@ def test_pgd_beats_fgsm_and_both_beat_noise(convolutional, images):
     assert rates[0] < rates[1] <= rates[2]
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_stands_between_noise_and_pgd(norm, convolutional, images):
+    y = labels_of(convolutional, images)
+    eps = {"linf": 0.02, "l2": 0.12}[norm]
+    rates = [
+        float(attack(convolutional, name, norm, images, y, eps=eps, params=params).success.float().mean())
+        for name, params in (("noise", {"draws": 500}), ("square", {"queries": 500}), ("pgd", {}))
+    ]
+    assert rates[0] + 0.2 < rates[1] <= rates[2] + 0.05
+    assert rates[1] > 0.7 * rates[2]
+
+
+def test_square_uses_the_whole_budget(convolutional, images):
+    """Far from the edges of the box nothing is clipped: each pixel moves by eps in Linf, the image by eps in L2."""
+    y = labels_of(convolutional, images)
+    assert torch.allclose(
+        (attack(convolutional, "square", "linf", images, y).images - images).abs(), torch.tensor(0.03)
+    )
+    outcome = attack(convolutional, "square", "l2", images, y)
+    assert torch.allclose(outcome.l2, torch.tensor(0.12).double(), atol=1e-6)
+
+
+class _Bare:
+    """The twin as an attack sees it, with something done to what goes in or comes out."""
+
+    def __init__(self, twin, before=lambda x: x, after=lambda logits: logits):
+        self.twin, self.before, self.after = twin, before, after
+
+    def __call__(self, x):
+        return self.after(self.twin(self.before(x)))
+
+    def at(self, rows):
+        return self
+
+
+class _NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise PermissionError("asked for a gradient")
+
+
+def bare(name, norm, model, x, y, **changes):
+    eps = None if ATTACKS[name].minimum_norm else EPS[norm]
+    keys = Keyed.span(0, 0, len(x))
+    return ATTACKS[name].run(
+        _Bare(model.twin, **changes), x, y, Threat(norm, eps), generator=keys, **FAST.get(name, {})
+    )
+
+
+def one_hot(logits):
+    return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
+
+
+@pytest.mark.parametrize(("name", "norm"), [case for case in CASES if ATTACKS[case[0]].access == "label"])
+def test_label_attacks_never_see_a_logit(name, norm, convolutional, images):
+    y = labels_of(convolutional, images)
+    full = bare(name, norm, convolutional, images, y)
+    assert not torch.equal(full, images)
+    assert torch.equal(full, bare(name, norm, convolutional, images, y, after=one_hot))
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_only_gradient_attacks_ask_for_a_gradient(name, norm, convolutional, images):
+    y = labels_of(convolutional, images)
+    if ATTACKS[name].access == "gradient":
+        with pytest.raises(PermissionError):
+            bare(name, norm, convolutional, images, y, before=_NoWayBack.apply)
+    else:
+        found = bare(name, norm, convolutional, images.clone().requires_grad_(), y, before=_NoWayBack.apply)
+        assert not torch.equal(found, images)
+
+
+@pytest.mark.parametrize(("name", "norm"), [case for case in CASES if ATTACKS[case[0]].access != "gradient"])
+@pytest.mark.parametrize("repeats", [1, 300])
+def test_black_box_attacks_are_priced_by_their_queries(name, norm, repeats, convolutional, images):
+    """All is spent where nothing succeeds; a round of probes that no longer fits is left out."""
+    params = {key: repeats for key in REPEATS if key in ATTACKS[name].params.model_fields}
+    outcome = attack(convolutional, name, norm, images, labels_of(convolutional, images), eps=1e-4, params=params)
+    price = ATTACKS[name].gradient_steps(ATTACKS[name].params(**params))
+    assert price == repeats
+    assert int(outcome.queries.max()) <= price
+    assert int(outcome.queries.min()) >= (price - 40 if ATTACKS[name].minimum_norm else price)
+
+
+def test_hopskipjump_without_a_start_leaves_the_image(two_classes, images):
+    """No image is of the third class: the tries end, and a failure is as far as can be."""
+    target = torch.full((len(images),), 2)
+    outcome = attack(two_classes, "hopskipjump", "l2", images, labels_of(two_classes, images), eps=None, target=target)
+    assert not outcome.success.any()
+    assert outcome.minimal["l2"].isinf().all()
+    assert torch.equal(outcome.images, images)
+    assert set(outcome.queries.tolist()) == {100}
+
+
 @pytest.mark.parametrize("name", [name for name, entry in ATTACKS.items() if entry.targeted])
 def test_targeted_attacks_reach_their_target(name, linear, images):
     y = labels_of(linear, images)
@@ -171,7 +288,7 @@ def test_targeted_attacks_reach_their_target(name, linear, images):
     norm = min(ATTACKS[name].norms)
     outcome = attack(linear, name, norm, images, y, eps=None if ATTACKS[name].minimum_norm else 0.3, target=target)
     assert torch.equal(outcome.success, outcome.adversarial_label == target)
-    assert float(outcome.success.float().mean()) > (0.1 if name == "noise" else 0.9)
+    assert float(outcome.success.float().mean()) > (0.1 if name in BASELINES else 0.9)
 
 
 def test_cw_with_confidence_wins_by_kappa(linear, images):
@@ -188,9 +305,17 @@ def test_cw_drops_finished_samples(linear, images):
     assert int(queries.max()) < 4 * 200
 
 
+def test_cw_linf_drops_finished_samples(linear, images):
+    queries = attack(
+        linear, "cw-linf", "linf", images, labels_of(linear, images), eps=None, params={"steps": 500}
+    ).queries
+    assert len(set(queries.tolist())) > 1
+    assert int(queries.max()) < 500
+
+
 def test_parameters_come_from_the_signature():
     schema = ATTACKS["pgd"].params.model_json_schema()
     assert schema["properties"]["steps"]["minimum"] == 1
     assert schema["additionalProperties"] is False
     assert ATTACKS["cw"].gradient_steps(ATTACKS["cw"].params(searches=3, steps=7)) == 21
-    assert all("arXiv" in entry.summary for name, entry in ATTACKS.items() if name != "noise")
+    assert all("arXiv" in entry.summary for name, entry in ATTACKS.items() if name not in BASELINES)

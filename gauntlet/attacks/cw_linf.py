@@ -1,0 +1,111 @@
+"""The Linf attack of Carlini and Wagner."""
+
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gauntlet.attacks.base import Model, escape, shortfall, value_and_gradient
+from gauntlet.randomness import Keyed
+from gauntlet.threat import TINY, Threat, per_sample
+
+PATIENCE = 30  # steps that a sample may go without a smaller success
+SOFT = 1e-12
+FINEST = 0.995  # a sample leaves when tau stands this near to what it has reached
+
+
+def cw_linf(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    generator: Keyed,
+    targeted: bool = False,
+    steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps, all values of tau together")] = 300,
+    step_size: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate, as a share of tau")] = 0.03,
+    initial_c: Annotated[float, Field(gt=0, le=1e6, description="first weight of the misclassification term")] = 0.5,
+    decrease: Annotated[float, Field(gt=0, lt=1, description="tau is first this much of what was reached")] = 0.9,
+) -> Tensor:
+    """Minimum-norm Linf attack: min c max(0, z_y - max z_j) + sum max(0, |delta| - tau) by Adam, with falling tau.
+
+    Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644, section VI.C. Each
+    success sets tau to a little less than its size; where none comes, c doubles. Unlike the paper's, the box is kept by
+    clipping, since in tanh space black pixels hardly move; the gradient of the logits is scaled to a largest entry
+    of 1, so that c has no unit; and where no success comes tau falls in smaller steps, until they do not matter.
+    Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
+    """
+    best, smallest = x.clone(), torch.full_like(y, torch.inf, dtype=x.dtype)
+    state = _State.start(x, initial_c, decrease)
+    for step in range(steps + 1):
+        rows, point = state.rows, state.point
+        logits, slope = value_and_gradient(model, point, partial(shortfall, y=y[rows], targeted=targeted))
+        lacking, delta = shortfall(logits, y[rows], targeted) >= 0, point - x[rows]
+        won = ~lacking & (_largest(delta) < smallest[rows])
+        best[rows[won]], smallest[rows[won]] = point[won], _largest(delta)[won]
+        if step == steps:
+            break
+        state.retune(won, smallest[rows])
+        slope = escape(slope, generator.at(rows), step)
+        pull = slope * per_sample(state.c * lacking / _largest(slope).clamp_min(TINY), slope)
+        push = delta.sign() * (delta.abs() > per_sample(state.tau, delta))
+        state.descend(pull + push, step_size)
+        going = state.fall < FINEST
+        if not bool(going.all()):
+            state, model = state.at(going), model.at(going)
+            if len(state.rows) == 0:
+                break
+    return best
+
+
+@dataclass
+class _State:
+    """What still improves, one row per sample."""
+
+    rows: Tensor  # place in the batch
+    point: Tensor
+    first: Tensor  # Adam's moments, and the steps that they are made of
+    second: Tensor
+    age: Tensor
+    c: Tensor
+    tau: Tensor
+    fall: Tensor  # tau as a share of the smallest success
+    idle: Tensor  # steps since that success, or since tau was changed
+
+    @classmethod
+    def start(cls, x: Tensor, c: float, fall: float) -> "_State":
+        zero, zeros = torch.zeros_like(x.flatten(1)[:, 0]), torch.zeros_like(x)
+        rows = torch.arange(len(x), device=x.device)
+        return cls(rows, x, zeros, zeros, zero, zero + c, zero + 1, zero + fall, zero)
+
+    def at(self, rows: Tensor) -> "_State":
+        return _State(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def retune(self, won: Tensor, smallest: Tensor) -> None:
+        """A lower tau after a success; after PATIENCE steps without, a larger c and a tau not quite as low."""
+        self.idle = torch.where(won | smallest.isinf(), 0, self.idle + 1)
+        stuck = self.idle == PATIENCE
+        self.c = torch.where(stuck, 2 * self.c, self.c)
+        self.fall = torch.where(stuck, self.fall.sqrt(), self.fall)
+        anew = won | stuck
+        self.tau = torch.where(anew, self.fall * smallest, self.tau)
+        self.idle, self.age = torch.where(anew, 0, self.idle), torch.where(anew, 0, self.age)
+        keep = per_sample(~anew, self.point)
+        self.first, self.second = self.first * keep, self.second * keep
+
+    def descend(self, gradient: Tensor, step_size: float) -> None:
+        """One step of Adam, in units of tau, clipped to the box."""
+        self.age = self.age + 1
+        self.first = 0.9 * self.first + 0.1 * gradient
+        self.second = 0.999 * self.second + 0.001 * gradient.square()
+        first = self.first / per_sample(1 - 0.9**self.age, gradient)
+        second = self.second / per_sample(1 - 0.999**self.age, gradient)
+        step = per_sample(step_size * self.tau, gradient) * first / (second.sqrt() + SOFT)
+        self.point = (self.point - step).clamp(0, 1)
+
+
+def _largest(delta: Tensor) -> Tensor:
+    return delta.flatten(1).abs().amax(dim=1)

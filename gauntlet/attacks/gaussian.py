@@ -1,0 +1,37 @@
+"""Gaussian noise: the other baseline."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gauntlet.attacks.base import Model, best_of
+from gauntlet.randomness import Keyed
+from gauntlet.threat import Threat, per_sample
+
+
+def gaussian(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    generator: Keyed,
+    targeted: bool = False,
+    draws: Annotated[int, Field(ge=1, le=10_000, description="random directions tried per image")] = 10,
+) -> Tensor:
+    """Gaussian directions, each followed to eps; the one of ``draws`` that comes nearest to success, by the margin.
+
+    No gradient: a baseline, as ``noise`` is. In Linf the largest entry is eps and most are far smaller.
+    x (B, C, H, W) in [0, 1].
+    """
+    directions = (generator.normal(draw, tuple(x.shape[1:])) for draw in range(draws))
+    points = (threat.project(x, x + threat.radius * _unit(threat, direction)) for direction in directions)
+    return best_of(model, x, y, points, targeted)
+
+
+def _unit(threat: Threat, direction: Tensor) -> Tensor:
+    """Each sample scaled to length one in the norm of the threat."""
+    length = threat.size(torch.zeros_like(direction), direction).to(direction.dtype)
+    return direction / per_sample(length, direction)
