@@ -1,5 +1,6 @@
 """What the attacker may do: a norm ball around the image, inside the unit box. The only code that knows norms."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -141,6 +142,14 @@ class Threat:
             return (x + self.eps * torch.erf(normal / 2**0.5)).clamp(0, 1)  # erf(z / sqrt 2) is uniform in (-1, 1)
         length = self.eps * uniform ** (1 / x[0].numel())
         return (x + unit(normal) * per_sample(length, x)).clamp(0, 1)
+
+    def enclosing_l2(self, shape: tuple[int, int, int]) -> float:
+        """Radius of the smallest L2 ball that holds every image (C, H, W) of the threat: it stays in the unit box."""
+        channels, values = shape[0], shape[0] * shape[1] * shape[2]
+        if self.norm == "l2":
+            return self.radius
+        within_box = {"linf": self.radius**2 * values, "l1": min(self.radius, self.radius**2)}
+        return math.sqrt(min(within_box.get(self.norm, self.radius * channels), values))
 
     def size(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """How far each sample moved in this threat's norm: (B,)."""

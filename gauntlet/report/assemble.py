@@ -9,7 +9,9 @@ import numpy as np
 from gauntlet.attacks import ATTACKS
 from gauntlet.evalset import EvalSet
 from gauntlet.norms import Norm
-from gauntlet.report import consistency, statistics
+from gauntlet.report import consistency, standards, statistics
+from gauntlet.report.classes import by_class
+from gauntlet.report.curves import curves_of
 from gauntlet.report.measured import Measured, minimum
 from gauntlet.report.plan import cells
 from gauntlet.report.schema import (
@@ -17,7 +19,6 @@ from gauntlet.report.schema import (
     Cell,
     CellResult,
     CertificateRecord,
-    Curve,
     Effort,
     EvalSetRecord,
     ExampleSet,
@@ -31,14 +32,6 @@ from gauntlet.report.schema import (
 )
 from gauntlet.report.statistics import Bools, Floats
 from gauntlet.runtime import Classifier
-
-GRID: dict[Norm, tuple[float, ...]] = {
-    "l2": tuple(round(0.05 * step, 2) for step in range(61)),  # 0 .. 3
-    "linf": tuple(round(0.005 * step, 3) for step in range(61)),  # 0 .. 0.3
-    "l1": tuple(float(step) for step in range(61)),  # 0 .. 60
-    "l0": tuple(2.0 * step for step in range(61)),  # 0 .. 120
-}
-"""Where every curve is evaluated, besides the eps asked for."""
 
 BINS = 40
 LISTED = 20  # contradictions named one by one
@@ -74,6 +67,7 @@ def assemble(
         shared_correct=int(shared.sum()),
         edges=edges,
         transfer=_transfer(request, measured),
+        standards=standards.answers(request, [models[name].certificate.lipschitz for name in request.models]),
         versions=_versions(),
         effort=[_effort(result) for result in ordered],
         seconds=round(sum(result.seconds for result in ordered), 3),
@@ -109,7 +103,7 @@ def _model_report(
     edges: Mapping[Norm, Sequence[float]],
 ) -> ModelReport:
     norms, measured = [threat.norm for threat in request.threats], all_measured[model.name]
-    certificate, curves = _certificate(model, measured), _curves(request, measured)
+    certificate, curves = _certificate(model, measured), curves_of(request, measured, model.manifest.input_shape)
     return ModelReport(
         name=model.name,
         family=model.manifest.family,
@@ -122,6 +116,7 @@ def _model_report(
         robustness=_robustness(request, measured),
         perturbations=[entry for norm in norms for entry in _perturbations(measured, norm, shared, edges[norm])],
         curves=curves,
+        classes=by_class(request, measured, len(model.manifest.classes), model.manifest.input_shape),
         examples=_examples(measured),
     )
 
@@ -131,12 +126,13 @@ def _certificate(model: Classifier, measured: Measured) -> CertificateRecord:
     certified = measured.correct & (measured.radii > 0)
     found = measured.measured_l2()
     contradicted = np.flatnonzero(certified & (found < measured.radii)).tolist()
-    steepest = measured.clean.jacobian_norm
+    steepest = max(measured.clean.slopes)
     return CertificateRecord(
         lipschitz=proved.lipschitz,
         method=proved.method,
         reason=proved.reason,
-        jacobian_norm=steepest,
+        slopes=statistics.distribution(np.asarray(measured.clean.slopes)),
+        steepest=steepest,
         ratio=statistics.distribution(found[certified] / measured.radii[certified]) if certified.any() else None,
         contradictions=len(contradicted),
         contradicted=contradicted[:LISTED],
@@ -197,22 +193,6 @@ def _edges(measured: Mapping[str, Measured], norm: Norm) -> list[float]:
     finite = [found[np.isfinite(found)].max(initial=0.0) for found in everything]
     top = max(finite, default=0.0) or 1.0
     return [float(f"{edge:.6g}") for edge in np.linspace(0.0, top * (1 + 1e-5), BINS + 1)]
-
-
-def _curves(request: ReportRequest, measured: Measured) -> list[Curve]:
-    """``robust`` in every norm in which a minimum-norm attack ran; ``certified`` in L2 where there is a certificate."""
-    curves = []
-    asked = {threat.norm: threat.eps for threat in request.threats}
-    for norm, eps in asked.items():
-        if measured.minimum_norm_cells(norm):
-            grid = sorted({*GRID[norm], *eps})
-            points = statistics.robust_curve(measured.smallest(norm), grid)
-            curves.append(Curve(kind="robust", norm=norm, points=points))
-    if measured.clean.radii is not None:
-        grid = sorted({*GRID["l2"], *asked.get("l2", [])})
-        points = statistics.certified_curve(measured.correct, measured.radii, grid)
-        curves.append(Curve(kind="certified", norm="l2", points=points))
-    return curves
 
 
 def _examples(measured: Measured) -> list[ExampleSet]:

@@ -28,7 +28,7 @@ def checks(
         yield CheckRecord(
             name="no gradient above the constant",
             passed=not certificate.refuted,
-            measured=f"largest Jacobian norm {certificate.jacobian_norm:.4g}, proved {certificate.lipschitz:.4g}",
+            measured=f"largest Jacobian norm {certificate.steepest:.4g}, proved {certificate.lipschitz:.4g}",
             meaning="The model is somewhere steeper than what was proved: the certificate is wrong.",
             advice="Do not rely on the certificate; report the graph to the prover's authors.",
         )
@@ -38,13 +38,17 @@ def checks(
 
 
 def _certified_below_robust(curves: list[Curve]) -> CheckRecord:
-    shares = {curve.kind: {p.eps: p.rate.k for p in curve.points} for curve in curves if curve.norm == "l2"}
-    robust = shares.get("robust", {})
-    crossed = [eps for eps, k in shares.get("certified", {}).items() if k > robust.get(eps, k)]
+    shares = {(curve.kind, curve.norm): {p.eps: p.rate.k for p in curve.points} for curve in curves}
+    crossed = [
+        f"{norm} {eps:g}"
+        for (kind, norm), proved in shares.items()
+        for eps, k in proved.items()
+        if kind == "certified" and k > shares.get(("robust", norm), {}).get(eps, k)
+    ]
     return CheckRecord(
         name="certified below robust",
         passed=not crossed,
-        measured=f"crossed at {', '.join(f'{eps:g}' for eps in crossed)}" if crossed else "at every distance",
+        measured=f"crossed at {', '.join(crossed)}" if crossed else "at every distance",
         meaning="More images are certified than survive the attacks: one of the two figures is wrong.",
         advice="Do not rely on the certificate.",
     )

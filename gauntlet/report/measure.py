@@ -12,6 +12,7 @@ from gauntlet import checks, images, referee
 from gauntlet.attacks.base import margin
 from gauntlet.evalset import EvalSet
 from gauntlet.norms import NORMS, Norm
+from gauntlet.randomness import Keyed
 from gauntlet.report.schema import (
     AttackMeasurement,
     Cell,
@@ -22,13 +23,14 @@ from gauntlet.report.schema import (
     ReportRequest,
 )
 from gauntlet.runtime import Classifier
-from gauntlet.threat import Threat
+from gauntlet.threat import Threat, unit
 
 CHUNK = {"cpu": 128, "cuda": 1024}
 """Images held at once, by type of device: bounds memory, changes no result."""
 
 EXAMPLES = 3  # kept per cell
-JACOBIANS = 32  # images on which the Jacobian is computed
+PROBED = 32  # images around which the Jacobian is computed
+NEARBY = (0.0, 0.25, 1.0)  # L2 distances from the image at which it is
 
 
 def nothing() -> None:
@@ -57,7 +59,7 @@ def measure(
     task = _Task(model, x, y, chunk or CHUNK[model.device.type], stop, on_images)
     others = {name: models[name] for name in request.models if name != cell.model}
     started = time.perf_counter()
-    clean = _measure_clean(task) if cell.kind == "clean" else None
+    clean = _measure_clean(task, request.seed) if cell.kind == "clean" else None
     examined = _measure_checks(task, request.seed) if cell.kind == "checks" else None
     attack = _measure_attack(task, cell, request.seed, others) if cell.kind == "attack" else None
     seconds = round(time.perf_counter() - started, 3)
@@ -69,14 +71,24 @@ def rounded(values: Tensor) -> list[float]:
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 
-def jacobian_norm(model: Classifier, x: Tensor) -> float:
-    """Largest spectral norm of the logits' Jacobian on images (B, C, H, W): no proved L2 constant can be smaller."""
+def local_slopes(model: Classifier, x: Tensor, seed: int) -> list[float]:
+    """The largest spectral norm of the logits' Jacobian at, and at random points near, each image (B, C, H, W).
+
+    A local Lipschitz estimate from below: no L2 constant that is proved can be smaller.
+    """
+    ways = unit(Keyed.span(seed, 0, len(x)).normal(0, tuple(x.shape[1:])))
+    norms = [_jacobian_norms(model, (x + distance * ways).clamp(0, 1)) for distance in NEARBY]
+    return rounded(torch.stack(norms).amax(dim=0))
+
+
+def _jacobian_norms(model: Classifier, x: Tensor) -> Tensor:
+    """Spectral norm of the logits' Jacobian at each image (B, C, H, W): (B,) float64."""
     with torch.enable_grad():
         point = x.to(model.device).requires_grad_()
         logits = model.twin(point)  # (B, K)
         rows = [torch.autograd.grad(z.sum(), point, retain_graph=True)[0].flatten(1) for z in logits.unbind(dim=1)]
     jacobians = torch.stack(rows, dim=1).double()  # (B, K, C*H*W)
-    return float(f"{torch.linalg.matrix_norm(jacobians, ord=2).max().item():.6g}")
+    return torch.linalg.matrix_norm(jacobians, ord=2).cpu()
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,7 @@ class _Task:
             self.on_images(min(first + self.chunk, n))
 
 
-def _measure_clean(task: _Task) -> CleanMeasurement:
+def _measure_clean(task: _Task, seed: int) -> CleanMeasurement:
     labels: list[int] = []
     margins: list[float] = []
     radii: list[float] = []
@@ -112,7 +124,7 @@ def _measure_clean(task: _Task) -> CleanMeasurement:
         labels=labels,
         margins=margins,
         radii=radii or None,
-        jacobian_norm=jacobian_norm(task.model, task.x[:JACOBIANS]),
+        slopes=local_slopes(task.model, task.x[:PROBED], seed),
     )
 
 

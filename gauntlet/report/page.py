@@ -19,7 +19,6 @@ def render(report: Report) -> str:
             verdict=words.verdict(report),
             curve_charts=plots.curve_charts(report),
             histogram_charts=plots.histogram_charts(report),
-            certified_at=certified_at(report),
             command=command(report),
         )
     )
@@ -47,19 +46,22 @@ def _environment() -> jinja2.Environment:
         check_of=words.check_of,
         perturbations=words.perturbations,
         by_attack=by_attack,
+        certified_at=certified_at,
         transfer_rate=transfer_rate,
     )
     return environment
 
 
-def certified_at(report: Report) -> dict[str, dict[float, Rate]]:
-    """Per model, certified accuracy at each L2 eps on its curve; empty without a certificate."""
-    return {
-        model.name: {
-            point.eps: point.rate for curve in model.curves if curve.kind == "certified" for point in curve.points
-        }
-        for model in report.models
-    }
+def certified_at(model: ModelReport, norm: Norm, eps: float) -> Rate | None:
+    """Certified accuracy at an eps asked for; None without a certificate."""
+    rates = [
+        point.rate
+        for curve in model.curves
+        if (curve.kind, curve.norm) == ("certified", norm)
+        for point in curve.points
+        if point.eps == eps
+    ]
+    return rates[0] if rates else None
 
 
 def by_attack(model: ModelReport, norm: Norm) -> dict[str | None, list[Robustness]]:

@@ -91,7 +91,7 @@ class CleanMeasurement(Record):
     labels: list[Count]
     margins: list[float] = Field(description="logit of the true class less the largest other: negative if wrong")
     radii: list[float] | None = Field(description="certified L2 radius of the predicted class; None: no certificate")
-    jacobian_norm: float = Field(description="largest spectral norm of the Jacobian on the first images: at most L")
+    slopes: list[float] = Field(description="local Lipschitz estimates around the first images: each at most L")
 
 
 class AttackMeasurement(Record):
@@ -181,6 +181,7 @@ class Curve(Record):
 
     kind: Literal["robust", "certified"]
     norm: Norm
+    derived_from: Norm | None = Field(description="the norm in which it was proved, if another: L2 balls inside")
     points: list[CurvePoint]
 
 
@@ -190,7 +191,8 @@ class CertificateRecord(Record):
     lipschitz: float | None
     method: str
     reason: str
-    jacobian_norm: float = Field(description="largest found; it must not exceed the proved constant")
+    slopes: Distribution = Field(description="spectral norms of the Jacobian found around single images")
+    steepest: float = Field(description="the largest of them; it must not exceed the proved constant")
     ratio: Distribution | None = Field(description="smallest L2 distance found over certified radius, where correct")
     contradictions: Count = Field(description="images broken inside their certified radius: must be 0")
     contradicted: list[Count] = Field(description="the first of them")
@@ -206,6 +208,24 @@ class ExampleSet(Record):
     examples: list[Example]
 
 
+class ClassBudget(Record):
+    """Of the images of one class, at one budget: what stands against all the attacks, and what is proved."""
+
+    norm: Norm
+    eps: float
+    robust: Rate
+    certified: Rate | None = Field(description="None: no certificate")
+
+
+class ClassReport(Record):
+    """The images of one class."""
+
+    label: Count
+    clean: Rate
+    budgets: list[ClassBudget]
+    taken_for: Count | None = Field(description="what its broken images are most often called; None: none was broken")
+
+
 class ModelReport(Record):
     name: str
     family: str
@@ -218,6 +238,7 @@ class ModelReport(Record):
     robustness: list[Robustness]
     perturbations: list[Perturbation]
     curves: list[Curve]
+    classes: list[ClassReport]
     examples: list[ExampleSet]
 
 
@@ -251,6 +272,14 @@ class AttackRecord(Record):
     params: dict[str, Any]
 
 
+class StandardRecord(Record):
+    """What a framework asks for, and where this report answers it; None where this request leaves it open."""
+
+    framework: str
+    item: str
+    answer: str | None
+
+
 class Effort(Record):
     cell: Cell
     queries: Count
@@ -268,6 +297,7 @@ class Report(Record):
     shared_correct: Count
     edges: dict[Norm, list[float]] = Field(description="of the histograms of smallest distances")
     transfer: list[TransferMatrix]
+    standards: list[StandardRecord]
     versions: dict[str, str]
     effort: list[Effort]
     seconds: float

@@ -1,0 +1,37 @@
+"""Accuracy over eps, from what attacks found and what is proved. Runs no network."""
+
+from gauntlet.norms import Norm
+from gauntlet.report import statistics
+from gauntlet.report.measured import Measured
+from gauntlet.report.schema import Curve, ReportRequest
+from gauntlet.threat import Threat
+
+GRID: dict[Norm, tuple[float, ...]] = {
+    "l2": tuple(round(0.05 * step, 2) for step in range(61)),  # 0 .. 3
+    "linf": tuple(round(0.005 * step, 3) for step in range(61)),  # 0 .. 0.3
+    "l1": tuple(float(step) for step in range(61)),  # 0 .. 60
+    "l0": tuple(2.0 * step for step in range(61)),  # 0 .. 120
+}
+"""Where every curve is evaluated, besides the eps asked for."""
+
+
+def curves_of(request: ReportRequest, measured: Measured, shape: tuple[int, int, int]) -> list[Curve]:
+    """``robust`` in every norm in which a minimum-norm attack ran; ``certified`` in L2 and in each norm asked for.
+
+    What is proved in L2 holds in another norm as far as its ball, for images of this shape, fits into the L2 ball.
+    """
+    asked = {threat.norm: threat.eps for threat in request.threats}
+    curves = []
+    for norm, eps in asked.items():
+        if measured.minimum_norm_cells(norm):
+            points = statistics.robust_curve(measured.smallest(norm), sorted({*GRID[norm], *eps}))
+            curves.append(Curve(kind="robust", norm=norm, derived_from=None, points=points))
+    if measured.clean.radii is not None:
+        norms: list[Norm] = list(dict.fromkeys(["l2", *asked]))
+        for norm in norms:
+            grid = sorted({*GRID[norm], *asked.get(norm, [])})
+            needed = {eps: Threat(norm, eps).enclosing_l2(shape) for eps in grid}
+            points = statistics.certified_curve(measured.correct, measured.radii, needed)
+            derived: Norm | None = None if norm == "l2" else "l2"
+            curves.append(Curve(kind="certified", norm=norm, derived_from=derived, points=points))
+    return curves
