@@ -3,7 +3,7 @@ import torch
 
 from gauntlet.errors import InvalidInput
 from gauntlet.randomness import Keyed
-from gauntlet.threat import NORMS, Threat, distances, keep_largest, shrink
+from gauntlet.threat import NORMS, Threat, distances, keep_largest, l2, shrink
 
 X = Keyed.span(0, 0, 50).uniform(0, (3, 6, 6))
 FAR = X + 2 * Keyed.span(1, 0, 50).normal(0, (3, 6, 6))
@@ -79,3 +79,15 @@ def test_distances_by_hand():
 def test_nonsense_is_refused(norm, eps):
     with pytest.raises(InvalidInput):
         Threat(norm, eps)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_no_image_of_the_threat_leaves_its_enclosing_l2_ball(norm):
+    shape, eps = (3, 4, 4), {"linf": 0.2, "l2": 0.7, "l1": 1.7, "l0": 5.0}[norm]
+    threat = Threat(norm, eps)
+    x = torch.zeros(200, *shape)
+    x_adv = threat.project(x, 3 * torch.rand(200, *shape, generator=torch.Generator().manual_seed(0)) ** 8)
+    x_adv[0] = threat.project(x[:1], torch.ones(1, *shape))[0]
+    longest = float(l2(x_adv - x).max())
+    assert longest <= threat.enclosing_l2(shape) * (1 + 1e-6)
+    assert Threat(norm, 0.0).enclosing_l2(shape) == 0

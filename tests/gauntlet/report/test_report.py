@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gauntlet import referee
 from gauntlet.errors import Cancelled, InvalidInput
-from gauntlet.report import words
+from gauntlet.report import standards, words
 from gauntlet.report.builder import assemble, build, cells, cost, measure, validate
 from gauntlet.report.compare import compare
 from gauntlet.report.page import render
@@ -47,6 +47,8 @@ def test_chunking_changes_nothing(asked, results, models, evalsets):
         if result.clean is not None:
             assert again.clean.labels == result.clean.labels
             assert again.clean.radii == pytest.approx(result.clean.radii, rel=1e-4)
+        elif result.checks is not None:
+            assert again.checks == result.checks
         else:
             assert again.attack.broken == result.attack.broken
             assert again.attack.labels == result.attack.labels
@@ -267,3 +269,46 @@ def test_curves_do_not_rise(report):
     for model in report.models:
         for curve in model.curves:
             assert np.all(np.diff([point.rate.k for point in curve.points]) <= 0)
+
+
+def test_classes_add_up_to_the_whole(report):
+    for model in report.models:
+        assert sum(entry.clean.k for entry in model.classes) == model.clean.k
+        assert sum(entry.clean.n for entry in model.classes) == report.request.n
+        for place, whole in enumerate(entry for entry in model.robustness if entry.attack is None):
+            parts = [entry.budgets[place] for entry in model.classes]
+            assert {(part.norm, part.eps) for part in parts} == {(whole.norm, whole.eps)}
+            assert sum(part.robust.k for part in parts) == whole.accuracy.k
+            assert all(part.certified.k <= part.robust.k for part in parts)
+        assert all(entry.taken_for != entry.label for entry in model.classes)
+
+
+def test_what_is_certified_in_another_norm_is_derived_from_l2(report):
+    """A ball of Linf of radius eps lies in an L2 ball of radius eps times the root of the 64 pixels."""
+    for model in report.models:
+        curves = {curve.norm: curve for curve in model.curves if curve.kind == "certified"}
+        assert (curves["l2"].derived_from, curves["linf"].derived_from) == (None, "l2")
+        proved = {point.eps: point.rate.k for point in curves["l2"].points}
+        derived = {point.eps: point.rate.k for point in curves["linf"].points}
+        assert derived[0.05] == proved[0.4]
+        assert derived[0.0] == model.clean.k
+
+
+def test_local_estimates_stay_below_the_proved_constant(report):
+    for model in report.models:
+        proof = model.certificate
+        assert proof.slopes.n == 32
+        assert proof.slopes.q05 <= proof.slopes.median <= proof.steepest
+        assert 0.5 * proof.lipschitz < proof.steepest <= proof.lipschitz * 1.0001
+
+
+def test_a_report_answers_only_what_it_ran(asked):
+    every = {row.item: row.answer for row in standards.answers(asked, [1.0, None])}
+    assert "pgd, ddn" in every["NISTAML.022 Evasion"]
+    assert every["formal methods of assessing robustness"] is not None
+    alone = asked.model_copy(update={"models": ["tiny-a"], "attacks": ["square"]})
+    answered = {row.item: row.answer for row in standards.answers(alone, [None])}
+    assert answered["NISTAML.022 Evasion"] is None
+    assert answered["NISTAML.025 Black-box evasion"] == "square"
+    assert answered["formal methods of assessing robustness"] is None
+    assert answered["AML.T0043.002 Craft Adversarial Data: black-box transfer"] is None
