@@ -10,22 +10,17 @@ import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from gauntlet import evalset, referee, runtime
+from gauntlet import evalset, library, referee, runtime
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import GauntletError, InvalidInput
 from gauntlet.norms import NORMS
 from gauntlet.report import gate, statistics, words
 from gauntlet.report.builder import build
 from gauntlet.report.compare import compare
-from gauntlet.report.page import render
 from gauntlet.report.schema import Report, ReportRequest
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 
-WRITERS: dict[str, Callable[[Report], str]] = {
-    ".html": render,
-    ".json": lambda report: report.model_dump_json(indent=1),
-}
 PROGRESS = "{desc} {percentage:3.0f} % {bar} {elapsed} gone, {remaining} to go"
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,8 +92,7 @@ def report(options: argparse.Namespace) -> int:
         raise InvalidInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
     for path in options.out:
-        if path.suffix not in WRITERS:
-            raise InvalidInput(f"{path}: a report is written to {' or '.join(f'*{suffix}' for suffix in WRITERS)}")
+        library.writer(path)
         if not path.parent.is_dir():  # known before an hour of measuring, not after
             raise InvalidInput(f"{path}: there is no folder {path.parent}")
     bar = tqdm(total=1.0, desc="report", file=sys.stderr, disable=None, bar_format=PROGRESS)
@@ -109,8 +103,7 @@ def report(options: argparse.Namespace) -> int:
             evalset.load_all(evalsets(options)),
             on_progress=lambda done: bar.update(done - bar.n),
         )
-    for path in options.out:
-        path.write_text(WRITERS[path.suffix](made))
+    library.write(made, *options.out)
     for finding in words.verdict(made):
         print(f"{'ALARM: ' if finding.alarm else ''}{finding.text}")
     missed = gate.failures(made, requirements, point=options.point)

@@ -54,12 +54,21 @@ class _Manifest(Frozen):
     schema_version: Literal[1] = 1
     name: Name
     family: Literal[
-        "standard", "lipschitz", "lipschitz-paper", "penalty", "adversarial", "smoothed", "gan", "dcgan", "vae"
+        "standard",
+        "lipschitz",
+        "lipschitz-paper",
+        "penalty",
+        "adversarial",
+        "smoothed",
+        "gan",
+        "dcgan",
+        "vae",
+        "custom",
     ]
     dataset: Name
     metrics: dict[str, Metric]
     files: dict[str, Sha256]
-    training: TrainingRecord
+    training: TrainingRecord | None  # None: nothing is known of it
 
     @model_validator(mode="after")
     def _names_its_model(self) -> "_Manifest":

@@ -155,7 +155,11 @@ def is_done(folder: Path, config: JobConfig) -> bool:
     """Whether the folder holds a whole artefact of exactly this recipe, built on what lies beside it."""
     try:
         made = store.load(folder).manifest.training
-        return made.config == config.model_dump(mode="json") and made.builds_on == digests(config, folder.parent)
+        return (
+            made is not None
+            and made.config == config.model_dump(mode="json")
+            and made.builds_on == digests(config, folder.parent)
+        )
     except ArtefactError:
         return False
 

@@ -1,0 +1,87 @@
+"""From somebody's own model and images to a report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gauntlet import library
+from gauntlet.errors import ArtefactError, InvalidInput
+from gauntlet.report.schema import Report
+from tests import tiny
+
+ASKED = {"attacks": ["ddn"], "threats": [{"norm": "l2", "eps": [0.2]}]}
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return torch.rand(12, *tiny.SHAPE, generator=draw), torch.randint(0, 3, (12,), generator=draw)
+
+
+def test_an_onnx_file_alone_is_enough_for_a_report(tmp_path, pictures):
+    source = tiny.linear(tmp_path / "My Model") / "model.onnx"
+    model = library.classifier(source)
+    assert (model.name, model.manifest.classes, model.manifest.input_shape) == ("model", ("0", "1", "2"), tiny.SHAPE)
+    assert model.certificate.lipschitz is not None
+    made = library.report([model], *pictures, **ASKED)
+    paths = tmp_path / "report.html", tmp_path / "report.json"
+    library.write(made, *paths)
+    assert paths[0].read_text().startswith("<!doctype html>")
+    assert Report.model_validate_json(paths[1].read_bytes()) == made
+    assert made.request.n == 12
+    assert json.loads(paths[1].read_text())["models"][0]["family"] == "custom"
+
+
+def test_a_torch_module_is_the_same_model(pictures):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    model = library.classifier(module, example=pictures[0][:2], classes=("a", "b", "c"))
+    assert model.name == "sequential"
+    with torch.no_grad():
+        assert torch.allclose(model.predict(pictures[0]), module(pictures[0]), atol=1e-5)
+
+
+def test_float_and_uint8_images_are_the_same_images(tmp_path, pictures):
+    model = library.classifier(tiny.linear(tmp_path / "m") / "model.onnx")
+    images, labels = pictures
+    as_bytes = (images * 255).round().byte().numpy()
+    first, second = (library.report([model], x, labels.tolist(), **ASKED) for x in (images.numpy(), as_bytes))
+    assert first.evalset == second.evalset
+    assert first.models[0].robustness == second.models[0].robustness
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"images": np.full((12, 1, 8, 8), 1.5)}, "images"),
+        ({"images": np.full((12, 1, 8, 8), np.nan)}, "images"),
+        ({"images": np.zeros((11, 1, 8, 8))}, "images"),
+        ({"labels": [3] * 12}, "labels"),
+        ({"attacks": ["nonesuch"]}, "attacks.0"),
+        ({"images": np.zeros((12, 1, 9, 9))}, "models.0"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path, pictures, change, field):
+    model = library.classifier(tiny.linear(tmp_path / "m") / "model.onnx")
+    with pytest.raises(InvalidInput) as caught:
+        library.report([model], **{"images": pictures[0], "labels": pictures[1], **ASKED, **change})
+    assert caught.value.field == field
+
+
+def test_what_is_no_classifier_is_refused(tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no graph")
+    with pytest.raises(InvalidInput, match="not an ONNX file"):
+        library.classifier(broken)
+    with pytest.raises(InvalidInput, match="one input"):
+        library.classifier(tiny.generator(tmp_path / "gen") / "model.onnx")
+    with pytest.raises(InvalidInput, match="3 classes, not 2"):
+        library.classifier(tiny.linear(tmp_path / "m") / "model.onnx", classes=("a", "b"))
+    with pytest.raises(InvalidInput, match="example"):
+        library.classifier(nn.Flatten())
+    with pytest.raises((ArtefactError, OSError)):
+        library.classifier(Path(tmp_path / "none.onnx"))
