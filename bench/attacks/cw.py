@@ -1,8 +1,8 @@
 """Carlini and Wagner's attack in L2, 6 values of c times 200 steps, by every library."""
 
-from bench.attacks import distance, ours, peers, plot
+from bench.attacks import distance, goals, ours, peers, plot
 from bench.attacks.options import Options
-from bench.attacks.records import Distances, Goal, distance_table
+from bench.attacks.records import distance_table
 from bench.attacks.section import Section
 from bench.attacks.task import Task, first_correct, open_counted
 
@@ -23,17 +23,6 @@ def run(options: Options) -> Section:
         title=title,
         text=f"n = {len(x)}\n\n{distance_table(results)}\nn = {options.slow_n}\n\n{distance_table(slow)}",
         results={"all": results, "slow": slow},
-        goals=goals(results, slow),
+        goals=goals.carlini_wagner(results, slow),
         figure=plot.curves({f"{title}, n = {len(x)}": results, f"n = {options.slow_n}": slow}),
     )
-
-
-def goals(results: list[Distances], slow: list[Distances]) -> list[Goal]:
-    """Distances against the best peer, seconds against foolbox and ART."""
-    rivals, others = distance.peers(results), distance.peers(slow)
-    return [
-        distance.no_farther(results[0], rivals, "mean L2", lambda found: found.mean),
-        distance.no_farther(results[0], rivals, "median L2", lambda found: found.median),
-        *(distance.no_slower(results[0], peer, 1 / 5) for peer in distance.named(rivals, "foolbox")),
-        *(distance.no_slower(slow[0], peer, 1 / 50) for peer in distance.named(others, "art")),
-    ]

@@ -1,13 +1,11 @@
-"""The race for the smallest L2, and what both parts that run it ask of its results."""
+"""The race for the smallest L2."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-
-import torch
+from collections.abc import Iterable, Sequence
 
 from bench.attacks import judge, race
 from bench.attacks.options import Options
-from bench.attacks.records import Distances, Goal, Point, middle
+from bench.attacks.records import Distances, Point, middle
 from bench.attacks.task import Contender, Task
 
 
@@ -50,34 +48,3 @@ def _curve(contender: Contender, task: Task, options: Options) -> list[Point]:
         l2 = (judge.returned if contender.ours else judge.nudged)(task.model, task.x, task.y, run.images)
         points.append(Point(steps=part.steps, seconds=run.seconds, median=middle(l2), mean=float(l2.mean())))
     return points
-
-
-def peers(results: Iterable[Distances]) -> list[Distances]:
-    """Those that count against us."""
-    return [found for found in results if not found.ours and found.within_cap]
-
-
-def named(results: Iterable[Distances], text: str) -> list[Distances]:
-    return [found for found in results if found.name.startswith(text)]
-
-
-def nearest(results: Sequence[Distances]) -> Distances:
-    """The contender with the smallest mean."""
-    return min(results, key=lambda found: found.mean)
-
-
-def together(results: Sequence[Distances]) -> float:
-    """The mean over images of the best that any of them did on each."""
-    return float(torch.stack([found.l2 for found in results]).amin(dim=0).mean())
-
-
-def no_farther(ours: Distances, peers: Sequence[Distances], measure: str, of: Callable[[Distances], float]) -> Goal:
-    """A goal: ours is at most the smallest of theirs."""
-    best = min(peers, key=of)
-    return Goal(text=f"{ours.name}: {measure}, at most that of {best.name}", value=of(ours), limit=of(best))
-
-
-def no_slower(ours: Distances, peer: Distances, share: float) -> Goal:
-    """A goal: ours takes at most this share of their time."""
-    text = f"{ours.name}: time as a share of that of {peer.name}"
-    return Goal(text=text, value=ours.time / peer.time, limit=share)

@@ -2,33 +2,15 @@
 
 import statistics
 
-from bench.attacks import judge, ours, peers, race
+from bench.attacks import goals, judge, ours, peers, race
 from bench.attacks.options import Options
-from bench.attacks.records import Goal, table
+from bench.attacks.records import Robust, table
 from bench.attacks.section import Section
 from bench.attacks.task import Contender, Task, correct, open_counted, test_images
 from gauntlet.errors import InvalidInput
-from gauntlet.manifest import Frozen
 
 N = 1000
 EPS = {"mnist": 0.3, "fashion-mnist": 0.1, "cifar10": 8 / 255}
-ABOVE = 2  # images that ours may leave standing beyond the fewest that anybody does
-
-
-class Robust(Frozen):
-    """An ensemble on one model; one value per seed."""
-
-    model: str
-    name: str
-    ours: bool
-    batch: int
-    standing: tuple[int, ...]  # images classified correctly that it could not break
-    seconds: tuple[float, ...]
-    passes: tuple[float, ...]  # forward and backward per image attacked
-
-    @property
-    def time(self) -> float:
-        return statistics.median(self.seconds)
 
 
 def run(options: Options) -> Section:
@@ -42,7 +24,7 @@ def run(options: Options) -> Section:
         title=f"Linf robust accuracy, first {n} test images, {options.seeds} seeds",
         text="\n".join(_table(found, n) for found in results.values()),
         results=results,
-        goals=[goal for found in results.values() for goal in goals(found)],
+        goals=[goal for found in results.values() for goal in goals.robust(found)],
     )
 
 
@@ -69,26 +51,6 @@ def _result(contender: Contender, task: Task, runs: list[race.Run]) -> Robust:
         seconds=tuple(run.seconds for run in runs),
         passes=tuple(run.passes for run in runs),
     )
-
-
-def goals(results: list[Robust]) -> list[Goal]:
-    """Ours at its worst seed against the AutoAttack that left the fewest standing at its best, the faster of equals."""
-    own, *rivals = results
-    best = min(rivals, key=lambda found: (min(found.standing), found.time))
-    where = f"{own.model}: {own.name}"
-    return [
-        Goal(
-            text=f"{where}: images standing beyond those of {best.name}",
-            value=max(own.standing) - min(best.standing),
-            limit=ABOVE,
-        ),
-        Goal(text=f"{where}: time as a share of that of {best.name}", value=own.time / best.time, limit=1 / 3),
-        Goal(
-            text=f"{where}: forward and backward passes per image, at most those of {best.name}",
-            value=max(own.passes),
-            limit=max(best.passes),
-        ),
-    ]
 
 
 def _table(results: list[Robust], n: int) -> str:

@@ -76,7 +76,7 @@ CW = (
     Contender("torchattacks cw", _torchattacks_cw),
     Contender("torchattacks cw, c 10", partial(_torchattacks_cw, c=10)),  # it does not search c
 )
-SLOW_CW = (Contender("art cw", _art_cw), Contender("art cw, over the cap", _art_cw, capped=False))
+SLOW_CW = (Contender("art cw", _art_cw), Contender("art cw, all steps", _art_cw, capped=False))
 
 
 def _foolbox_ddn(steps: int) -> Any:

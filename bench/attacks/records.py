@@ -56,6 +56,22 @@ class Distances(Frozen):
         return middle(self.l2)
 
 
+class Robust(Frozen):
+    """An ensemble on one model; one value per seed."""
+
+    model: str
+    name: str
+    ours: bool
+    batch: int
+    standing: tuple[int, ...]  # images classified correctly that it could not break
+    seconds: tuple[float, ...]
+    passes: tuple[float, ...]  # forward and backward per image attacked
+
+    @property
+    def time(self) -> float:
+        return statistics.median(self.seconds)
+
+
 class Goal(Frozen):
     """A figure that is to be reached: ``value`` at most ``limit``."""
 
