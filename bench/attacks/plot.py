@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bench.attacks.records import Distances
 
 mpl.rcParams["svg.hashsalt"] = "bench"  # the same figures make the same file
-CUT = 4  # distances beyond so many times the smallest are left out
+CUT = 2  # distances beyond so many times the smallest are left out
 
 
 def curves(panels: Mapping[str, Sequence[Distances]]) -> Figure:
