@@ -4,14 +4,15 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' && echo $$p && break; done)
 BIN := .venv/bin
+BENCH ?=
 REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all check fmt lock train data report figures paper bento bench clean
+.PHONY: help install serve test test-all check fmt lock train data report figures paper bento bench-attacks clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: .venv/.service ## what serving needs, into .venv (downloads 3.2 GB, takes 6 GB of disk)
 
@@ -50,16 +51,17 @@ figures: .venv/.dev ## recompute every figure of the README from the shipped mod
 paper: .venv/.dev ## write docs/paper.md: the student paper's figures and ours
 	$(BIN)/python -m bench.paper
 
-bench: .venv/.bench ## our Carlini-Wagner beside foolbox's, same network, same images, same run
-	$(BIN)/python -m bench.attacks
+bench-attacks: .venv-bench/.bench ## our attacks beside those of foolbox, torchattacks, adv-lib, ART and AutoAttack: hours
+	.venv-bench/bin/python -m pytest tests/bench
+	.venv-bench/bin/python -m bench.attacks $(BENCH)
 
 bento: .venv/.service ## build the bento
 	$(BIN)/bentoml build
 
 lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with hashes
-	$(BIN)/uv pip compile $(LOCK) --group bench -o requirements/bench.txt
-	for group in service training dev; do \
-	  $(BIN)/uv pip compile $(LOCK) --group $$group -c requirements/bench.txt -o requirements/$$group.txt || exit 1; done
+	$(BIN)/uv pip compile $(LOCK) --group dev -o requirements/dev.txt
+	for group in service training bench; do \
+	  $(BIN)/uv pip compile $(LOCK) --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
 LOCK := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11 pyproject.toml
 
 clean: ## remove what was built; keeps .venv, data, runs and state
@@ -78,4 +80,10 @@ $(BIN)/uv: requirements/uv.txt
 	@echo "Installing the $* packages into .venv: up to 3.2 GB of downloads, 6 GB on disk (torch and CUDA). Packages in uv's"
 	@echo "cache are not downloaded again, so an interrupted installation goes on where it stopped."
 	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/$*.txt
+	@touch $@
+
+.venv-bench/.bench: requirements/bench.txt $(BIN)/uv # the peers never meet what serves
+	@echo "Installing the benchmark's peers into .venv-bench"
+	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-bench
+	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python .venv-bench/bin/python --require-hashes -r $<
 	@touch $@

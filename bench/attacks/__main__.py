@@ -1,0 +1,74 @@
+"""``python -m bench.attacks [PART ...]``: the parts, or all of them.
+
+All contenders differentiate the same torch twin of a shipped file, parameters frozen, on the same images, in one
+process with the same threads. A wrapper counts the passes of each; one that takes more than the cap, after its steps
+have been lowered to fit, is listed but does not compete. Every peer runs at the batch size of --batches that was
+fastest for it. Runs alternate; seconds are the median of the rounds. ONNX Runtime decides on success, and a failure is
+an infinite distance; a peer's image that ONNX Runtime does not take for a success is moved outward by up to 1 % first.
+Writes JSON, Markdown and curves.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from bench.attacks import cw, linf, minimal, overhead
+from bench.attacks.options import Options
+from bench.attacks.section import Section, write
+from bench.attacks.task import ARTIFACTS
+from gauntlet.errors import GauntletError
+from gauntlet.report.gate import fraction
+
+PARTS: dict[str, Callable[[Options], Section]] = {
+    "cw": cw.run,
+    "minimal": minimal.run,
+    "linf": linf.run,
+    "overhead": overhead.run,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts asked for. Returns 2 where one could not be run, and what it was."""
+    parser = _parser()
+    told = vars(parser.parse_args(arguments))
+    parts, threads = told.pop("parts") or list(PARTS), told.pop("threads")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"there is no part {unknown[0]!r}")
+    torch.set_num_threads(threads or torch.get_num_threads())
+    told["adversarial"] = told["adversarial"] or sorted(path.name for path in ARTIFACTS.glob("*-adversarial"))
+    options = Options.model_validate(told)
+    status = 0
+    for part in parts:
+        try:
+            print(write(PARTS[part](options), options), flush=True)
+        except GauntletError as error:
+            sys.stderr.write(f"{part}: {error}\n")
+            status = 2
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    add("--model", default="fashion-mnist-standard", help="of cw, minimal and overhead (%(default)s)")
+    add("--adversarial", nargs="+", default=[], help="models of linf; default: all named *-adversarial")
+    add("--n", type=int, help="images; default: what the part says")
+    add("--slow-n", type=int, default=16, help="images that ART gets (%(default)s)")
+    add("--steps", type=int, help="the cap; default: what the part says")
+    add("--rounds", type=int, default=3)
+    add("--seed", type=int, default=0)
+    add("--seeds", type=int, default=3, help="of linf, where they are the rounds (%(default)s)")
+    add("--batches", type=int, nargs="+", default=[32, 128, 256], help="what peers choose from; one: no choice")
+    add("--shares", type=float, nargs="*", default=[1 / 8, 1 / 4, 1 / 2], help="of the steps: points of the curves")
+    add("--eps", type=fraction, help="of linf; default: the data set's")
+    add("--threads", type=int, help="of torch; default: as many as torch takes")
+    add("--out", type=Path, default=Path("dist/bench"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""What a run of the benchmark is told."""
+
+from pathlib import Path
+
+from gauntlet.manifest import Frozen
+
+
+class Options(Frozen):
+    """From the command line; ``n`` and ``steps`` None: what the part says."""
+
+    model: str
+    adversarial: tuple[str, ...]
+    out: Path
+    n: int | None
+    slow_n: int
+    steps: int | None
+    rounds: int
+    seed: int
+    seeds: int
+    batches: tuple[int, ...]
+    shares: tuple[float, ...]
+    eps: float | None

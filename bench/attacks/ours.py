@@ -1,0 +1,47 @@
+"""Our contenders, read from the registry."""
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from bench.attacks.task import Contender, Task
+from gauntlet import ensemble, referee
+from gauntlet.attacks import ATTACKS, Attack
+from gauntlet.norms import Norm
+from gauntlet.threat import Threat
+
+
+def affordable(entry: Attack, steps: int) -> dict[str, Any]:
+    """The ``steps`` that make all its searches, restarts and targets together take so many."""
+    one = entry.params.model_validate({"steps": 1})
+    return {"steps": max(1, steps // entry.gradient_steps(one))}
+
+
+def _single(attack: str, task: Task) -> Tensor:
+    params = affordable(ATTACKS[attack], task.steps)
+    return referee.run(task.model, attack, task.x, task.y, Threat("l2"), seed=task.seed, params=params).images
+
+
+def _strongest(norm: Norm, task: Task) -> Tensor:
+    threat = Threat(norm, task.eps)
+    return ensemble.strongest(task.model, task.x, task.y, threat, seed=task.seed).outcome.images
+
+
+def single(attack: str) -> Contender:
+    """An attack of ours that looks for the smallest L2."""
+    return Contender(f"gauntlet {attack}", partial(_single, attack), ours=True)
+
+
+def minimal() -> tuple[Contender, ...]:
+    """All that follow a gradient."""
+    return tuple(
+        single(name)
+        for name, entry in ATTACKS.items()
+        if entry.minimum_norm and "l2" in entry.norms and entry.access == "gradient"
+    )
+
+
+def strongest(norm: Norm) -> Contender:
+    """The ensemble, which has no steps to be held to."""
+    return Contender("gauntlet strongest", partial(_strongest, norm), ours=True, capped=False)

@@ -1,0 +1,94 @@
+"""Runs contenders in turn on one task, under one cap, each peer at its fastest batch size."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.attacks.task import Contender, Task
+
+SLACK = 1.02  # over the cap: for looks before the first step and after the last
+SAMPLE = 8  # images on which steps are fitted to the cap
+TRIES = 6
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attack on all images."""
+
+    images: Tensor
+    seconds: float
+    forwards: float  # per image, on average
+    backwards: float
+
+    @property
+    def passes(self) -> float:
+        return self.forwards + self.backwards
+
+
+def cap(steps: int) -> float:
+    """Forward and backward passes per image that so many steps may take."""
+    return 2 * steps * SLACK
+
+
+def run(contender: Contender, task: Task) -> Run:
+    """Timed, counted, and seeded for libraries that draw from the global generators."""
+    torch.manual_seed(task.seed)
+    np.random.seed(task.seed)  # noqa: NPY002 - ART draws from it
+    twin = task.twin
+    before = twin.forwards, twin.backwards
+    start = time.perf_counter()
+    images = contender.run(task)
+    seconds = time.perf_counter() - start
+    n = len(task.x)
+    return Run(images, seconds, (twin.forwards - before[0]) / n, (twin.backwards - before[1]) / n)
+
+
+def fitted(contender: Contender, task: Task) -> Task:
+    """The task with the most steps for which the contender, tried on a few images, stays within the cap."""
+    allowed, tried = cap(task.steps), task.first(SAMPLE)
+    for _ in range(TRIES if contender.capped else 0):
+        taken = run(contender, tried).passes
+        if taken <= allowed:
+            break
+        tried = dataclasses.replace(tried, steps=max(1, int(tried.steps * allowed / (SLACK * taken))))
+    return dataclasses.replace(task, steps=tried.steps)
+
+
+def at_best_batch(contender: Contender, task: Task, sizes: Sequence[int]) -> Task:
+    """The task with the batch size that a short run on the largest of them finished first with."""
+    sizes = sorted({min(size, len(task.x)) for size in sizes})
+    if contender.ours or len(sizes) == 1:
+        return dataclasses.replace(task, batch=sizes[-1])
+    short = dataclasses.replace(task.first(sizes[-1]), steps=min(task.steps, contender.tried))
+    seconds = {size: run(contender, dataclasses.replace(short, batch=size)).seconds for size in sizes}
+    return dataclasses.replace(task, batch=min(seconds, key=seconds.__getitem__))
+
+
+def prepared(contenders: Iterable[Contender], task: Task, sizes: Sequence[int]) -> list[tuple[Contender, Task]]:
+    """Every contender with the task as it will meet it."""
+    pairs = []
+    for contender in contenders:
+        pairs.append((contender, at_best_batch(contender, fitted(contender, task), sizes)))
+        said(f"{contender.name}: {pairs[-1][1].steps} steps, batches of {pairs[-1][1].batch}")
+    return pairs
+
+
+def alternated(pairs: Sequence[tuple[Contender, Task]], seeds: Sequence[int]) -> dict[str, list[Run]]:
+    """The runs of each contender by its name, one per seed; all contenders meet a seed before any meets the next."""
+    runs: dict[str, list[Run]] = {contender.name: [] for contender, _ in pairs}
+    for seed in seeds:
+        for contender, task in pairs:
+            runs[contender.name].append(run(contender, dataclasses.replace(task, seed=seed)))
+            said(f"{contender.name}: {runs[contender.name][-1].seconds:.1f} s")
+    return runs
+
+
+def said(line: str) -> None:
+    """Progress."""
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,134 @@
+"""What is written down of a run, and how it reads as a table."""
+
+import statistics
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from gauntlet.manifest import Frozen
+
+
+class Point(Frozen):
+    """How far a contender came with a share of its steps."""
+
+    steps: int
+    seconds: float
+    median: float
+    mean: float
+
+
+class Distances(Frozen):
+    """A minimum-norm attack on n images; a failure is an infinite distance, null in JSON."""
+
+    name: str
+    ours: bool
+    steps: int
+    batch: int
+    seconds: tuple[float, ...]  # per round
+    forwards: float  # passes per image
+    backwards: float
+    within_cap: bool
+    returned: tuple[float, ...]  # L2 of every image as the attack returned it
+    nudged: tuple[float, ...]  # of the same after the referee's nudge
+    curve: tuple[Point, ...] = ()
+
+    @property
+    def time(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def failures(self) -> int:
+        return self.returned.count(float("inf"))
+
+    @cached_property
+    def l2(self) -> Tensor:
+        """What is compared (n,): a peer's images get the nudge that our referee gives ours."""
+        return torch.tensor(self.returned if self.ours else self.nudged, dtype=torch.float64)
+
+    @property
+    def mean(self) -> float:
+        return float(self.l2.mean())
+
+    @property
+    def median(self) -> float:
+        return middle(self.l2)
+
+
+class Robust(Frozen):
+    """An ensemble on one model; one value per seed."""
+
+    model: str
+    name: str
+    ours: bool
+    batch: int
+    standing: tuple[int, ...]  # images classified correctly that it could not break
+    seconds: tuple[float, ...]
+    passes: tuple[float, ...]  # forward and backward per image attacked
+
+    @property
+    def time(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Goal(Frozen):
+    """A figure that is to be reached: ``value`` at most ``limit``."""
+
+    text: str
+    value: float
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.limit
+
+
+def middle(values: Tensor) -> float:
+    """The median (n,): of two middle values their mean, infinite if either is."""
+    ordered = values.sort().values
+    return float((ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def distance_table(results: Sequence[Distances]) -> str:
+    """One line per contender, nearest first."""
+    head = [
+        "attack",
+        "steps",
+        "batch",
+        "seconds",
+        "forward",
+        "backward",
+        "failed",
+        "nudged",
+        "mean L2",
+        "median L2",
+    ]
+    rows = [
+        [
+            found.name + ("" if found.within_cap else " (over the cap)"),
+            str(found.steps),
+            "own" if found.ours else str(found.batch),
+            f"{found.time:.1f}",
+            f"{found.forwards:.0f}",
+            f"{found.backwards:.0f}",
+            str(found.failures),
+            str(int(found.l2.isinf().sum())),
+            f"{found.mean:.4f}",
+            f"{found.median:.4f}",
+        ]
+        for found in sorted(results, key=lambda found: (found.mean, found.median))
+    ]
+    return table(head, rows)
+
+
+def goal_table(goals: Sequence[Goal]) -> str:
+    """One line per goal."""
+    rows = [[goal.text, f"{goal.value:.4g}", f"{goal.limit:.4g}", "yes" if goal.met else "no"] for goal in goals]
+    return table(["goal", "measured", "at most", "met"], rows)

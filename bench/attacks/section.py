@@ -1,0 +1,75 @@
+"""One part's results, on paper."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+import torch
+from matplotlib.figure import Figure
+from pydantic import ConfigDict, Field, SerializeAsAny
+
+from bench.attacks.options import Options
+from bench.attacks.records import Goal, goal_table
+from gauntlet.manifest import Frozen
+from training.provenance import hardware
+
+PACKAGES = (
+    "torch",
+    "onnxruntime-gpu",
+    "numpy",
+    "foolbox",
+    "torchattacks",
+    "adv-lib",
+    "adversarial-robustness-toolbox",
+    "pyautoattack",
+)
+
+
+class Machine(Frozen):
+    """What the seconds depend on."""
+
+    hardware: str
+    threads: int = Field(default_factory=torch.get_num_threads)
+    python: str = Field(default_factory=platform.python_version)
+    versions: dict[str, str] = Field(default_factory=lambda: {name: version(name) for name in PACKAGES})
+
+
+class Section(Frozen):
+    """A part of the benchmark."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: str
+    title: str
+    text: str
+    results: Mapping[str, Sequence[SerializeAsAny[Frozen]]]
+    goals: list[Goal]
+    figure: Figure | None = Field(default=None, exclude=True)
+
+
+class Record(Frozen):
+    """What is written as JSON."""
+
+    machine: Machine
+    options: Options
+    section: Section
+
+
+def markdown(section: Section, machine: Machine) -> str:
+    """Title, machine, tables."""
+    versions = ", ".join(f"{name} {found}" for name, found in machine.versions.items())
+    where = f"{machine.hardware}, {machine.threads} threads, Python {machine.python}; {versions}"
+    return f"## {section.title}\n\n{where}\n\n{section.text}\n{goal_table(section.goals)}"
+
+
+def write(section: Section, options: Options) -> str:
+    """``<out>/<name>.json``, ``.md``, and ``.svg`` where there is a figure. Gives the Markdown."""
+    machine = Machine(hardware=hardware(torch.device("cpu")))
+    text = markdown(section, machine)
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = Record(machine=machine, options=options, section=section)
+    (options.out / f"{section.name}.json").write_text(record.model_dump_json(indent=1, exclude={"section": {"text"}}))
+    (options.out / f"{section.name}.md").write_text(text)
+    if section.figure:
+        section.figure.savefig(options.out / f"{section.name}.svg", metadata={"Date": None})
+    return text

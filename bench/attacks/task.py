@@ -1,0 +1,100 @@
+"""What every contender is given, and the count of what it does with it."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet import evalset, runtime, store
+from gauntlet.runtime import Classifier
+
+ARTIFACTS = Path("models/artifacts")
+EVALSETS = Path("models/evalsets")
+
+
+class Counted(nn.Module):
+    """A network that counts the images that go through it, forward and backward."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.forwards = 0
+        self.backwards = 0
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += len(x)
+        logits: Tensor = self.network(x)
+        if logits.requires_grad:
+            logits.register_hook(self._back)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _back(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images to attack: all of them classified correctly, on the CPU."""
+
+    model: Classifier  # its twin is a Counted one
+    x: Tensor  # (n, C, H, W) in [0, 1]
+    y: Tensor  # (n,)
+    steps: int = 0  # of one forward and one backward pass per image each: what an attack may take
+    batch: int = 128  # images that a peer gets at once
+    seed: int = 0
+    eps: float | None = None
+
+    @property
+    def twin(self) -> Counted:
+        assert isinstance(self.model.twin, Counted)
+        return self.model.twin
+
+    def first(self, n: int) -> "Task":
+        return dataclasses.replace(self, x=self.x[:n], y=self.y[:n])
+
+    def by_batch(self, attack: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """What an attack on (x, y) returns for each batch, together (n, C, H, W)."""
+        place = self.model.device
+        pairs = zip(torch.split(self.x, self.batch), torch.split(self.y, self.batch), strict=True)
+        return torch.cat([attack(x.to(place), y.to(place)).detach().cpu() for x, y in pairs])
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An attack of a library."""
+
+    name: str
+    run: Callable[[Task], Tensor]  # images (n, C, H, W), an attacked one wherever it could
+    ours: bool = False  # the engine chooses its own batch size
+    capped: bool = True  # held to Task.steps
+    tried: int = 60  # steps while its batch size is sought
+
+
+def open_counted(name: str) -> Classifier:
+    """A shipped classifier whose twin counts."""
+    model = runtime.open_model(store.load(ARTIFACTS / name))
+    assert isinstance(model, Classifier)
+    model.twin = Counted(model.twin)
+    return model
+
+
+def test_images(model: Classifier, n: int) -> tuple[Tensor, Tensor]:
+    """The first n of its data set."""
+    return evalset.load(EVALSETS / f"{model.manifest.dataset}.npz").head(n)
+
+
+def correct(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Those that ONNX Runtime classifies correctly."""
+    right = model.predict(x).argmax(dim=1) == y
+    return x[right], y[right]
+
+
+def first_correct(model: Classifier, n: int) -> tuple[Tensor, Tensor]:
+    """The first n images of its data set that it classifies correctly."""
+    dataset = evalset.load(EVALSETS / f"{model.manifest.dataset}.npz")
+    x, y = correct(model, *dataset.head(min(4 * n, len(dataset.labels))))
+    return x[:n], y[:n]
