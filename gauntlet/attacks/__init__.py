@@ -17,9 +17,12 @@ from gauntlet.attacks.apgd import apgd, apgd_t
 from gauntlet.attacks.cw import cw
 from gauntlet.attacks.cw_linf import cw_linf
 from gauntlet.attacks.ddn import ddn
+from gauntlet.attacks.fab import fab
 from gauntlet.attacks.fgsm import fgsm
+from gauntlet.attacks.fmn import fmn
 from gauntlet.attacks.gaussian import gaussian
 from gauntlet.attacks.hopskipjump import hopskipjump
+from gauntlet.attacks.mifgsm import mifgsm
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
 from gauntlet.attacks.square import square
@@ -71,9 +74,12 @@ ATTACKS: dict[str, Attack] = {
     "cw": Attack(cw, frozenset({"l2"}), minimum_norm=True),
     "cw-linf": Attack(cw_linf, frozenset({"linf"}), minimum_norm=True),
     "ddn": Attack(ddn, frozenset({"l2"}), minimum_norm=True),
+    "fab": Attack(fab, frozenset({"l2"}), minimum_norm=True),
     "fgsm": Attack(fgsm, frozenset({"linf", "l2"})),
+    "fmn": Attack(fmn, frozenset({"linf", "l2", "l1", "l0"}), minimum_norm=True),
     "gaussian": Attack(gaussian, frozenset({"linf", "l2"}), access="score"),
     "hopskipjump": Attack(hopskipjump, frozenset({"linf", "l2"}), minimum_norm=True, access="label"),
+    "mifgsm": Attack(mifgsm, frozenset({"linf", "l2"})),
     "noise": Attack(noise, frozenset({"linf", "l2"}), access="score"),
     "pgd": Attack(pgd, frozenset({"linf", "l2"})),
     "square": Attack(square, frozenset({"linf", "l2"}), access="score"),
