@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, create_model
 from torch import Tensor
 
+from gauntlet.attacks.alma import alma
 from gauntlet.attacks.apgd import apgd, apgd_t
 from gauntlet.attacks.cw import cw
 from gauntlet.attacks.cw_linf import cw_linf
@@ -26,6 +27,7 @@ from gauntlet.attacks.mifgsm import mifgsm
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
 from gauntlet.attacks.square import square
+from gauntlet.attacks.superdeepfool import superdeepfool
 from gauntlet.norms import Norm
 
 _GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
@@ -69,6 +71,7 @@ class Attack:
 
 
 ATTACKS: dict[str, Attack] = {
+    "alma": Attack(alma, frozenset({"l2", "l1"}), minimum_norm=True),
     "apgd": Attack(apgd, frozenset({"linf", "l2"})),
     "apgd-t": Attack(apgd_t, frozenset({"linf", "l2"})),
     "cw": Attack(cw, frozenset({"l2"}), minimum_norm=True),
@@ -83,4 +86,5 @@ ATTACKS: dict[str, Attack] = {
     "noise": Attack(noise, frozenset({"linf", "l2"}), access="score"),
     "pgd": Attack(pgd, frozenset({"linf", "l2"})),
     "square": Attack(square, frozenset({"linf", "l2"}), access="score"),
+    "superdeepfool": Attack(superdeepfool, frozenset({"l2"}), minimum_norm=True),
 }
