@@ -41,7 +41,7 @@ def alma(
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     best, smallest = x, torch.full_like(y, torch.inf, dtype=x.dtype)
-    mu, rho, rate = torch.ones_like(smallest), torch.ones_like(smallest), torch.ones_like(smallest)
+    mu = rho = rate = torch.ones_like(smallest)
     since, seen = torch.full_like(smallest, steps), smallest
     delta, momentum, square = torch.zeros_like(x), torch.zeros_like(x), torch.ones_like(x)
     with torch.no_grad():
@@ -51,8 +51,7 @@ def alma(
         point, size = x + delta, length(delta, threat.norm)
         logits, slope = value_and_gradient(model, point, constraint)
         lacking, won = constraint(logits), shortfall(logits, y, targeted) < 0
-        since = torch.where(won, since.clamp_max(step), since)
-        better = won & (size < smallest)
+        since, better = torch.where(won, since.clamp_max(step), since), won & (size < smallest)
         best = torch.where(per_sample(better, x), point, best)
         smallest = torch.where(better, size, smallest)
         if step == steps:
@@ -60,11 +59,11 @@ def alma(
         slope = escape(slope, generator, step)
         if step == 0:
             rate, seen = first_step / l2(unblocked(slope, x)).clamp_min(TINY), lacking
-        elif step % LOOK == 0:
+        else:
+            mu = (KEPT * mu + (1 - KEPT) * _penalty_slope(lacking, rho, mu)).clamp(SMALLEST, LARGEST)
+        if step and step % LOOK == 0:
             rho = torch.where(smallest.isinf() & (lacking >= IMPROVED * seen), GROWTH * rho, rho)
             seen = lacking
-        if step > 0:
-            mu = (KEPT * mu + (1 - KEPT) * _penalty_slope(lacking, rho, mu)).clamp(SMALLEST, LARGEST)
         gradient = _outward(delta, threat.norm) + per_sample(_penalty_slope(lacking, rho, mu), x) * slope
         square = KEPT * square + (1 - KEPT) * gradient.square()
         momentum = KEPT * momentum + gradient / (square.sqrt() + TINY)
