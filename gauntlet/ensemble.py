@@ -27,7 +27,7 @@ WITHIN: dict[Norm, tuple[Member, ...]] = {
 
 NEAREST: dict[Norm, tuple[Member, ...]] = {
     "linf": (("fmn", {"steps": 150}), ("cw-linf", {})),
-    "l2": (("fab", {"steps": 200, "targets": 4}), ("alma", {"steps": 500}), ("ddn", {"steps": 500})),
+    "l2": (("fab", {"steps": 200, "targets": 4}), ("alma", {"steps": 500})),
     "l1": (("fmn", {"steps": 150}), ("alma", {"steps": 500})),
     "l0": (("fmn", {"steps": 150}),),
 }

@@ -133,18 +133,24 @@ def class_by_class(
     targets: int,
     targeted: bool,
     approach: Callable[[Model, Tensor, Aim, Tensor], tuple[Tensor, Tensor]],
+    again: int = 0,
 ) -> Tensor:
     """Each sample's smallest success (B, C, H, W) over the classes nearest to first order; x itself where none.
 
     ``approach`` gets model, x, an aim and the smallest lengths (B,) known, and returns its successes and their lengths.
+    After the classes it goes ``again`` to the one that led to the smallest.
     """
     best, smallest = x, torch.full_like(y, torch.inf, dtype=x.dtype)
     rivals = y[:, None] if targeted else nearest_classes(model, x, y, norm, targets)
-    for number, rival in enumerate(rivals.unbind(1)):
+    classes = rivals.unbind(1)
+    nearest = classes[0]
+    for number in range(len(classes) + again):
+        rival = classes[number] if number < len(classes) else nearest
         point, size = approach(model, x, Aim(y, rival, targeted, number), smallest)
         shorter = size < smallest
         best = torch.where(per_sample(shorter, x), point, best)
         smallest = torch.where(shorter, size, smallest)
+        nearest = torch.where(shorter, rival, nearest)
     return best
 
 

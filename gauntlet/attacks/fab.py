@@ -28,8 +28,11 @@ def fab(
     *,
     generator: Keyed,
     targeted: bool = False,
-    steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per class")] = 60,
+    steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per run")] = 50,
     targets: Annotated[int, Field(ge=1, le=1_000, description="how many of the nearest other classes to try")] = 3,
+    restarts: Annotated[
+        int, Field(ge=1, le=100, description="runs to the class that proved nearest, each with new noise")
+    ] = 1,
     noise: Annotated[float, Field(ge=0, le=10, description="first length, as a share of the perturbation's")] = 1.0,
 ) -> Tensor:
     """Minimum-norm L2 attack: a point pulled towards x is put back on the linearised boundary, inside the box, again.
@@ -40,7 +43,7 @@ def fab(
     large before its folds. Returns each sample's smallest success, x itself where there was none. x (B, C, H, W).
     """
     approach = partial(_approach, generator=generator, steps=steps, noise=noise)
-    return class_by_class(model, x, y, threat.norm, targets, targeted, approach)
+    return class_by_class(model, x, y, threat.norm, targets, targeted, approach, restarts - 1)
 
 
 def _approach(
