@@ -20,16 +20,16 @@ from gauntlet.threat import Threat
 Member = tuple[str, dict[str, Any]]
 
 WITHIN: dict[Norm, tuple[Member, ...]] = {
-    "linf": (("apgd", {}), ("apgd-t", {}), ("fmn", {"steps": 200}), ("square", {"queries": 2000})),
-    "l2": (("apgd", {}), ("apgd-t", {}), ("ddn", {"steps": 200}), ("square", {"queries": 2000})),
+    "linf": (("apgd", {}), ("apgd-t", {}), ("fmn", {"steps": 100}), ("square", {"queries": 2000})),
+    "l2": (("apgd", {}), ("apgd-t", {}), ("fab", {}), ("square", {"queries": 2000})),
 }
 """At a fixed eps: the first success counts."""
 
 NEAREST: dict[Norm, tuple[Member, ...]] = {
-    "linf": (("fmn", {"steps": 500}), ("cw", {})),
-    "l2": (("ddn", {"steps": 500}), ("fmn", {"steps": 500}), ("superdeepfool", {}), ("cw", {})),
-    "l1": (("fmn", {"steps": 500}),),
-    "l0": (("fmn", {"steps": 500}),),
+    "linf": (("fmn", {"steps": 150}), ("cw-linf", {})),
+    "l2": (("fab", {"steps": 200, "targets": 4}), ("alma", {"steps": 500})),
+    "l1": (("fmn", {"steps": 150}), ("alma", {"steps": 500})),
+    "l0": (("fmn", {"steps": 150}),),
 }
 """Without an eps: the smallest success counts."""
 

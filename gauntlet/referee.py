@@ -61,7 +61,7 @@ class Outcome:
         return torch.where(self.success, reach, torch.inf)
 
     def merged(self, other: "Outcome", rows: Tensor, better: Tensor) -> "Outcome":
-        """With another outcome for some rows (m,): its images where it is ``better`` (m,) bool, its effort everywhere."""
+        """With another's outcome for rows (m,): its images where it is ``better`` (m,) bool, its effort everywhere."""
         place = rows[better]
         taken: dict[str, Any] = {"queries": self.queries.index_add(0, rows, other.queries)}
         for name in ("images", "adversarial_label", "success", *NORMS):

@@ -10,6 +10,7 @@ from gauntlet.errors import InvalidInput
 from gauntlet.norms import NORMS, Norm
 
 TINY = 1e-12  # keeps zero out of denominators
+NEWTON = 4  # steps to a root of a piecewise linear function
 DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 """How a gradient is measured, so that a step of size one in the first norm gains at most that much. L0 has none."""
 
@@ -47,12 +48,16 @@ def shrink(delta: Tensor, eps: float | Tensor) -> Tensor:
     return torch.where(flat.abs().sum(1, keepdim=True) > radius, shrunk, flat).view_as(delta)
 
 
-def keep_largest(delta: Tensor, pixels: int | Tensor) -> Tensor:
-    """Each sample (B, C, H, W) with all but its ``pixels`` (one number, or (B,)) farthest-moved pixels put back."""
-    moved = delta.norm(dim=1).flatten(1)  # (B, H * W)
-    place = moved.argsort(dim=1, descending=True).argsort(dim=1)
+def keep(delta: Tensor, worth: Tensor, pixels: int | Tensor) -> Tensor:
+    """Each sample (B, C, H, W) with all but its ``pixels`` (one number, or (B,)) of most worth (B, H, W) put back."""
+    place = worth.flatten(1).argsort(dim=1, descending=True).argsort(dim=1)
     count = torch.as_tensor(pixels, device=delta.device).expand(len(delta))[:, None]
     return delta * (place < count).view(len(delta), 1, *delta.shape[2:])
+
+
+def keep_largest(delta: Tensor, pixels: int | Tensor) -> Tensor:
+    """Each sample (B, C, H, W) with all but its ``pixels`` (one number, or (B,)) farthest-moved pixels put back."""
+    return keep(delta, delta.norm(dim=1), pixels)
 
 
 def length(delta: Tensor, norm: Norm) -> Tensor:
@@ -91,9 +96,39 @@ def reach(gain: Tensor, gradient: Tensor, x: Tensor, norm: Norm) -> Tensor:
     return gain / length(gradient, DUAL[norm]).clamp_min(TINY)
 
 
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+    """The step of size one in the norm, Linf or L2, that climbs fastest; in L1 one whose largest entry is one.
+
+    In L1 a single entry would climb fastest: all take part here, and ``shorten`` chooses.
+    """
+    match norm:
+        case "linf":
+            return gradient.sign()
+        case "l2":
+            return unit(gradient)
+        case _:
+            return gradient / per_sample(gradient.flatten(1).abs().amax(dim=1).clamp_min(TINY), gradient)
+
+
 def unblocked(gradient: Tensor, x: Tensor) -> Tensor:
     """The gradient (B, C, H, W) without what would push a pixel out of the box: no step there moves anything."""
     return gradient.masked_fill(((x <= 0) & (gradient < 0)) | ((x >= 1) & (gradient > 0)), 0.0)
+
+
+def onto_plane(delta: Tensor, normal: Tensor, level: Tensor, x: Tensor) -> Tensor:
+    """The nearest point to ``delta`` (B, C, H, W), in L2, with <normal, point> = level (B,) and x + point in the box.
+
+    It is the clipped delta + t normal; a few steps of Newton's method find t (B,) to a thousandth or so.
+    A plane that misses the box is approached.
+    """
+    shift = torch.zeros_like(level)
+    for _ in range(NEWTON):
+        wanted = delta + per_sample(shift, normal) * normal
+        short = level - (normal * wanted.clamp(-x, 1 - x)).flatten(1).sum(dim=1)
+        ahead = normal * per_sample(short, normal)  # the way that each pixel is asked to go
+        free = ((wanted > -x) | (ahead > 0)) & ((wanted < 1 - x) | (ahead < 0))
+        shift = shift + short / (normal.square() * free).flatten(1).sum(dim=1).clamp_min(TINY)
+    return (delta + per_sample(shift, normal) * normal).clamp(-x, 1 - x)
 
 
 def distances(x: Tensor, x_adv: Tensor) -> dict[Norm, Tensor]:
@@ -130,7 +165,7 @@ class Threat:
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The step of size one in the norm, Linf or L2, that climbs fastest."""
-        return gradient.sign() if self.norm == "linf" else unit(gradient)
+        return steepest(gradient, self.norm)
 
     def sample(self, x: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
         """A uniform point of the Linf or L2 ball around x, clipped to the box.

@@ -13,16 +13,21 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, create_model
 from torch import Tensor
 
+from gauntlet.attacks.alma import alma
 from gauntlet.attacks.apgd import apgd, apgd_t
 from gauntlet.attacks.cw import cw
 from gauntlet.attacks.cw_linf import cw_linf
 from gauntlet.attacks.ddn import ddn
+from gauntlet.attacks.fab import fab
 from gauntlet.attacks.fgsm import fgsm
+from gauntlet.attacks.fmn import fmn
 from gauntlet.attacks.gaussian import gaussian
 from gauntlet.attacks.hopskipjump import hopskipjump
+from gauntlet.attacks.mifgsm import mifgsm
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
 from gauntlet.attacks.square import square
+from gauntlet.attacks.superdeepfool import superdeepfool
 from gauntlet.norms import Norm
 
 _GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
@@ -66,15 +71,20 @@ class Attack:
 
 
 ATTACKS: dict[str, Attack] = {
+    "alma": Attack(alma, frozenset({"l2", "l1"}), minimum_norm=True),
     "apgd": Attack(apgd, frozenset({"linf", "l2"})),
     "apgd-t": Attack(apgd_t, frozenset({"linf", "l2"})),
     "cw": Attack(cw, frozenset({"l2"}), minimum_norm=True),
     "cw-linf": Attack(cw_linf, frozenset({"linf"}), minimum_norm=True),
     "ddn": Attack(ddn, frozenset({"l2"}), minimum_norm=True),
+    "fab": Attack(fab, frozenset({"l2"}), minimum_norm=True),
     "fgsm": Attack(fgsm, frozenset({"linf", "l2"})),
+    "fmn": Attack(fmn, frozenset({"linf", "l2", "l1", "l0"}), minimum_norm=True),
     "gaussian": Attack(gaussian, frozenset({"linf", "l2"}), access="score"),
     "hopskipjump": Attack(hopskipjump, frozenset({"linf", "l2"}), minimum_norm=True, access="label"),
+    "mifgsm": Attack(mifgsm, frozenset({"linf", "l2"})),
     "noise": Attack(noise, frozenset({"linf", "l2"}), access="score"),
     "pgd": Attack(pgd, frozenset({"linf", "l2"})),
     "square": Attack(square, frozenset({"linf", "l2"}), access="score"),
+    "superdeepfool": Attack(superdeepfool, frozenset({"l2"}), minimum_norm=True),
 }

@@ -1,6 +1,8 @@
 """What the attacks share: the model they see, the margin they fight, and the gradient that leads them."""
 
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -95,6 +97,61 @@ def nearest_classes(model: Model, x: Tensor, y: Tensor, norm: Norm, count: int) 
         logits, gradient = value_and_gradient(model, x, partial(lead, y=y, rival=rival))
         away.append(reach(-lead(logits, y, rival), unblocked(gradient, x), x, norm))
     return rivals.gather(1, torch.stack(away, dim=1).argsort(dim=1)[:, :count])
+
+
+def decayed(elapsed: float, last: float, first: float) -> float:
+    """From first to last along a half cosine, as ``elapsed`` goes from 0 to 1."""
+    return last + (first - last) * (1 + math.cos(math.pi * elapsed)) / 2
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Which boundary a minimum-norm attack makes for, one row per sample."""
+
+    y: Tensor  # (B,) the label to leave or, targeted, the class to reach
+    rival: Tensor  # (B,) the class to reach; targeted: y
+    targeted: bool
+    number: int  # of the aim, from 0: it keys random draws
+
+    def gain(self, logits: Tensor) -> Tensor:
+        """How far beyond the boundary the logits (B, K) are, in logits: (B,)."""
+        return margin(logits, self.y) if self.targeted else lead(logits, self.y, self.rival)
+
+    def won(self, logits: Tensor) -> Tensor:
+        """(B,) bool. In any class but y, unless targeted."""
+        return shortfall(logits, self.y, self.targeted) < 0
+
+    def at(self, rows: Tensor) -> "Aim":
+        return Aim(self.y[rows], self.rival[rows], self.targeted, self.number)
+
+
+def class_by_class(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    norm: Norm,
+    targets: int,
+    targeted: bool,
+    approach: Callable[[Model, Tensor, Aim, Tensor], tuple[Tensor, Tensor]],
+    again: int = 0,
+) -> Tensor:
+    """Each sample's smallest success (B, C, H, W) over the classes nearest to first order; x itself where none.
+
+    ``approach`` gets model, x, an aim and the smallest lengths (B,) known, and returns its successes and their lengths.
+    After the classes it goes ``again`` to the one that led to the smallest.
+    """
+    best, smallest = x, torch.full_like(y, torch.inf, dtype=x.dtype)
+    rivals = y[:, None] if targeted else nearest_classes(model, x, y, norm, targets)
+    classes = rivals.unbind(1)
+    nearest = classes[0]
+    for number in range(len(classes) + again):
+        rival = classes[number] if number < len(classes) else nearest
+        point, size = approach(model, x, Aim(y, rival, targeted, number), smallest)
+        shorter = size < smallest
+        best = torch.where(per_sample(shorter, x), point, best)
+        smallest = torch.where(shorter, size, smallest)
+        nearest = torch.where(shorter, rival, nearest)
+    return best
 
 
 def best_of(model: Model, x: Tensor, y: Tensor, points: Iterable[Tensor], targeted: bool) -> Tensor:

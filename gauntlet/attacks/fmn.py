@@ -1,6 +1,5 @@
 """Fast minimum norm."""
 
-import math
 from functools import partial
 from typing import Annotated
 
@@ -8,17 +7,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, nearest_classes, shortfall, value_and_gradient
+from gauntlet.attacks.base import Aim, Model, class_by_class, decayed, escape, value_and_gradient
 from gauntlet.norms import Norm
 from gauntlet.randomness import Keyed
-from gauntlet.threat import Threat, length, per_sample, unblocked
+from gauntlet.threat import Threat, keep, length, per_sample, reach, shorten, steepest, unblocked
 
 SMALLEST = 1e-4  # first radius, at least: an image on the boundary has an estimate of zero
 CHANGE = 0.3  # a step changes the radius by at most this share of it
-BEYOND = 0.01  # by this share, at first, the radius aims past the boundary: a success lies beyond it
+BEYOND = (1e-4, 0.01)  # by this share the radius aims past the boundary, in the last step and in the first
 FINEST = 0.01  # last step, as a share of the first
-LOOK = 0.25  # of the steps are taken before a class is given up ...
-HOPELESS = 1.05  # ... where its smallest success is more than this times as long as another's
+GAMMA = (0.001, 0.05)  # by this share, and by a pixel at least, the number of pixels falls and rises (L0)
+MEMORY: dict[Norm, float] = {"linf": 0.5, "l2": 0.5, "l1": 0.5, "l0": 0.9}  # of the averaged gradient, per step
+LOOK = 0.3  # of the steps are taken before a class is given up ...
+HOPELESS = 1.15  # ... because the way to its boundary is this many times as long as another class's
 
 
 def fmn(
@@ -32,62 +33,72 @@ def fmn(
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per class")] = 40,
     targets: Annotated[int, Field(ge=1, le=1_000, description="how many of the nearest other classes to try")] = 3,
     step_size: Annotated[
-        float, Field(gt=0, le=100, description="first step, as a share of the perturbation; it decays to a hundredth")
+        float, Field(gt=0, le=100, description="first step, as a share of the radius; it decays to a hundredth")
     ] = 2.0,
 ) -> Tensor:
     """Minimum-norm attack: steps up the difference of two logits, projected to a ball that ends at the boundary.
 
     Pintor et al., "Fast Minimum-norm Adversarial Attacks through Adaptive Norm Constraints", arXiv 2102.12827. Theirs
-    are the objective, the projection, the cosine decay and the first-order estimate of the radius; here the estimate
-    is made at every step, steps are relative to the perturbation, and the classes nearest to first order are tried in
-    turn, because the nearest way out of y leads to one of them. Without a class to aim at, any class but y counts.
+    are the objective, the projection, the cosine decay, the first-order estimate of the radius and, in L0, its rise and
+    fall; here the estimate is made at every step, gradients are averaged, steps are relative to the radius, and the
+    classes nearest to first order are tried in turn, because the nearest way out of y leads to one of them.
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
-    best, smallest = x, torch.full_like(y, torch.inf, dtype=x.dtype)
-    goals = y[:, None] if targeted else nearest_classes(model, x, y, threat.norm, targets)
-    for number, goal in enumerate(goals.unbind(1)):
-        labels = goal[:, None] if targeted else torch.stack([y, goal], dim=1)
-        aim = labels, targeted, threat.norm
-        point, size = _approach(model, x, *aim, generator, number * steps, steps, step_size, smallest)
-        shorter = size < smallest
-        best = torch.where(per_sample(shorter, x), point, best)
-        smallest = torch.where(shorter, size, smallest)
-    return best
+    approach = partial(_approach, norm=threat.norm, generator=generator, steps=steps, step_size=step_size)
+    return class_by_class(model, x, y, threat.norm, targets, targeted, approach)
 
 
 def _approach(
-    model: Model,
-    x: Tensor,
-    labels: Tensor,
-    targeted: bool,
-    norm: Norm,
-    generator: Keyed,
-    first_draw: int,
-    steps: int,
-    step_size: float,
-    known: Tensor,
+    model: Model, x: Tensor, aim: Aim, known: Tensor, *, norm: Norm, generator: Keyed, steps: int, step_size: float
 ) -> tuple[Tensor, Tensor]:
-    """The way to one class: each sample's smallest success (B, C, H, W), and its length (B,), inf where none.
-
-    ``labels`` (B, 1) is the target, or (B, 2) the class to leave and the one to aim at; ``known`` (B,) are the lengths
-    of the smallest successes so far.
-    """
+    """The way to one class: each sample's smallest success (B, C, H, W), and its length (B,), inf where none."""
     best, smallest = x, torch.full_like(known, torch.inf)
-    rows, origin, delta = (
-        torch.arange(len(x), device=x.device),
-        x,
-        torch.zeros_like(x),
-    )  # what is still going, compacted
+    rows = torch.arange(len(x), device=x.device)  # what is still going, compacted
+    origin, delta, average = x, torch.zeros_like(x), torch.zeros_like(x)
     for step in range(steps + 1):
-        point, cosine = origin + delta, (1 + math.cos(math.pi * step / steps)) / 2
-        logits, gradient = value_and_gradient(model, point, partial(_objective, labels=labels, targeted=targeted))
-        short, size = shortfall(logits, labels[:, 0], targeted), length(delta, norm)
-        better = (short < 0) & (size < smallest[rows])
+        elapsed, point = step / steps, origin + delta
+        logits, gradient = value_and_gradient(model, point, aim.gain)
+        size = length(delta, norm)
+        better = aim.won(logits) & (size < smallest[rows])
         best = best.index_copy(0, rows, torch.where(per_sample(better, point), point, best[rows]))
         smallest = smallest.index_copy(0, rows, torch.where(better, size, smallest[rows]))
         if step == steps:
             break
-        gradient = escape(unblocked(gradient, point), generator, first_draw + step)
-        radius = _radius(short, gradient, point, delta, size, norm, cosine)
-        rate = step_size * (FINEST + (1 - FINEST) * cosine)
+        gradient = escape(unblocked(gradient, point), generator.at(rows), aim.number * steps + step)
+        memory = MEMORY[norm] if step else 0.0
+        average = memory * average + (1 - memory) * gradient
+        rate = step_size * decayed(elapsed, FINEST, 1.0)
+        if norm == "l0":
+            delta = _swap(origin, delta, aim, logits, average, smallest[rows], rate, decayed(elapsed, *GAMMA))
+        else:
+            radius = _radius(aim.gain(logits), average, point, size, norm) * (1 + decayed(elapsed, *BEYOND))
+            moved = delta + per_sample(rate * radius, delta) * steepest(average, norm)
+            delta = shorten(moved, norm, radius).clamp(-origin, 1 - origin)
+        if step == int(LOOK * steps):
+            going = length(delta, norm) < HOPELESS * known[rows]
+            model, aim, rows = model.at(going), aim.at(going), rows[going]
+            origin, delta, average = origin[going], delta[going], average[going]
+            if len(rows) == 0:
+                break
     return best, smallest
+
+
+def _radius(gain: Tensor, gradient: Tensor, point: Tensor, size: Tensor, norm: Norm) -> Tensor:
+    """How long the perturbation (B,) must be to end on the boundary, to first order, within CHANGE of what it is."""
+    estimate = size + reach(-gain, gradient, point, norm)
+    near = estimate.clamp((1 - CHANGE) * size, (1 + CHANGE) * size)
+    return torch.where(size > 0, near, estimate).clamp(SMALLEST, point[0].numel())
+
+
+def _swap(
+    x: Tensor, delta: Tensor, aim: Aim, logits: Tensor, gradient: Tensor, smallest: Tensor, rate: float, gamma: float
+) -> Tensor:
+    """L0: a step, of which the pixels that gain most stay, fewer after a success and more after a failure."""
+    count = length(delta, "l0")
+    first = reach(-aim.gain(logits), gradient, x, "l0")
+    fewer = torch.minimum(torch.minimum(count - 1, (count * (1 - gamma)).floor()), smallest - 1)
+    growth = torch.where(smallest.isinf(), 1 + CHANGE, 1 + gamma)  # nothing to compare with: hurry
+    more = torch.minimum(torch.maximum(count + 1, (count * growth).floor()), smallest - 1)
+    count = torch.where(count == 0, first, torch.where(aim.won(logits), fewer, more)).clamp_min(1)
+    moved = (delta + rate * steepest(gradient, "l1")).clamp(-x, 1 - x)
+    return keep(moved, (gradient * moved).sum(dim=1), count)

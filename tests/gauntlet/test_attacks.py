@@ -12,16 +12,21 @@ from gauntlet.threat import Threat
 from tests import tiny
 from tests.gauntlet.conftest import exact_distances, labels_of, opened
 
-EPS = {"linf": 0.03, "l2": 0.12}
+EPS = {"linf": 0.03, "l2": 0.12, "l1": 1.0, "l0": 6.0}
+LARGE = {"linf": 0.5, "l2": 0.5, "l1": 5.0, "l0": 30.0}
 FAST = {
+    "alma": {"steps": 60},
     "apgd": {"steps": 40},
     "apgd-t": {"steps": 40},
     "cw": {"searches": 4, "steps": 60},
     "cw-linf": {"steps": 100},
     "ddn": {"steps": 60},
+    "fab": {"steps": 30},
+    "fmn": {"steps": 30},
     "gaussian": {"draws": 100},
     "hopskipjump": {"queries": 400},
     "square": {"queries": 200},
+    "superdeepfool": {"steps": 20},
 }
 REPEATS = ("steps", "restarts", "searches", "draws", "targets", "queries")
 BASELINES = {"gaussian", "noise"}
@@ -44,7 +49,7 @@ def test_stays_within_eps_and_the_box(name, norm, convolutional, images):
     assert 0 <= float(outcome.images.min()) <= float(outcome.images.max()) <= 1
 
 
-@pytest.mark.parametrize(("name", "norm"), FIXED)
+@pytest.mark.parametrize(("name", "norm"), CASES)
 def test_eps_zero_is_a_no_op(name, norm, convolutional, images):
     outcome = attack(convolutional, name, norm, images, labels_of(convolutional, images), eps=0.0)
     assert not outcome.success.any()
@@ -56,7 +61,7 @@ def test_one_step_moves(name, norm, convolutional, images):
     repeats = {key: 1 for key in REPEATS if key in ATTACKS[name].params.model_fields}
     big = {"step_size": 0.5, "initial_c": 100.0} if name == "cw" else {}
     y = labels_of(convolutional, images)
-    outcome = referee.run(convolutional, name, images, y, Threat(norm, 0.5), params=repeats | big)
+    outcome = referee.run(convolutional, name, images, y, Threat(norm, LARGE[norm]), params=repeats | big)
     assert float(outcome.l2.max()) > 0
 
 
@@ -83,20 +88,40 @@ def test_a_batch_of_n_is_n_batches_of_one(name, norm, convolutional, images):
 @pytest.fixture(scope="module")
 def two_classes(tmp_path_factory):
     """A linear model whose third class is out of reach: every ascent direction is the best one."""
+    return opened(tiny.linear(tmp_path_factory.mktemp("models") / "two", weight=weights(), bias=biased(0)))
+
+
+@pytest.fixture(scope="module")
+def lopsided(tmp_path_factory):
+    """The same with so much in favour of the first class that several pixels have to go as far as the box lets them."""
+    return opened(tiny.linear(tmp_path_factory.mktemp("models") / "lopsided", weight=weights(), bias=biased(6)))
+
+
+def weights():
     weight = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
-    weight -= weight.mean(axis=1, keepdims=True)
-    bias = np.array([0, 0, -1e3], np.float32)
-    return opened(tiny.linear(tmp_path_factory.mktemp("models") / "two", weight=weight, bias=bias))
+    return weight - weight.mean(axis=1, keepdims=True)
+
+
+def biased(first):
+    return np.array([first, 0, -1e3], np.float32)
 
 
 @pytest.mark.parametrize(
     ("name", "norm", "tolerance", "params"),
     [
+        ("alma", "l1", 1.03, {"steps": 400}),
+        ("alma", "l2", 1.03, {"steps": 200}),
         ("cw", "l2", 1.03, {"searches": 9, "steps": 400, "step_size": 0.01}),
         ("cw-linf", "linf", 1.03, {}),
         ("ddn", "l2", 1.03, {"steps": 200}),
+        ("fab", "l2", 1.004, {}),
+        ("fmn", "l0", 1.0001, {}),
+        ("fmn", "l1", 1.01, {}),
+        ("fmn", "l2", 1.004, {}),
+        ("fmn", "linf", 1.004, {}),
         ("hopskipjump", "l2", 1.06, {"queries": 2000}),  # what random probes can reach in so many queries
         ("hopskipjump", "linf", 1.12, {"queries": 2000}),
+        ("superdeepfool", "l2", 1.002, {}),
     ],
 )
 def test_minimum_norm_attacks_reach_the_exact_distance(name, norm, tolerance, params, two_classes, images):
@@ -109,9 +134,21 @@ def test_minimum_norm_attacks_reach_the_exact_distance(name, norm, tolerance, pa
     assert float(ratio.median()) < tolerance
 
 
+@pytest.mark.parametrize(("norm", "tolerance"), [("l1", 1.02), ("l0", 1.0)])
+def test_fmn_fills_one_pixel_after_the_other(norm, tolerance, lopsided, images):
+    y = labels_of(lopsided, images)
+    exact = exact_distances(lopsided, images, y, norm)
+    assert float(exact.min()) > {"l1": 1, "l0": 2}[norm]
+    found = attack(lopsided, "fmn", norm, images, y, eps=None, params={"steps": 80}).minimal[norm]
+    assert float((found / exact).min()) > 0.9999
+    assert float((found / exact).median()) <= tolerance
+
+
 @pytest.mark.parametrize(
     ("name", "norm"),
     [
+        ("mifgsm", "linf"),
+        ("mifgsm", "l2"),
         ("fgsm", "linf"),
         ("fgsm", "l2"),
         ("pgd", "linf"),
@@ -144,6 +181,12 @@ def test_gradient_attacks_succeed_exactly_where_success_is_possible(name, norm, 
         ("apgd-t", "linf"),
         ("apgd-t", "l2"),
         ("cw-linf", "linf"),
+        ("fab", "l2"),
+        ("fmn", "linf"),
+        ("fmn", "l2"),
+        ("mifgsm", "linf"),
+        ("mifgsm", "l2"),
+        ("superdeepfool", "l2"),
         ("square", "linf"),
         ("square", "l2"),
     ],
@@ -311,6 +354,31 @@ def test_cw_linf_drops_finished_samples(linear, images):
     ).queries
     assert len(set(queries.tolist())) > 1
     assert int(queries.max()) < 500
+
+
+@pytest.mark.parametrize("name", ["fab", "fmn"])
+def test_a_class_that_proves_far_is_given_up(name, linear, images):
+    """With two other classes some samples pay for one only, and no sample pays for more than two."""
+    queries = attack(linear, name, "l2", images, labels_of(linear, images), eps=None, params={"steps": 50}).queries
+    assert len(set(queries.tolist())) > 1
+    assert int(queries.max()) <= 3 + 2 * 51
+
+
+def test_superdeepfool_stops_where_its_cycle_no_longer_pays(linear, images):
+    """On a linear model at once: few queries beside those that it may use."""
+    queries = attack(linear, "superdeepfool", "l2", images, labels_of(linear, images), eps=None).queries
+    assert int(queries.max()) <= 25
+
+
+def test_mifgsm_goes_on_after_its_first_success(linear, images):
+    """Made to transfer: deeper than the first success of attacks that stop there."""
+    y = labels_of(linear, images)
+    eps = 2 * float(exact_distances(linear, images, y, "linf").max())
+    deep, shallow = (attack(linear, name, "linf", images, y, eps=eps) for name in ("mifgsm", "apgd"))
+    assert deep.success.all()
+    assert set(deep.queries.tolist()) == {11}
+    lacking = [shortfall(linear.predict(found.images), y, targeted=False).mean() for found in (deep, shallow)]
+    assert float(lacking[0]) < float(lacking[1])
 
 
 def test_parameters_come_from_the_signature():

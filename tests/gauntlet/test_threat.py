@@ -3,7 +3,7 @@ import torch
 
 from gauntlet.errors import InvalidInput
 from gauntlet.randomness import Keyed
-from gauntlet.threat import NORMS, Threat, distances, keep_largest, l2, shrink
+from gauntlet.threat import NORMS, Threat, distances, keep_largest, l2, onto_plane, shrink
 
 X = Keyed.span(0, 0, 50).uniform(0, (3, 6, 6))
 FAR = X + 2 * Keyed.span(1, 0, 50).normal(0, (3, 6, 6))
@@ -91,3 +91,20 @@ def test_no_image_of_the_threat_leaves_its_enclosing_l2_ball(norm):
     longest = float(l2(x_adv - x).max())
     assert longest <= threat.enclosing_l2(shape) * (1 + 1e-6)
     assert Threat(norm, 0.0).enclosing_l2(shape) == 0
+
+
+def test_onto_plane_is_the_nearest_point_of_plane_and_box():
+    """It lies on both, and no other point there that random moves lead to is nearer."""
+    normal = Keyed.span(2, 0, 50).normal(0, (3, 6, 6))
+    delta = 0.3 * Keyed.span(3, 0, 50).normal(0, (3, 6, 6))
+    level = (normal * (FAR.clamp(0, 1) - X)).flatten(1).sum(1)  # of a point in the box, so that the two meet
+    found = onto_plane(delta, normal, level, X)
+    assert float(((normal * found).flatten(1).sum(1) - level).abs().max()) < 1e-3 * float(
+        normal.flatten(1).norm(dim=1).min()
+    )
+    assert float((X + found).min()) >= -1e-6
+    assert float((X + found).max()) <= 1 + 1e-6
+    for draw in range(20):
+        other = (found + 0.1 * Keyed.span(4, 0, 50).normal(draw, (3, 6, 6))).clamp(-X, 1 - X)
+        other = onto_plane(other, normal, level, X)
+        assert bool(((other - delta).flatten(1).norm(dim=1) >= (found - delta).flatten(1).norm(dim=1) - 2e-3).all())
