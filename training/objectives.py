@@ -14,6 +14,8 @@ from training.lipschitz import AolLinear, UnitRowLinear, class_distances
 if TYPE_CHECKING:
     from training.classifier import ClassifierConfig
 
+REACH = 1.5
+
 
 def margin(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
     """Cross-entropy, each rival's logit raised by what a move of ``config.radius`` could do; 0: plain cross-entropy."""
@@ -67,21 +69,25 @@ OBJECTIVES: dict[str, Objective] = {
 def ascend(network: nn.Sequential, x: Tensor, y: Tensor | None, eps: float, steps: int) -> Tensor:
     """PGD on the network without dropout, from a random start: images (B, C, H, W) within Linf ``eps`` of x.
 
-    It climbs the cross-entropy with y (B,); without y, the divergence from the answer at x.
+    It climbs the cross-entropy with y (B,); without y, the divergence from the answer at x. All steps together are
+    ``REACH`` times eps long: few long ones teach a network to break the attack instead of resisting it ("catastrophic
+    overfitting", Wong et al., "Fast is better than free", arXiv 2001.03994).
     """
     with _evaluating(network):
-        with torch.no_grad():
-            clean = network(x).log_softmax(1)
+        clean = None
+        if y is None:
+            with torch.no_grad():
+                clean = network(x).log_softmax(1)
         moved = x + eps * (2 * torch.rand(x.shape).to(x) - 1)
         for _ in range(steps):
             moved = moved.clamp(0, 1).detach().requires_grad_()
             logits = network(moved)
-            if y is None:
+            if clean is not None:
                 climbed = functional.kl_div(logits.log_softmax(1), clean, log_target=True, reduction="sum")
             else:
                 climbed = functional.cross_entropy(logits, y, reduction="sum")
             (gradient,) = torch.autograd.grad(climbed, moved)
-            moved = moved.detach() + 2.5 * eps / steps * gradient.sign()
+            moved = moved.detach() + REACH * eps / steps * gradient.sign()
             moved = torch.minimum(torch.maximum(moved, x - eps), x + eps)
     return moved.clamp(0, 1).detach()
 

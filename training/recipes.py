@@ -127,7 +127,7 @@ CLASSIFIERS = (
     ClassifierConfig(name="cifar10-penalty", **CIFAR, **PENALISED, epochs=20, dropout=0.1, eps=0.25),
     # The paper's network, trained on attacked images.
     ClassifierConfig(
-        name="mnist-adversarial", **MNIST, **ADVERSARIAL, epochs=12, objective="adversarial", eps=0.3, steps=4
+        name="mnist-adversarial", **MNIST, **ADVERSARIAL, epochs=12, objective="adversarial", eps=0.3, steps=5
     ),
     ClassifierConfig(
         name="fashion-mnist-adversarial",
@@ -136,7 +136,7 @@ CLASSIFIERS = (
         epochs=10,
         objective="adversarial",
         eps=0.1,
-        steps=3,
+        steps=4,
     ),
     ClassifierConfig(
         name="cifar10-adversarial",
