@@ -25,10 +25,11 @@ from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 from training.data import data_root
 from training.evalset import NOT_OFFICIAL
+from training.robustness import LINF
+from training.table import percent
 
 ARTIFACTS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets")
-LINF = {"fashion-mnist": 0.1, "cifar10": 8 / 255}
 PICTURED = 6  # images in a row of a figure
 MEASURED = 100  # images behind a number
 
@@ -59,8 +60,7 @@ class Paper:
         found: Metric = self.models[model].manifest.metrics[name]
         if "accuracy" not in name and not name.endswith("share"):
             return f"{found.value:.3g} (n = {found.n})"
-        low, high = statistics.wilson(round(found.value * found.n), found.n)
-        return f"{100 * found.value:.2f} % ({100 * low:.1f} to {100 * high:.1f}, n = {found.n})"
+        return f"{percent(round(found.value * found.n), found.n)}, n = {found.n}"
 
 
 def main() -> None:

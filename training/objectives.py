@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -74,22 +75,23 @@ def ascend(network: nn.Sequential, x: Tensor, y: Tensor | None, eps: float, step
     overfitting", Wong et al., "Fast is better than free", arXiv 2001.03994).
     """
     with _evaluating(network):
-        clean = None
-        if y is None:
-            with torch.no_grad():
-                clean = network(x).log_softmax(1)
+        height = _height(network, x, y)
         moved = x + eps * (2 * torch.rand(x.shape).to(x) - 1)
         for _ in range(steps):
             moved = moved.clamp(0, 1).detach().requires_grad_()
-            logits = network(moved)
-            if clean is not None:
-                climbed = functional.kl_div(logits.log_softmax(1), clean, log_target=True, reduction="sum")
-            else:
-                climbed = functional.cross_entropy(logits, y, reduction="sum")
-            (gradient,) = torch.autograd.grad(climbed, moved)
+            (gradient,) = torch.autograd.grad(height(network(moved)), moved)
             moved = moved.detach() + REACH * eps / steps * gradient.sign()
             moved = torch.minimum(torch.maximum(moved, x - eps), x + eps)
     return moved.clamp(0, 1).detach()
+
+
+def _height(network: nn.Sequential, x: Tensor, y: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """What an attack on x climbs, of logits (B, K)."""
+    if y is not None:
+        return partial(functional.cross_entropy, target=y, reduction="sum")
+    with torch.no_grad():
+        clean = network(x).log_softmax(1)
+    return lambda logits: functional.kl_div(logits.log_softmax(1), clean, log_target=True, reduction="sum")
 
 
 @contextmanager
