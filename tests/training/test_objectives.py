@@ -61,7 +61,8 @@ def test_pgd_goes_to_the_corner_that_is_worst_for_a_linear_network() -> None:
     torch.manual_seed(3)
     moved = ascend(network, x, y, 0.1, 10)
     assert (moved - x).abs().max().item() <= 0.1 + 1e-6
-    way = (moved - x) * (network[2].weight[1] - network[2].weight[0]).sign().view(SHAPE)  # eps at the worst corner
+    direction = (network[2].weight[1] - network[2].weight[0]).detach().sign().view(SHAPE)
+    way = (moved - x) * direction  # eps at the worst corner
     assert float(way.min()) >= (REACH - 1) * 0.1 - 1e-6  # from the farthest start
     assert float((way > 0.1 - 1e-6).double().mean()) > 0.6
     expected = functional.cross_entropy(network(moved), y)
