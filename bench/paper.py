@@ -241,13 +241,11 @@ def noise_needed(paper: Paper, dataset: str) -> Iterator[str]:
         "contrast in the picture, its size below it."
     )
     yield "\n".join(table)
-    times = [
-        f"{middle / middles[0]:.1f} times with `{model.name}`"
-        for model, middle in zip(models[1:], middles[1:], strict=True)
-    ]
-    if times:
+    if len(models) > 1:
+        defended = zip(models[1:], middles[1:], strict=True)
+        times = [f"{middle / middles[0]:.1f} times as long with `{model.name}`" for model, middle in defended]
         holds = all(middle > middles[0] for middle in middles[1:])
-        yield f"So the median noise is {' and '.join(times)}: the claim {'holds' if holds else 'does not hold'}."
+        yield f"So the median noise is {', '.join(times)}: the claim {'holds' if holds else 'does not hold'}."
     yield f"![noise](paper/{file.name})"
 
 
@@ -259,11 +257,15 @@ def old_examples(paper: Paper, dataset: str) -> Iterator[str]:
     x, y = right_on(paper.sets[dataset], [attacked, *others])
     header = " | ".join(f"`{other.name.removeprefix(f'{dataset}-')}`" for other in others)
     rows = [f"| made on `{attacked.name}` | successes | median L2 | {header} |", "|" + " --- |" * (3 + len(others))]
+    gains = []
     for kappa in (0, 10):
         outcome = referee.run(attacked, "cw", x, y, Threat("l2"), params={"kappa": kappa})
         won = outcome.success
         right = [int((other.predict(outcome.images[won]).argmax(dim=1) == y[won]).sum()) for other in others]
         middle = words(statistics.median(outcome.l2[won].numpy()))
+        controls = [count for other, count in zip(others, right, strict=True) if other.name.endswith("-control")]
+        if controls:
+            gains.append(f"{right[0] - max(controls):+d} of {int(won.sum())} at kappa {kappa}")
         cells = [f"Carlini-Wagner, kappa {kappa}", f"{int(won.sum())} of {len(x)}", middle, *map(str, right)]
         rows.append(f"| {' | '.join(cells)} |")
     yield f"## Old adversarial examples on {dataset}"
@@ -274,6 +276,8 @@ def old_examples(paper: Paper, dataset: str) -> Iterator[str]:
         "classify correctly; how many of the successes each gets right:"
     )
     yield "\n".join(rows)
+    if gains:
+        yield f"`{others[0].name}` beside the better control: {', '.join(gains)}."
 
 
 def right_on(data: EvalSet, models: Sequence[Classifier]) -> tuple[Tensor, Tensor]:
