@@ -18,19 +18,13 @@ from gauntlet.referee import Outcome
 from gauntlet.report import statistics
 from gauntlet.runtime import Classifier, Generator
 from gauntlet.threat import Threat
+from training.table import share
 
 MODELS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets")
 STANDARD, LIPSCHITZ = "fashion-mnist-standard", "fashion-mnist-lipschitz"
 CONTROLS = ("fashion-mnist-standard-control", "fashion-mnist-lipschitz-control")  # another seed; no constraint
 CERTIFIED_AT = (36, 72, 108)  # of 255
-
-
-def share(hits: Tensor) -> str:
-    """A rate with its 95 % Wilson interval, in per cent."""
-    k, n = int(hits.sum()), len(hits)
-    low, high = statistics.wilson(k, n)
-    return f"{100 * k / n:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def median(values: Tensor) -> str:

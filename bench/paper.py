@@ -5,6 +5,7 @@ the artefacts. A model or an evaluation set that is not there is named.
 """
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 from training.data import data_root
 from training.evalset import NOT_OFFICIAL
+from training.robustness import LINF
+from training.table import percent
 
 ARTIFACTS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets")
-LINF = {"fashion-mnist": 0.1, "cifar10": 8 / 255}
 PICTURED = 6  # images in a row of a figure
 MEASURED = 100  # images behind a number
 
@@ -52,6 +54,11 @@ class Paper:
             return f"*`{model}` is not there.*"
         return f"![{caption}](../{ARTIFACTS / model / file})"
 
+    def value(self, model: str, name: str) -> float | None:
+        """A figure from a manifest; None where there is none."""
+        metrics = self.models[model].manifest.metrics if model in self.models else {}
+        return metrics[name].value if name in metrics else None
+
     def metric(self, model: str, name: str) -> str:
         """A figure from a manifest, with its 95 % interval and n; shares in per cent."""
         if model not in self.models or name not in self.models[model].manifest.metrics:
@@ -59,8 +66,7 @@ class Paper:
         found: Metric = self.models[model].manifest.metrics[name]
         if "accuracy" not in name and not name.endswith("share"):
             return f"{found.value:.3g} (n = {found.n})"
-        low, high = statistics.wilson(round(found.value * found.n), found.n)
-        return f"{100 * found.value:.2f} % ({100 * low:.1f} to {100 * high:.1f}, n = {found.n})"
+        return f"{percent(round(found.value * found.n), found.n)}, n = {found.n}"
 
 
 def main() -> None:
@@ -120,19 +126,25 @@ def adversaries(paper: Paper) -> Iterator[str]:
 
 
 def _quality(paper: Paper, name: str) -> str:
+    far, near = (paper.value(name, f"frechet_distance{of}") for of in ("", "_of_real_images"))
+    times = f"{far / near:.0f} times as far as" if far and near else "beside"
     return (
-        f"Frechet distance {paper.metric(name, 'frechet_distance')}, real images "
-        f"{paper.metric(name, 'frechet_distance_of_real_images')}; precision {paper.metric(name, 'precision')}, recall "
-        f"{paper.metric(name, 'recall')}; rarest class {paper.metric(name, 'min_class_share')}"
+        f"Frechet distance {paper.metric(name, 'frechet_distance')}, {times} real images "
+        f"({paper.metric(name, 'frechet_distance_of_real_images')}); precision {paper.metric(name, 'precision')} (real "
+        f"images {paper.metric(name, 'precision_of_real_images')}), recall {paper.metric(name, 'recall')} (real images "
+        f"{paper.metric(name, 'recall_of_real_images')}); rarest class {paper.metric(name, 'min_class_share')}"
     )
 
 
 def classifiers(paper: Paper) -> Iterator[str]:
     """Figures 14 to 16, and the two accuracies."""
     yield "## Classifiers (figures 14 to 16)"
-    rows = ["| | paper | ours |", "| --- | --- | --- |"]
-    for name, theirs in (("fashion-mnist-standard", "92.36 %"), ("cifar10-standard", "79.82 %")):
-        rows.append(f"| `{name}`, clean accuracy | {theirs} | {paper.metric(name, 'accuracy')} |")
+    rows = ["| | paper | ours | difference |", "| --- | --- | --- | --- |"]
+    for name, theirs in (("fashion-mnist-standard", 0.9236), ("cifar10-standard", 0.7982)):
+        found = paper.value(name, "accuracy")
+        gap = "" if found is None else f"{100 * (found - theirs):+.2f} points"
+        cells = f"`{name}`, clean accuracy", f"{100 * theirs:.2f} %", paper.metric(name, "accuracy"), gap
+        rows.append(f"| {' | '.join(cells)} |")
     yield "\n".join(rows)
     for name in ("fashion-mnist-standard", "cifar10-standard"):
         if name in paper.models:
@@ -212,13 +224,14 @@ def noise_needed(paper: Paper, dataset: str) -> Iterator[str]:
     models = [paper.classifier(f"{dataset}-{name}") for name in families if f"{dataset}-{name}" in paper.models]
     x, y = right_on(paper.sets[dataset], models)
     rows: list[tuple[str, Tensor, list[str]]] = [("clean", x, [""] * len(x))]
-    table = ["| model | success | median L2 |", "| --- | --- | --- |"]
+    table, middles = ["| model | success | median L2 |", "| --- | --- | --- |"], []
     for model in models:
         outcome = referee.run(model, "cw", x, y, Threat("l2"))
         noise = torch.stack([images.amplified(change) for change in outcome.images - x])
         sizes = outcome.minimal["l2"]
         rows.append((model.name.removeprefix(f"{dataset}-"), noise, [f"L2 {size:.2f}" for size in sizes.tolist()]))
         middle = statistics.median(sizes.numpy())
+        middles.append(math.inf if middle is None else middle)
         table.append(f"| `{model.name}` | {int(outcome.success.sum())} of {len(x)} | {words(middle)} |")
     file = paper.docs / "paper" / f"{dataset}-noise.png"
     draw(file, rows)
@@ -229,6 +242,11 @@ def noise_needed(paper: Paper, dataset: str) -> Iterator[str]:
         "contrast in the picture, its size below it."
     )
     yield "\n".join(table)
+    if len(models) > 1:
+        defended = zip(models[1:], middles[1:], strict=True)
+        times = [f"{middle / middles[0]:.1f} times as long with `{model.name}`" for model, middle in defended]
+        holds = all(middle > middles[0] for middle in middles[1:])
+        yield f"So the median noise is {', '.join(times)}: the claim {'holds' if holds else 'does not hold'}."
     yield f"![noise](paper/{file.name})"
 
 
@@ -240,11 +258,15 @@ def old_examples(paper: Paper, dataset: str) -> Iterator[str]:
     x, y = right_on(paper.sets[dataset], [attacked, *others])
     header = " | ".join(f"`{other.name.removeprefix(f'{dataset}-')}`" for other in others)
     rows = [f"| made on `{attacked.name}` | successes | median L2 | {header} |", "|" + " --- |" * (3 + len(others))]
+    gains = []
     for kappa in (0, 10):
         outcome = referee.run(attacked, "cw", x, y, Threat("l2"), params={"kappa": kappa})
         won = outcome.success
         right = [int((other.predict(outcome.images[won]).argmax(dim=1) == y[won]).sum()) for other in others]
         middle = words(statistics.median(outcome.l2[won].numpy()))
+        controls = [count for other, count in zip(others, right, strict=True) if other.name.endswith("-control")]
+        if controls:
+            gains.append(f"{right[0] - max(controls):+d} of {int(won.sum())} at kappa {kappa}")
         cells = [f"Carlini-Wagner, kappa {kappa}", f"{int(won.sum())} of {len(x)}", middle, *map(str, right)]
         rows.append(f"| {' | '.join(cells)} |")
     yield f"## Old adversarial examples on {dataset}"
@@ -255,6 +277,8 @@ def old_examples(paper: Paper, dataset: str) -> Iterator[str]:
         "classify correctly; how many of the successes each gets right:"
     )
     yield "\n".join(rows)
+    if gains:
+        yield f"`{others[0].name}` beside the better control: {', '.join(gains)}."
 
 
 def right_on(data: EvalSet, models: Sequence[Classifier]) -> tuple[Tensor, Tensor]:

@@ -42,8 +42,8 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(self.images[index]), self.labels[index]
 
 
-def plain(config: ClassifierConfig, data: TrainingData) -> tuple[float, int, float]:
-    """Seconds and epochs until the goal, and the accuracy there."""
+def plain(config: ClassifierConfig, data: TrainingData) -> tuple[float, float]:
+    """Seconds until the goal, or of MOST_EPOCHS, and the accuracy there."""
     torch.manual_seed(config.seed)
     network = classifier.build(config, data)
     optimizer = torch.optim.Adam(network.parameters())
@@ -60,8 +60,8 @@ def plain(config: ClassifierConfig, data: TrainingData) -> tuple[float, int, flo
         accuracy = measured(network, data.validation)
         print(f"plain, epoch {epoch}: {seconds:.0f} s, {100 * accuracy:.2f} %", flush=True)
         if accuracy >= GOAL:
-            return seconds, epoch, accuracy
-    return float("inf"), MOST_EPOCHS, accuracy
+            break
+    return seconds, accuracy
 
 
 def ours(config: ClassifierConfig, data: TrainingData) -> tuple[float, float]:
@@ -91,10 +91,11 @@ def main() -> None:
     config = RECIPES["fashion-mnist-standard"].config.model_copy(update={"epochs": epochs})
     assert isinstance(config, ClassifierConfig)
     data = load_training(SOURCES[config.dataset], data_root())
-    seconds, accuracy = ours(config, data)
-    print(f"ours, {epochs} epochs: {seconds:.0f} s, {100 * accuracy:.2f} %", flush=True)
-    slow, needed, reached = plain(config, data)
-    print(f"plain, {needed} epochs: {slow:.0f} s, {100 * reached:.2f} %; ours takes {seconds / slow:.2f} of that")
+    reached = {"ours": ours(config, data), "plain": plain(config, data)}
+    for name, (seconds, accuracy) in reached.items():
+        missed = "" if accuracy >= GOAL else f", {100 * GOAL:.1f} % not reached"
+        print(f"{name}: {seconds:.0f} s, {100 * accuracy:.2f} %{missed}")
+    print(f"ours takes {reached['ours'][0] / reached['plain'][0]:.2f} of the plain loop's time")
 
 
 if __name__ == "__main__":

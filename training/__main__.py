@@ -36,6 +36,7 @@ from training.table import table
 ARTIFACTS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets")
 RUNS = Path("runs")
+LISTED = {"name", "epochs"}  # in columns of their own
 
 
 def configure(recipe: str, changes: dict[str, Any]) -> JobConfig:
@@ -178,8 +179,9 @@ def show_table(options: argparse.Namespace) -> None:
 def list_recipes(_: argparse.Namespace) -> None:
     """One line for each recipe."""
     for name, recipe in RECIPES.items():
-        purpose = (sys.modules[recipe.train.__module__].__doc__ or "").partition("\n")[0]
-        print(f"{name:28} {recipe.config.epochs:4} epochs  {purpose}")
+        config = recipe.config
+        chosen = (f"{key} {value}" for key, value in config.model_dump(exclude=LISTED, exclude_defaults=True).items())
+        print(f"{name:31} {config.epochs:3} epochs  {', '.join(chosen)}")
 
 
 def fetch(_: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ this file. Intervals are Wilson's, for shares only.
 - data: {dataset} ({licence}), {official};
   sha256 of the training files `{data_sha256}`, of the test files `{test_sha256}`
 - command: `{command}`
-- configuration: {config}
+- configuration: {config} (what is not named is off)
 - epoch {selected_epoch} of {epochs}, seed {seed}, {minutes:.0f} minutes on {hardware}
 - code: commit {commit}; {versions}
 
@@ -50,7 +50,7 @@ def card(fields: Mapping[str, Any], notes: str) -> str:
         data_sha256=record.data_sha256,
         test_sha256=record.test_sha256,
         command=record.command,
-        config=", ".join(f"{key} {value}" for key, value in record.config.items()),
+        config=", ".join(f"{key} {value}" for key, value in record.config.items() if value),
         selected_epoch=record.selected_epoch,
         epochs=record.epochs,
         seed=record.seed,

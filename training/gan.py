@@ -6,6 +6,7 @@ and a moving average of the generator's weights (Yazici et al., arXiv 1806.04498
 """
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -114,72 +115,56 @@ def build(config: GanConfig, shape: Shape) -> tuple[nn.Sequential, nn.Sequential
     return generator, dcgan_discriminator(shape, config.width, stabilised=config.stabilised)
 
 
+@dataclass(frozen=True)
+class Player:
+    """One of the two networks, and how it learns."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @classmethod
+    def of(cls, network: nn.Module, rate: float, config: GanConfig) -> "Player":
+        optimizer = torch.optim.Adam(network.parameters(), rate, (config.beta1, 0.999))
+        falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - config.falling * done / config.epochs)
+        return cls(network, optimizer, falling)
+
+    def learn(self, loss: Tensor) -> None:
+        """One step down the loss."""
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+
+    def parts(self, name: str) -> dict[str, Stateful]:
+        """All that changes as it learns."""
+        return {name: self.network, f"{name}_optimizer": self.optimizer, f"{name}_schedule": self.schedule}
+
+
 def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
     """Train, and give back the averaged generator of the best epoch on the CPU."""
     judge = Judge(run.artifacts / config.judge)
     real_features = judge.features(to_pixels(data.validation.images))
     torch.manual_seed(config.seed)
-    generator, discriminator = (network.to(run.device) for network in build(config, data.image_shape))
-    averaged = copy.deepcopy(generator).requires_grad_(False).eval()
-    betas = (config.beta1, 0.999)
-    generator_optimizer = torch.optim.Adam(generator.parameters(), config.generator_rate, betas)
-    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), config.discriminator_rate, betas)
+    networks = [network.to(run.device) for network in build(config, data.image_shape)]
+    averaged = copy.deepcopy(networks[0]).requires_grad_(False).eval()
+    generator = Player.of(networks[0], config.generator_rate, config)
+    discriminator = Player.of(networks[1], config.discriminator_rate, config)
     images = data.train.images.to(run.device)
     steps = max(1, len(images) // config.batch_size)
-    turns = -(-steps // config.discriminator_steps)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - config.falling * done / config.epochs)
-        for optimizer in (generator_optimizer, discriminator_optimizer)
-    ]
-
-    def draw(n: int) -> Tensor:
-        return torch.randn(n, config.latent_dim).to(run.device)
-
-    fixed, snapshots = draw(10), Snapshots()
-    parts: dict[str, Stateful] = {
-        "snapshots": snapshots,
-        "generator": generator,
-        "discriminator": discriminator,
-        "averaged": averaged,
-        "generator_optimizer": generator_optimizer,
-        "discriminator_optimizer": discriminator_optimizer,
-        "generator_schedule": schedules[0],
-        "discriminator_schedule": schedules[1],
-    }
+    fixed, snapshots = latents(10, config, run.device), Snapshots()
+    parts: dict[str, Stateful] = {"snapshots": snapshots, "averaged": averaged}
+    parts |= generator.parts("generator") | discriminator.parts("discriminator")
     for epoch in run.epochs(parts, averaged, steps):
-        generator.train()
-        totals = torch.zeros(2, device=run.device)
-        for step, batch in enumerate(torch.randperm(len(images)).tensor_split(steps)):
-            real = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, C, H, W)
-            with torch.no_grad():
-                fake = generator(draw(len(real)))
-            loss = functional.softplus(-discriminator(real)).mean() + functional.softplus(discriminator(fake)).mean()
-            totals[0] += loss.detach()
-            if config.penalty and step % PENALTY_EVERY == 0:
-                loss = loss + PENALTY_EVERY * config.penalty / 2 * steepness(discriminator, real)
-            discriminator_optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            discriminator_optimizer.step()
-
-            if step % config.discriminator_steps == 0:
-                loss = functional.softplus(-discriminator(generator(draw(len(real))))).mean()
-                generator_optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                generator_optimizer.step()
-                taken = (epoch - 1) * turns + step // config.discriminator_steps
-                move_average(averaged, generator, min(config.average, (taken + 1) / (taken + 10)))
-                totals[1] += loss.detach()
-            run.step(loss.detach())
-        for schedule in schedules:
-            schedule.step()
-        if config.average:
-            update_bn([draw(config.batch_size) for _ in range(STATISTICS)], averaged)  # those of the averaged weights
-        losses = totals / torch.tensor([steps, turns]).to(totals)
+        losses = play(config, generator, discriminator, averaged, images, epoch, steps, run)
+        for player in (generator, discriminator):
+            player.schedule.step()
+        if config.average:  # the batch statistics of the averaged weights
+            update_bn([latents(config.batch_size, config, run.device) for _ in range(STATISTICS)], averaged)
         with torch.no_grad():
-            fake = averaged(draw(len(real_features))).cpu()
+            fake = averaged(latents(len(real_features), config, run.device)).cpu()
         metrics = {
-            "discriminator_loss": float(losses[0]),
-            "generator_loss": float(losses[1]),
+            "discriminator_loss": losses[0],
+            "generator_loss": losses[1],
             "frechet_distance": frechet_distance(judge.features(fake), real_features),
             "min_class_share": float(judge.shares(fake).min()),
         }
@@ -190,6 +175,45 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
 
     averaged.load_state_dict(run.best)
     return Trained(averaged.cpu(), snapshots)
+
+
+def play(
+    config: GanConfig,
+    generator: Player,
+    discriminator: Player,
+    averaged: nn.Module,
+    images: Tensor,
+    epoch: int,
+    steps: int,
+    run: Run,
+) -> tuple[float, float]:
+    """One epoch over the images (N, C, H, W): mean loss of the discriminator and of the generator."""
+    generator.network.train()
+    totals, turns = torch.zeros(2, device=run.device), -(-steps // config.discriminator_steps)
+    for step, batch in enumerate(torch.randperm(len(images)).tensor_split(steps)):
+        real = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, C, H, W)
+        with torch.no_grad():
+            fake = generator.network(latents(len(real), config, run.device))
+        judged = discriminator.network(real), discriminator.network(fake)
+        loss = functional.softplus(-judged[0]).mean() + functional.softplus(judged[1]).mean()
+        totals[0] += loss.detach()
+        if config.penalty and step % PENALTY_EVERY == 0:
+            loss = loss + PENALTY_EVERY * config.penalty / 2 * steepness(discriminator.network, real)
+        discriminator.learn(loss)
+        if step % config.discriminator_steps == 0:
+            fake = generator.network(latents(len(real), config, run.device))
+            loss = functional.softplus(-discriminator.network(fake)).mean()
+            generator.learn(loss)
+            taken = (epoch - 1) * turns + step // config.discriminator_steps
+            move_average(averaged, generator.network, min(config.average, (taken + 1) / (taken + 10)))
+            totals[1] += loss.detach()
+        run.step(loss.detach())
+    return float(totals[0]) / steps, float(totals[1]) / turns
+
+
+def latents(n: int, config: GanConfig, device: torch.device) -> Tensor:
+    """Standard normal (n, latent_dim)."""
+    return torch.randn(n, config.latent_dim).to(device)
 
 
 def snapshot_epochs(epochs: Positive) -> list[int]:
@@ -217,9 +241,9 @@ def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 def package(trained: Trained, config: GanConfig, data: TrainingData, run: Run, test: Examples) -> Product:
     """The artefact: the generator, and its distance from the test set, which nothing has looked at before."""
     generator, snapshots = trained
-    latents = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
+    chosen = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
     with torch.no_grad():
-        samples = generator(latents)
+        samples = generator(chosen)
 
     def measure(folder: Path) -> dict[str, Metric]:
         judge = Judge(run.artifacts / config.judge)
@@ -227,7 +251,7 @@ def package(trained: Trained, config: GanConfig, data: TrainingData, run: Run, t
         return judge.quality(path, config.latent_dim, test) | judge.coverage(path, config.latent_dim)
 
     return Product(
-        graph=Graph(generator, latents[:8], "latents", "images"),
+        graph=Graph(generator, chosen[:8], "latents", "images"),
         pictures={
             "curves.png": learning_curves(
                 run.history,

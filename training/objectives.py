@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,8 @@ from training.lipschitz import AolLinear, UnitRowLinear, class_distances
 
 if TYPE_CHECKING:
     from training.classifier import ClassifierConfig
+
+REACH = 1.5
 
 
 def margin(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
@@ -67,23 +70,28 @@ OBJECTIVES: dict[str, Objective] = {
 def ascend(network: nn.Sequential, x: Tensor, y: Tensor | None, eps: float, steps: int) -> Tensor:
     """PGD on the network without dropout, from a random start: images (B, C, H, W) within Linf ``eps`` of x.
 
-    It climbs the cross-entropy with y (B,); without y, the divergence from the answer at x.
+    It climbs the cross-entropy with y (B,); without y, the divergence from the answer at x. All steps together are
+    ``REACH`` times eps long: few long ones teach a network to break the attack instead of resisting it ("catastrophic
+    overfitting", Wong et al., "Fast is better than free", arXiv 2001.03994).
     """
     with _evaluating(network):
-        with torch.no_grad():
-            clean = network(x).log_softmax(1)
+        height = _height(network, x, y)
         moved = x + eps * (2 * torch.rand(x.shape).to(x) - 1)
         for _ in range(steps):
             moved = moved.clamp(0, 1).detach().requires_grad_()
-            logits = network(moved)
-            if y is None:
-                climbed = functional.kl_div(logits.log_softmax(1), clean, log_target=True, reduction="sum")
-            else:
-                climbed = functional.cross_entropy(logits, y, reduction="sum")
-            (gradient,) = torch.autograd.grad(climbed, moved)
-            moved = moved.detach() + 2.5 * eps / steps * gradient.sign()
+            (gradient,) = torch.autograd.grad(height(network(moved)), moved)
+            moved = moved.detach() + REACH * eps / steps * gradient.sign()
             moved = torch.minimum(torch.maximum(moved, x - eps), x + eps)
     return moved.clamp(0, 1).detach()
+
+
+def _height(network: nn.Sequential, x: Tensor, y: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """What an attack on x climbs, of logits (B, K)."""
+    if y is not None:
+        return partial(functional.cross_entropy, target=y, reduction="sum")
+    with torch.no_grad():
+        clean = network(x).log_softmax(1)
+    return lambda logits: functional.kl_div(logits.log_softmax(1), clean, log_target=True, reduction="sum")
 
 
 @contextmanager

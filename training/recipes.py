@@ -36,7 +36,7 @@ TWIN: dict[str, Any] = {
     "learning_rate": 2e-3,
     "weight_decay": 1e-2,
 }
-CERTIFIED_MNIST: dict[str, Any] = {"dataset": "mnist", "blocks": (3, 2), "features": 256, "shift": 1}
+CERTIFIED_MNIST: dict[str, Any] = {"dataset": "mnist", "blocks": (3, 2), "features": 256}
 CERTIFIED_FASHION: dict[str, Any] = {"dataset": "fashion-mnist", "blocks": (3, 2), "features": 256, "flip": True}
 CERTIFIED_CIFAR: dict[str, Any] = {
     "dataset": "cifar10",
@@ -94,7 +94,7 @@ CLASSIFIERS = (
         **CERTIFIED_MNIST,
         **CERTIFIED,
         epochs=15,
-        radius=2.0,
+        radius=1.5,
         temperature=0.25,
         selected_by="certified_accuracy_1.58",
     ),
@@ -127,7 +127,7 @@ CLASSIFIERS = (
     ClassifierConfig(name="cifar10-penalty", **CIFAR, **PENALISED, epochs=20, dropout=0.1, eps=0.25),
     # The paper's network, trained on attacked images.
     ClassifierConfig(
-        name="mnist-adversarial", **MNIST, **ADVERSARIAL, epochs=12, objective="adversarial", eps=0.3, steps=4
+        name="mnist-adversarial", **MNIST, **ADVERSARIAL, epochs=12, objective="adversarial", eps=0.3, steps=5
     ),
     ClassifierConfig(
         name="fashion-mnist-adversarial",
@@ -136,7 +136,7 @@ CLASSIFIERS = (
         epochs=10,
         objective="adversarial",
         eps=0.1,
-        steps=3,
+        steps=4,
     ),
     ClassifierConfig(
         name="cifar10-adversarial",

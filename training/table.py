@@ -65,6 +65,10 @@ def _cells(model: Classifier, data: EvalSet, *, attacked: bool) -> Iterator[str]
 
 def share(hits: torch.Tensor) -> str:
     """A rate with its 95 % Wilson interval, in per cent."""
-    k, n = int(hits.sum()), len(hits)
+    return percent(int(hits.sum()), len(hits))
+
+
+def percent(k: int, n: int) -> str:
+    """The same for k of n."""
     low, high = wilson(k, n)
     return f"{100 * k / n:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
