@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gauntlet import referee
 from gauntlet.errors import InvalidInput
+from gauntlet.metered import Budget
 from gauntlet.norms import Norm
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
@@ -49,11 +50,13 @@ def strongest(
     threat: Threat,
     *,
     seed: int = 0,
+    budget: Budget | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> Strongest:
     """Images x (n, C, H, W) in [0, 1] with labels y (n,), under every member of the ensemble for the threat.
 
-    Raises InvalidInput where there is no ensemble for the norm, and what ``stop`` raises.
+    A ``budget`` is that of all members together; what was found when it ends is returned. Raises InvalidInput where
+    there is no ensemble for the norm, and what ``stop`` raises.
     """
     members = (NEAREST if threat.eps is None else WITHIN).get(threat.norm)
     if members is None:
@@ -65,7 +68,10 @@ def strongest(
         rows = index if best is None or threat.eps is None else (best.correct & ~best.success).nonzero().squeeze(1)
         if len(rows) == 0:
             break
-        found = referee.run(model, name, x[rows], y[rows], threat, seed=seed, index=rows, params=params, stop=stop)
+        left = budget and budget.after(0 if best is None else int(best.queries[rows].max()))
+        found = referee.run(
+            model, name, x[rows], y[rows], threat, seed=seed, index=rows, params=params, budget=left, stop=stop
+        )
         if best is None:
             best, better = found, found.success
         else:

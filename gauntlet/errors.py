@@ -25,5 +25,9 @@ class DeadlineExceeded(GauntletError):
     """The time that a run was given is over."""
 
 
+class BudgetExhausted(GauntletError):
+    """An attack may not evaluate the model again; what it found so far is kept."""
+
+
 class Cancelled(GauntletError):
     """Somebody asked for the run to end."""

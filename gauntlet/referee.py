@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from gauntlet.attacks import ATTACKS, Attack
 from gauntlet.attacks.base import shortfall
 from gauntlet.errors import InvalidInput
+from gauntlet.metered import Budget, Metered, harvest
 from gauntlet.norms import NORMS, Norm
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier
@@ -47,6 +49,7 @@ class Outcome:
     l0: Tensor
     minimal: dict[Norm, Tensor]  # (n,) float64 each, of the float32 result: inf where failed; NaN without a search
     queries: Tensor  # (n,) int64 evaluations by the attack
+    finished: Tensor  # (n,) bool: False where a budget ended the attack before it was through
     seconds: float
 
     @property
@@ -64,30 +67,13 @@ class Outcome:
         """With another's outcome for rows (m,): its images where it is ``better`` (m,) bool, its effort everywhere."""
         place = rows[better]
         taken: dict[str, Any] = {"queries": self.queries.index_add(0, rows, other.queries)}
+        taken["finished"] = self.finished.index_copy(0, rows, self.finished[rows] & other.finished)
         for name in ("images", "adversarial_label", "success", *NORMS):
             taken[name] = getattr(self, name).index_copy(0, place, getattr(other, name)[better])
         taken["minimal"] = {
             norm: sizes.index_copy(0, place, other.minimal[norm][better]) for norm, sizes in self.minimal.items()
         }
         return dataclasses.replace(self, seconds=self.seconds + other.seconds, **taken)
-
-
-class _Metered:
-    """The twin as an attack sees it: counts evaluations per sample and asks before each whether to go on."""
-
-    def __init__(
-        self, twin: Callable[[Tensor], Tensor], queries: Tensor, rows: Tensor, stop: Callable[[], None]
-    ) -> None:
-        self._twin, self._queries, self._rows, self._stop = twin, queries, rows, stop
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        self._stop()
-        self._queries[self._rows] += 1
-        logits: Tensor = self._twin(x)
-        return logits
-
-    def at(self, rows: Tensor, /) -> "_Metered":
-        return _Metered(self._twin, self._queries, self._rows[rows], self._stop)
 
 
 def check(attack: str, threat: Threat, params: Mapping[str, Any] | None, targeted: bool) -> tuple[Attack, BaseModel]:
@@ -122,6 +108,7 @@ def run(
     params: Mapping[str, Any] | None = None,
     target: Tensor | None = None,
     eight_bit: bool = False,
+    budget: Budget | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Attack x (n, C, H, W) in [0, 1] with labels y (n,), or aim at ``target`` (n,).
@@ -129,8 +116,9 @@ def run(
     Untargeted success: classified as y before, as another class after. Targeted: as y before, as the target after.
     ``index`` (n,) int64 is each image's place in its data set, by default 0, 1, ..., so that a part meets the same
     random numbers as the whole.
-    ``eight_bit`` rounds x to multiples of 1/255 and restricts the result to them. ``stop`` runs before every
-    evaluation and ends the run by raising. Raises InvalidInput where attack, threat and parameters do not fit.
+    ``eight_bit`` rounds x to multiples of 1/255 and restricts the result to them. A ``budget`` ends the attack and
+    keeps what it has found. ``stop`` runs before every evaluation and ends the run by raising. Raises InvalidInput
+    where attack, threat and parameters do not fit.
     """
     entry, parsed = check(attack, threat, params, target is not None)
     start = time.perf_counter()
@@ -141,17 +129,17 @@ def run(
     queries = torch.zeros(len(x), dtype=torch.int64, device=model.device)
     proposal = x.clone()
     rows = correct.nonzero().squeeze(1)
+    finished = torch.ones_like(correct)
     place = model.device
+    attack_chunk = partial(entry.run, threat=threat, **({"targeted": True} if targeted else {}), **dict(parsed))
     for part in torch.split(rows, CHUNK):
-        found = entry.run(
-            _Metered(model.twin, queries, part.to(place), stop),
-            x[part].to(place),
-            goal[part].to(place),
-            threat,
-            generator=Keyed(seed, (part if index is None else index[part]).to(place)),
-            **({"targeted": True} if targeted else {}),
-            **dict(parsed),
-        )
+        images, labels = x[part].to(place), goal[part].to(place)
+        meter = Metered(model.twin, queries, part.to(place), stop)
+        keys = Keyed(seed, (part if index is None else index[part]).to(place))
+        if budget is None:
+            found = attack_chunk(meter, images, labels, generator=keys)
+        else:
+            found, finished[part] = harvest(attack_chunk, meter, images, labels, keys, budget, threat, targeted)
         proposal[part] = found.detach().cpu()
     images, logits, success = _Judge(model, x, goal, targeted, threat, correct, eight_bit).settle(proposal)
     minimal = dict.fromkeys(NORMS, torch.full((len(x),), torch.nan, dtype=torch.float64))
@@ -167,6 +155,7 @@ def run(
         success=success,
         minimal=minimal,
         queries=queries.cpu(),
+        finished=finished,
         seconds=time.perf_counter() - start,
         **distances(x, images),
     )
