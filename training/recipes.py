@@ -146,7 +146,7 @@ CLASSIFIERS = (
         objective="trades",
         eps=8 / 255,
         steps=3,
-        penalty=3.0,
+        penalty=6.0,
     ),
 )
 
