@@ -7,27 +7,16 @@ abstention are its own, not the network's.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import betaincinv
 from torch import Tensor
+
+from gauntlet.draws import Smoothing
 
 BATCH = 1_000  # noisy images shown to the network at once
 ABSTAINED = -1
 ODD = 0x9E3779B97F4A7C15  # keeps the noise of neighbouring seeds apart
-
-
-class Smoothing(BaseModel):
-    """What a smoothed classifier and its certificates are made of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sigma: Annotated[float, Field(gt=0, le=10, description="deviation of the noise, in pixels of [0, 1]")] = 0.25
-    guess: Annotated[int, Field(ge=1, le=10_000, description="draws that choose the class")] = 100
-    samples: Annotated[int, Field(ge=10, le=1_000_000, description="draws that prove it")] = 10_000
-    alpha: Annotated[float, Field(gt=0, lt=1, description="probability that a certificate is wrong")] = 0.001
 
 
 @dataclass(frozen=True)

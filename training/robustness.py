@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from gauntlet import referee, runtime, store
 from gauntlet.attacks.base import margin
+from gauntlet.draws import Smoothing
 from gauntlet.manifest import Metric
 from gauntlet.runtime import Classifier
-from gauntlet.smoothing import Smoothing, certify
+from gauntlet.smoothing import certify
 from gauntlet.threat import Threat, l2
 from training.data import Examples, to_pixels
 
