@@ -44,7 +44,7 @@ def certify(
     """
     labels, radii = [], []
     for position, image in enumerate(x):
-        noise = torch.Generator().manual_seed((seed * ODD + first_index + position) % 2**63)
+        noise = _noise(seed, first_index + position)
         first = _votes(predict, image, smoothing.sigma, smoothing.guess, noise, stop)
         top = int(first.argmax())
         hits = int(_votes(predict, image, smoothing.sigma, smoothing.samples, noise, stop)[top])
@@ -52,6 +52,28 @@ def certify(
         labels.append(top if share > 0.5 else ABSTAINED)
         radii.append(smoothing.sigma * float(torch.special.ndtri(torch.tensor(max(share, 0.5), dtype=torch.float64))))
     return Smoothed(torch.tensor(labels), torch.tensor(radii, dtype=torch.float64))
+
+
+def votes(
+    predict: Callable[[Tensor], Tensor],
+    x: Tensor,
+    labels: Tensor,
+    sigma: float,
+    draws: int,
+    *,
+    seed: int,
+    stop: Callable[[], None] = lambda: None,
+) -> list[int]:
+    """Of so many draws around each image (n, C, H, W), how many the network calls by its label (n,)."""
+    hits = []
+    for position, (image, label) in enumerate(zip(x, labels.tolist(), strict=True)):
+        counts = _votes(predict, image, sigma, draws, _noise(seed, position), stop)
+        hits.append(int(counts[label]))
+    return hits
+
+
+def _noise(seed: int, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * ODD + index) % 2**63)
 
 
 def lower_bound(hits: int, draws: int, alpha: float) -> float:

@@ -52,7 +52,10 @@ def price(images: int, smoothing: Smoothing, budget: int) -> int:
     cost = images * smoothing.per_image
     if cost > budget:
         message = (
-            f"this costs {cost} passes through the network and the limit is {budget}: send fewer images or samples"
+            f"this costs {cost} passes through the network and the limit is {budget}: "
+            "send fewer images or samples, or ask POST /robustness-report, which has no limit"
         )
-        raise ServiceError(Code.TOO_EXPENSIVE, message, field="images", cost=cost, limit=budget)
+        raise ServiceError(
+            Code.TOO_EXPENSIVE, message, field="images", cost=cost, limit=budget, use="POST /robustness-report"
+        )
     return cost

@@ -14,7 +14,7 @@ from service.engine import Engine
 from service.schemas import ClassifyRequest, ClassifyResponse, SmoothedCertificate
 from service.settings import Settings
 from tests import tiny
-from tests.service.conftest import BUDGET, DEADLINE, arrays
+from tests.service.conftest import BUDGET, DEADLINE, SHORT_REPORT, Server, arrays
 from tests.service.test_attack import SLOW
 
 SMOOTHING = {"sigma": 0.1, "samples": 1_000, "seed": 1}
@@ -60,6 +60,7 @@ def test_too_many_draws_are_too_expensive(client: httpx.Client):
     assert answer.status_code == 422
     error = answer.json()["error"]
     assert error["code"] == "too_expensive"
+    assert error["details"]["use"] == "POST /robustness-report"
     assert (error["details"]["cost"], error["details"]["limit"]) == (2 * (BUDGET + 100), BUDGET)
 
 
@@ -92,6 +93,17 @@ def test_it_waits_for_attacks_and_classify_does_not_wait_for_it(client: httpx.Cl
     for thread in threads:
         thread.join()
     assert ended["certificate"] > ended["attack"] - 0.1
+
+
+def test_a_report_certifies_the_smoothed_classifiers_too(server: Server):
+    spec = {"sigma": 0.1, "samples": 500, "images": 5}
+    body = {**SHORT_REPORT, "smoothing": spec}
+    done = server.finished(server.submit(body))
+    assert done["status"] == "succeeded", done["error"]
+    assert [model["smoothed"]["accuracy"]["n"] for model in done["report"]["models"]] == [5, 5]
+    refused = server.client.post("/robustness-report", json={**SHORT_REPORT, "smoothing": {}})
+    assert refused.status_code == 422
+    assert refused.json()["error"]["details"]["field"] == "smoothing.sigma"
 
 
 def test_sigma_is_the_manifests_unless_another_is_asked_for_and_a_stop_ends_it(tmp_path: Path):
