@@ -17,6 +17,7 @@ from gauntlet.norms import NORMS
 from gauntlet.report import gate, statistics, words
 from gauntlet.report.builder import build
 from gauntlet.report.compare import compare
+from gauntlet.report.records import SmoothingSpec
 from gauntlet.report.schema import Report, ReportRequest
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
@@ -85,6 +86,7 @@ def report(options: argparse.Namespace) -> int:
                 "attacks": options.attacks,
                 "threats": _threats(options.threats, requirements),
                 "seed": options.seed,
+                "smoothing": None if options.smoothing is None else _fields(options.smoothing),
             }
         )
     except ValidationError as error:
@@ -152,6 +154,13 @@ def _threats(texts: Sequence[str], requirements: Sequence[gate.Requirement]) -> 
     return [{"norm": norm, "eps": eps} for norm, eps in asked.items()]
 
 
+def _fields(texts: Sequence[str]) -> dict[str, str]:
+    """FIELD=VALUE words; the request's schema reads the values."""
+    if wrong := [text for text in texts if "=" not in text]:
+        raise InvalidInput(f"--smoothing {wrong[0]}: write it as sigma=0.25")
+    return dict(text.split("=", 1) for text in texts)
+
+
 def _classifiers(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Classifier]:
     models = runtime.open_all(options.root / "artifacts", options.device, only=names)
     found = {}
@@ -189,6 +198,12 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--out", type=Path, action="append", default=[], help="*.html or *.json; may be repeated")
     many.add_argument(
         "--require", action="append", default=[], metavar="LINE", help=f"exit 1 where it does not hold: {gate.FORM}"
+    )
+    many.add_argument(
+        "--smoothing",
+        nargs="*",
+        metavar="FIELD=VALUE",
+        help=f"certify the smoothed classifiers too; fields: {', '.join(SmoothingSpec.model_fields)}",
     )
     many.add_argument("--point", action="store_true", help="hold the share itself against --require, not the interval")
     many.set_defaults(command=report)

@@ -96,7 +96,7 @@ def report(
         images: (N, C, H, W), in [0, 1], or 0 to 255 as uint8. They are rounded to 8 bits, like any picture.
         labels: (N,).
         on_progress: hears the share of the work done, rising to 1.
-        asked: fields of ReportRequest: n (by default all images), attacks, threats, seed.
+        asked: fields of ReportRequest: n (by default all images), attacks, threats, seed, smoothing.
 
     Raises:
         InvalidInput: images, labels or a field that cannot be used.

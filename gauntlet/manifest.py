@@ -87,6 +87,7 @@ class ClassifierManifest(_Manifest):
     kind: Literal["classifier"] = "classifier"
     input_shape: tuple[Positive, Positive, Positive]
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    sigma: Annotated[float, Field(gt=0)] | None = None  # of the Gaussian noise it was trained with; None: without
 
 
 class GeneratorManifest(_Manifest):

@@ -7,27 +7,16 @@ abstention are its own, not the network's.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import betaincinv
 from torch import Tensor
+
+from gauntlet.draws import Smoothing
 
 BATCH = 1_000  # noisy images shown to the network at once
 ABSTAINED = -1
 ODD = 0x9E3779B97F4A7C15  # keeps the noise of neighbouring seeds apart
-
-
-class Smoothing(BaseModel):
-    """What a smoothed classifier and its certificates are made of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sigma: Annotated[float, Field(gt=0, le=10, description="deviation of the noise, in pixels of [0, 1]")] = 0.25
-    guess: Annotated[int, Field(ge=1, le=10_000, description="draws that choose the class")] = 100
-    samples: Annotated[int, Field(ge=10, le=1_000_000, description="draws that prove it")] = 10_000
-    alpha: Annotated[float, Field(gt=0, lt=1, description="probability that a certificate is wrong")] = 0.001
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,7 @@ def certify(
     """
     labels, radii = [], []
     for position, image in enumerate(x):
-        noise = torch.Generator().manual_seed((seed * ODD + first_index + position) % 2**63)
+        noise = _noise(seed, first_index + position)
         first = _votes(predict, image, smoothing.sigma, smoothing.guess, noise, stop)
         top = int(first.argmax())
         hits = int(_votes(predict, image, smoothing.sigma, smoothing.samples, noise, stop)[top])
@@ -63,6 +52,28 @@ def certify(
         labels.append(top if share > 0.5 else ABSTAINED)
         radii.append(smoothing.sigma * float(torch.special.ndtri(torch.tensor(max(share, 0.5), dtype=torch.float64))))
     return Smoothed(torch.tensor(labels), torch.tensor(radii, dtype=torch.float64))
+
+
+def votes(
+    predict: Callable[[Tensor], Tensor],
+    x: Tensor,
+    labels: Tensor,
+    sigma: float,
+    draws: int,
+    *,
+    seed: int,
+    stop: Callable[[], None] = lambda: None,
+) -> list[int]:
+    """Of so many draws around each image (n, C, H, W), how many the network calls by its label (n,)."""
+    hits = []
+    for position, (image, label) in enumerate(zip(x, labels.tolist(), strict=True)):
+        counts = _votes(predict, image, sigma, draws, _noise(seed, position), stop)
+        hits.append(int(counts[label]))
+    return hits
+
+
+def _noise(seed: int, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * ODD + index) % 2**63)
 
 
 def lower_bound(hits: int, draws: int, alpha: float) -> float:

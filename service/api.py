@@ -121,7 +121,13 @@ class Gauntlet:
     @bentoml.api(route="/classify")
     @answers
     async def classify(self, request: ClassifyRequest, /) -> ClassifyResponse:
-        return await self._compute(lambda: self.engine.classify(request))
+        asked = request.smoothing
+        if asked is None:
+            return await self._compute(lambda: self.engine.classify(request))
+        from service import smoothed  # noqa: PLC0415  BentoML's parent does without torch
+
+        advice = "send fewer images or samples"
+        return await self._at_length(lambda stop: smoothed.classify(self.engine, request, asked, stop), advice)
 
     @bentoml.api(route="/generate")
     @answers
@@ -136,16 +142,21 @@ class Gauntlet:
     async def attack(self, request: AttackRequest, /) -> AttackResponse:
         from service import attacking  # noqa: PLC0415  BentoML's parent does without torch
 
+        advice = "send fewer images or steps, or ask POST /robustness-report"
+        return await self._at_length(lambda stop: attacking.attack(self.engine, request, stop), advice)
+
+    async def _at_length(self, work: Callable[[Callable[[], None]], T], advice: str) -> T:
+        """Compute in an attack slot; ``work`` is given what raises once the deadline of an attack is over."""
         allowed = self.settings.attack_deadline
         deadline = time.monotonic() + allowed
-        message = f"the attack was given {allowed:g} s; send fewer images or steps, or ask POST /robustness-report"
+        message = f"this was given {allowed:g} s; {advice}"
 
         def stop() -> None:
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(message)
 
         if self._attack_slots.statistics().tasks_waiting >= self.settings.attack_queue:
-            raise ServiceError(Code.TOO_BUSY, "too many attacks wait already; try again later")
+            raise ServiceError(Code.TOO_BUSY, "too many attacks and certificates wait already; try again later")
         slot = object()
         try:
             with anyio.fail_after(allowed):
@@ -153,7 +164,7 @@ class Gauntlet:
         except TimeoutError as error:
             raise DeadlineExceeded(message) from error
         try:
-            return await anyio.to_thread.run_sync(lambda: attacking.attack(self.engine, request, stop))
+            return await anyio.to_thread.run_sync(lambda: work(stop))
         finally:
             self._attack_slots.release_on_behalf_of(slot)
 

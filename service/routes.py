@@ -18,6 +18,7 @@ Method = Literal["GET", "POST", "DELETE"]
 READ = (Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.INTERNAL)
 BODY = (*READ, Code.MALFORMED, Code.TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE, Code.INVALID)
 MODEL = (*BODY, Code.UNKNOWN_MODEL, Code.WRONG_KIND)
+DEAR = (Code.TOO_EXPENSIVE, Code.TOO_BUSY, Code.DEADLINE_EXCEEDED)
 JOBS = (*READ, Code.JOBS_UNAVAILABLE)
 
 
@@ -55,9 +56,9 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         "/classify",
-        "Predict, with certificates",
+        "Predict, with certificates; with `smoothing`, of the smoothed classifier",
         {200: schemas.ClassifyResponse},
-        MODEL,
+        (*MODEL, *DEAR),
         schemas.ClassifyRequest,
     ),
     Route("POST", "/generate", "Draw images", {200: schemas.GenerateResponse}, MODEL, schemas.GenerateRequest),
@@ -66,7 +67,7 @@ ROUTES: tuple[Route, ...] = (
         "/attack",
         "Attack a classifier on given images",
         {200: schemas.AttackResponse},
-        (*MODEL, Code.UNKNOWN_ATTACK, Code.TOO_EXPENSIVE, Code.TOO_BUSY, Code.DEADLINE_EXCEEDED),
+        (*MODEL, Code.UNKNOWN_ATTACK, *DEAR),
         schemas.AttackRequest,
     ),
     Route(

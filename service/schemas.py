@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from gauntlet.draws import Smoothing, SmoothingAsked
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest, Sha256
 from gauntlet.norms import Norm
 from gauntlet.report.schema import Report
@@ -53,12 +54,19 @@ class Answer(BaseModel):
 # /classify
 
 
+class SmoothingIn(SmoothingAsked):
+    """Certify the smoothed classifier: what the model answers most often when Gaussian noise is added to the image."""
+
+    seed: Seed | None = Field(default=None, description="null: drawn, for noise that nobody could foresee")
+
+
 class ClassifyRequest(Request):
     """Images to predict."""
 
     model: ModelName
     images: Images
     resize: bool = False
+    smoothing: SmoothingIn | None = Field(default=None, description="priced and timed as an attack is")
 
 
 class CertificateOut(Answer):
@@ -71,6 +79,18 @@ class CertificateOut(Answer):
     abstained: bool = Field(description="nothing could be proved of this prediction")
 
 
+class SmoothedCertificate(Smoothing, Answer):
+    """What randomized smoothing (arXiv 1902.02918) says of an image: of the smoothed classifier, not of the model."""
+
+    norm: Literal["l2"]
+    radius: float = Field(description="within it the smoothed classifier answers `label`; 0 where it abstained")
+    method: Literal["randomized smoothing"]
+    label: Class | None = Field(description="the smoothed classifier's; null: it abstained")
+    class_name: str | None
+    abstained: bool = Field(description="no class has more than half of the votes at this confidence")
+    seed: Seed
+
+
 class Prediction(Answer):
     """One image."""
 
@@ -79,8 +99,10 @@ class Prediction(Answer):
     probability: float
     probabilities: list[float]
     margin: float = Field(description="largest logit less the second largest")
-    certified_radius: float | None = Field(description="deterministic L2 radius in pixel units; null: none proved")
-    certificate: CertificateOut | None
+    certified_radius: float | None = Field(
+        description="deterministic L2 radius in pixel units; null: none proved, or `smoothing` was asked for"
+    )
+    certificate: CertificateOut | SmoothedCertificate | None
 
 
 class ClassifyResponse(Answer):

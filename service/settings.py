@@ -15,9 +15,10 @@
 | GAUNTLET_MAX_BODY | 33554432 | bytes of a request body |
 | GAUNTLET_MAX_IMAGES | 1024 | images of one request |
 | GAUNTLET_ATTACK_BUDGET | 200000 | price of one /attack: images x gradient steps x restarts x (1 + transfer models) |
-| GAUNTLET_ATTACK_DEADLINE | 60 | seconds that one /attack may take, waiting included |
-| GAUNTLET_ATTACK_SLOTS | 1 | attacks that compute at the same time |
-| GAUNTLET_ATTACK_QUEUE | 8 | attacks that may wait for a slot; more get 429 |
+| | | ... and of one /classify with smoothing: images x draws |
+| GAUNTLET_ATTACK_DEADLINE | 60 | seconds that one of these may take, waiting included |
+| GAUNTLET_ATTACK_SLOTS | 1 | how many of them compute at the same time |
+| GAUNTLET_ATTACK_QUEUE | 8 | how many of them may wait for a slot; more get 429 |
 | GAUNTLET_REPORT_QUEUE | 100 | reports that may wait for a worker; more get 429 |
 | GAUNTLET_ACCESS_LOG | true | one log line per request |
 """

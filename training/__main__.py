@@ -158,7 +158,7 @@ def is_done(folder: Path, config: JobConfig) -> bool:
         made = store.load(folder).manifest.training
         return (
             made is not None
-            and made.config == config.model_dump(mode="json")
+            and not config.differences(made.config)
             and made.builds_on == digests(config, folder.parent)
         )
     except ArtefactError:

@@ -58,12 +58,21 @@ def trades(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConf
     return functional.cross_entropy(clean, y) + config.penalty * drift
 
 
+def noise(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
+    """Cross-entropy at the image plus Gaussian noise of deviation ``config.sigma``, which may leave [0, 1].
+
+    Cohen et al., "Certified Adversarial Robustness via Randomized Smoothing", arXiv 1902.02918, section 3.3.
+    """
+    return functional.cross_entropy(network(x + config.sigma * torch.randn(x.shape).to(x)), y)
+
+
 Objective = Callable[[nn.Sequential, Tensor, Tensor, "ClassifierConfig"], Tensor]
 OBJECTIVES: dict[str, Objective] = {
     "margin": margin,
     "penalty": penalty,
     "adversarial": adversarial,
     "trades": trades,
+    "noise": noise,
 }
 
 

@@ -62,6 +62,14 @@ ADVERSARIAL: dict[str, Any] = {
     "weight_decay": 1e-3,
     "selected_by": "robust_accuracy",
 }
+SMOOTHED: dict[str, Any] = {
+    "family": "smoothed",
+    "network": "paper-cnn",
+    "objective": "noise",
+    "learning_rate": 2e-3,
+    "weight_decay": 1e-2,
+    "selected_by": "noisy_accuracy",
+}
 CONSTRAINED_PAPER: dict[str, Any] = {
     "family": "lipschitz-paper",
     "network": "constrained-paper-cnn",
@@ -148,6 +156,8 @@ CLASSIFIERS = (
         steps=3,
         penalty=6.0,
     ),
+    # The paper's network, trained on noisy images, to be smoothed.
+    ClassifierConfig(name="fashion-mnist-smoothed", **FASHION, **SMOOTHED, epochs=16, sigma=0.25),
 )
 
 ENCODED: dict[str, Any] = {"epochs": 16, "width": 32, "batch_size": 128, "learning_rate": 2e-3, "beta": 0.5}

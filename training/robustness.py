@@ -1,14 +1,19 @@
 """What attacks find on an exported classifier: the figures of its manifest, and of ``python -m training table``."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from gauntlet import referee, runtime, store
 from gauntlet.attacks.base import margin
+from gauntlet.draws import Smoothing
 from gauntlet.manifest import Metric
 from gauntlet.runtime import Classifier
+from gauntlet.smoothing import certify
 from gauntlet.threat import Threat, l2
 from training.data import Examples, to_pixels
 
@@ -19,7 +24,9 @@ ENSEMBLE: tuple[tuple[str, dict[str, object]], ...] = (
     ("pgd", {"steps": 100, "restarts": 5}),
 )
 ATTACKED = 1_000  # images for the ensemble
-MEASURED = 500  # images for the smallest distances
+MEASURED = 500  # images for the smallest distances, and for the smoothed classifier
+CERTIFY: dict[str, Any] = {"samples": 10_000, "alpha": 0.001}  # of the smoothed classifier, beside its sigma
+SMOOTHED_EPS = {"36": 36 / 255, "72": 72 / 255, "108": 108 / 255, "0.5": 0.5}
 
 
 def measure(folder: Path, test: Examples) -> dict[str, Metric]:
@@ -46,6 +53,22 @@ def measure(folder: Path, test: Examples) -> dict[str, Metric]:
     return {
         name: Metric(value=value, n=n, split="test") for name, (value, n) in figures.items() if value < float("inf")
     }
+
+
+def measure_smoothed(folder: Path, test: Examples, sigma: float) -> dict[str, Metric]:
+    """Accuracy and certified accuracies of the smoothed classifier, by CERTIFY, on the first images of the test set."""
+    model = runtime.open_model(store.load(folder))
+    assert isinstance(model, Classifier)
+    smoothing = Smoothing(sigma=sigma, **CERTIFY)
+    x, y = to_pixels(test.images[:MEASURED]), test.labels[:MEASURED]
+    images = tqdm(x, desc="certifying", unit="image", file=sys.stderr, mininterval=1.0)
+    found = [certify(model.predict, image[None], smoothing, first_index=i) for i, image in enumerate(images)]
+    right = torch.cat([smoothed.label for smoothed in found]) == y  # an abstention is no label
+    radii = torch.cat([smoothed.radius for smoothed in found])
+    hits = {"smoothed_accuracy": right} | {
+        f"smoothed_certified_accuracy_{name}": right & (radii >= eps) for name, eps in SMOOTHED_EPS.items()
+    }
+    return {name: Metric(value=float(hit.double().mean()), n=len(y), split="test") for name, hit in hits.items()}
 
 
 def worst_case(model: Classifier, x: Tensor, y: Tensor, threat: Threat) -> Tensor:

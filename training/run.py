@@ -45,6 +45,11 @@ class JobConfig(Frozen):
         """The artefacts that must be there first."""
         return ()
 
+    def differences(self, saved: Mapping[str, Any]) -> list[str]:
+        """The fields in which a saved configuration is another; what it does not know of was not used."""
+        now = self.model_dump(mode="json")
+        return sorted(key for key in saved.keys() | now.keys() if (saved.get(key) or None) != (now.get(key) or None))
+
 
 class Run:
     """Keeps a training loop's books: ``for epoch in run.epochs(...)`` around ``run.step`` and ``run.log``.
@@ -175,12 +180,11 @@ class Run:
         return int(state["epoch"])
 
     def _refuse_another_config(self, saved: dict[str, Any], path: Path) -> None:
-        now = json.loads(self.config.model_dump_json())
-        different = sorted(key for key in saved.keys() | now.keys() if saved.get(key) != now.get(key))
+        different = self.config.differences(saved)
         if different:
             key = different[0]
             raise RunError(
-                f"{path} was trained with {key}={saved.get(key)}, this run asks for {now.get(key)}: "
+                f"{path} was trained with {key}={saved.get(key)}, this run asks for {getattr(self.config, key, None)}: "
                 "ask for the same, or delete it to start again"
             )
 

@@ -14,6 +14,7 @@ from gauntlet.report.classes import by_class
 from gauntlet.report.curves import curves_of
 from gauntlet.report.measured import Measured, minimum
 from gauntlet.report.plan import cells
+from gauntlet.report.records import SmoothedReport
 from gauntlet.report.schema import (
     AttackRecord,
     Cell,
@@ -91,7 +92,8 @@ def _attack_record(name: str) -> AttackRecord:
 
 
 def _effort(result: CellResult) -> Effort:
-    queries = result.n if result.attack is None else result.attack.queries
+    queries = result.n if result.smoothed is None else result.cell.cost
+    queries = queries if result.attack is None else result.attack.queries
     return Effort(cell=result.cell, queries=queries, seconds=result.seconds)
 
 
@@ -113,6 +115,7 @@ def _model_report(
         margins=statistics.distribution(np.asarray(measured.clean.margins)),
         checks=[*measured.checks, *consistency.checks(request, model.name, all_measured, certificate, curves)],
         certificate=certificate,
+        smoothed=_smoothed(measured),
         robustness=_robustness(request, measured),
         perturbations=[entry for norm in norms for entry in _perturbations(measured, norm, shared, edges[norm])],
         curves=curves,
@@ -137,6 +140,20 @@ def _certificate(model: Classifier, measured: Measured) -> CertificateRecord:
         contradictions=len(contradicted),
         contradicted=contradicted[:LISTED],
         refuted=proved.lipschitz is not None and steepest > proved.lipschitz * JACOBIAN_SLACK,
+    )
+
+
+def _smoothed(measured: Measured) -> SmoothedReport | None:
+    found = measured.smoothed
+    if found is None:
+        return None
+    labels, radii = np.asarray(found.labels), np.asarray(found.radii)
+    right = labels == measured.y[: len(labels)]
+    return SmoothedReport(
+        smoothing=found.smoothing,
+        accuracy=statistics.rate(right),
+        abstained=int((labels < 0).sum()),
+        radii=statistics.distribution(radii[right]),
     )
 
 

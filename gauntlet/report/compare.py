@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gauntlet.errors import InvalidInput
-from gauntlet.report.schema import ModelReport, Rate, Report
+from gauntlet.report.records import Rate
+from gauntlet.report.schema import ModelReport, Report
 
 
 def compare(before: Report, after: Report, tolerance: float) -> list[str]:
@@ -17,6 +18,8 @@ def compare(before: Report, after: Report, tolerance: float) -> list[str]:
         raise InvalidInput("the reports were measured on different images and cannot be compared")
     if _attacks(before) != _attacks(after):
         raise InvalidInput("the reports were made with different attacks or parameters and cannot be compared")
+    if before.request.smoothing not in (None, after.request.smoothing):
+        raise InvalidInput("the reports smooth their models differently and cannot be compared")
     known = {model.name: model for model in after.models}
     losses = []
     for model in before.models:
@@ -38,17 +41,17 @@ def _attacks(report: Report) -> dict[str, dict[str, Any]]:
 
 
 def _figures(model: ModelReport) -> Iterator[tuple[str, float]]:
-    """Clean accuracy, robust accuracy under the worst attack per eps, certified accuracy at the same L2 eps."""
+    """Clean accuracy, robust accuracy under the worst attack per eps, what is certified at the same eps."""
     asked = {(entry.norm, entry.eps) for entry in model.robustness}
     yield "clean accuracy", _value(model.clean)
     for entry in model.robustness:
         if entry.attack is None:
             yield f"robust accuracy at {entry.norm} {entry.eps:g}", _value(entry.accuracy)
     for curve in model.curves:
-        if curve.kind == "certified":
+        if curve.kind != "robust":
             for point in curve.points:
                 if (curve.norm, point.eps) in asked:
-                    yield f"certified accuracy at {curve.norm} {point.eps:g}", _value(point.rate)
+                    yield f"{curve.kind} accuracy at {curve.norm} {point.eps:g}", _value(point.rate)
 
 
 def _value(rate: Rate) -> float:

@@ -6,7 +6,9 @@ import torch
 
 from gauntlet import checks as examined
 from gauntlet.report.measured import Measured, transferred
+from gauntlet.report.records import SmoothedMeasurement
 from gauntlet.report.schema import CertificateRecord, CheckRecord, Curve, ReportRequest
+from gauntlet.smoothing import lower_bound
 
 
 def checks(
@@ -33,8 +35,31 @@ def checks(
             advice="Do not rely on the certificate; report the graph to the prover's authors.",
         )
         yield _certified_below_robust(curves)
+    if (found := measured[name].smoothed) is not None:
+        yield _smoothed_keeps_its_label(found)
     if len(request.models) > 1:
         yield _transfer_below_white_box(request, name, measured)
+
+
+SURPRISING = 0.001  # a check raises an alarm where what it saw is less likely than this
+
+
+def _smoothed_keeps_its_label(found: SmoothedMeasurement) -> CheckRecord:
+    """A vote refutes a certificate where a majority would lose it with probability ``alpha`` at most.
+
+    Sound certificates are wrong, or refuted by chance, with probability 2 alpha at most each: so many are let pass.
+    """
+    alpha, shown = found.smoothing.alpha, len(found.shown)
+    lost = sum(lower_bound(found.draws - kept, found.draws, alpha) > 0.5 for kept in found.kept)
+    return CheckRecord(
+        name="the smoothed classifier keeps its label",
+        passed=lower_bound(lost, shown, SURPRISING) <= 2 * alpha,
+        measured=f"{lost} of {shown} certified images lose it at 0.99 of their radius, on the way to an example of the "
+        f"network's ({sum(found.inside)} of these lie inside the radius); {found.draws} fresh draws each",
+        meaning="Inside its radius the smoothed classifier answers otherwise, on more images than its alpha allows "
+        f"(probability below {SURPRISING:g}): the smoothed certificates are wrong.",
+        advice="Do not rely on them; report the model to this program's authors.",
+    )
 
 
 def _certified_below_robust(curves: list[Curve]) -> CheckRecord:

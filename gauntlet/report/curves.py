@@ -1,9 +1,14 @@
 """Accuracy over eps, from what attacks found and what is proved. Runs no network."""
 
+from typing import Literal
+
+import numpy as np
+
 from gauntlet.norms import Norm
 from gauntlet.report import statistics
 from gauntlet.report.measured import Measured
 from gauntlet.report.schema import Curve, ReportRequest
+from gauntlet.report.statistics import Bools, Floats
 from gauntlet.threat import Threat
 
 GRID: dict[Norm, tuple[float, ...]] = {
@@ -16,7 +21,7 @@ GRID: dict[Norm, tuple[float, ...]] = {
 
 
 def curves_of(request: ReportRequest, measured: Measured, shape: tuple[int, int, int]) -> list[Curve]:
-    """``robust`` in every norm in which a minimum-norm attack ran; ``certified`` in L2 and in each norm asked for.
+    """``robust`` in every norm in which a minimum-norm attack ran; what is certified in L2 and in each norm asked for.
 
     What is proved in L2 holds in another norm as far as its ball, for images of this shape, fits into the L2 ball.
     """
@@ -26,12 +31,18 @@ def curves_of(request: ReportRequest, measured: Measured, shape: tuple[int, int,
         if measured.minimum_norm_cells(norm):
             points = statistics.robust_curve(measured.smallest(norm), sorted({*GRID[norm], *eps}))
             curves.append(Curve(kind="robust", norm=norm, derived_from=None, points=points))
+    proofs: list[tuple[Literal["certified", "smoothed"], Bools, Floats]] = []
     if measured.clean.radii is not None:
+        proofs.append(("certified", measured.correct, measured.radii))
+    if measured.smoothed is not None:
+        radii = np.asarray(measured.smoothed.radii)
+        proofs.append(("smoothed", np.asarray(measured.smoothed.labels) == measured.y[: len(radii)], radii))
+    for kind, correct, radii in proofs:
         norms: list[Norm] = list(dict.fromkeys(["l2", *asked]))
         for norm in norms:
             grid = sorted({*GRID[norm], *asked.get(norm, [])})
             needed = {eps: Threat(norm, eps).enclosing_l2(shape) for eps in grid}
-            points = statistics.certified_curve(measured.correct, measured.radii, needed)
+            points = statistics.certified_curve(correct, radii, needed)
             derived: Norm | None = None if norm == "l2" else "l2"
-            curves.append(Curve(kind="certified", norm=norm, derived_from=derived, points=points))
+            curves.append(Curve(kind=kind, norm=norm, derived_from=derived, points=points))
     return curves

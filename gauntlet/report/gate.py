@@ -6,7 +6,8 @@ from typing import Literal, cast
 
 from gauntlet.errors import InvalidInput
 from gauntlet.norms import NORMS, Norm
-from gauntlet.report.schema import ModelReport, Rate, Report
+from gauntlet.report.records import Rate
+from gauntlet.report.schema import ModelReport, Report
 from gauntlet.report.words import budget, worst
 
 FORM = "clean>=0.9, robust(linf)@0.1>=0.3 or certified(l2)@36/255>=0.8"

@@ -13,6 +13,8 @@ from gauntlet.attacks.base import margin
 from gauntlet.evalset import EvalSet
 from gauntlet.norms import NORMS, Norm
 from gauntlet.randomness import Keyed
+from gauntlet.report import smoothed
+from gauntlet.report.records import SmoothedMeasurement
 from gauntlet.report.schema import (
     AttackMeasurement,
     Cell,
@@ -61,9 +63,12 @@ def measure(
     started = time.perf_counter()
     clean = _measure_clean(task, request.seed) if cell.kind == "clean" else None
     examined = _measure_checks(task, request.seed) if cell.kind == "checks" else None
+    voted = _measure_smoothed(task, request) if cell.kind == "smoothing" else None
     attack = _measure_attack(task, cell, request.seed, others) if cell.kind == "attack" else None
     seconds = round(time.perf_counter() - started, 3)
-    return CellResult(cell=cell, n=request.n, seconds=seconds, clean=clean, checks=examined, attack=attack)
+    return CellResult(
+        cell=cell, n=request.n, seconds=seconds, clean=clean, checks=examined, smoothed=voted, attack=attack
+    )
 
 
 def rounded(values: Tensor) -> list[float]:
@@ -141,6 +146,20 @@ def _measure_checks(task: _Task, seed: int) -> list[CheckRecord]:
         )
         for name, verdict in verdicts.items()
     ]
+
+
+def _measure_smoothed(task: _Task, request: ReportRequest) -> SmoothedMeasurement:
+    assert request.smoothing is not None
+    smoothing = request.smoothing.of(task.model.manifest.sigma, task.model.name)
+    x = task.x[: request.smoothing.images]
+    return smoothed.measure(
+        task.model,
+        x,
+        smoothing,
+        seed=request.seed,
+        stop=task.stop,
+        on_images=lambda done: task.on_images(len(task.x) * done // len(x)),
+    )
 
 
 def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Classifier]) -> AttackMeasurement:

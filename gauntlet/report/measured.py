@@ -8,6 +8,7 @@ import numpy as np
 
 from gauntlet.norms import Norm
 from gauntlet.report import statistics
+from gauntlet.report.records import SmoothedMeasurement
 from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, CheckRecord, CleanMeasurement
 from gauntlet.report.statistics import Bools, Floats
 
@@ -20,6 +21,7 @@ class Measured:
     clean: CleanMeasurement
     checks: list[CheckRecord]
     attacks: Mapping[Cell, AttackMeasurement]
+    smoothed: SmoothedMeasurement | None
 
     @classmethod
     def of(cls, name: str, results: Sequence[CellResult], y: statistics.Labels) -> "Measured":
@@ -27,7 +29,9 @@ class Measured:
         own = [result for result in results if result.cell.model == name]
         (clean,) = (result.clean for result in own if result.clean is not None)
         (checks,) = (result.checks for result in own if result.checks is not None)
-        return cls(y, clean, checks, {result.cell: result.attack for result in own if result.attack is not None})
+        attacks = {result.cell: result.attack for result in own if result.attack is not None}
+        smoothed = next((result.smoothed for result in own if result.smoothed is not None), None)
+        return cls(y, clean, checks, attacks, smoothed)
 
     @cached_property
     def correct(self) -> Bools:

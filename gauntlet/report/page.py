@@ -6,7 +6,8 @@ import jinja2
 
 from gauntlet.norms import Norm
 from gauntlet.report import plots, words
-from gauntlet.report.schema import ModelReport, Rate, Report, Robustness, TransferMatrix, TransferRate
+from gauntlet.report.records import Rate
+from gauntlet.report.schema import ModelReport, Report, Robustness, TransferMatrix, TransferRate
 
 
 def render(report: Report) -> str:
@@ -84,4 +85,7 @@ def command(report: Report) -> str:
     threats = [f"{threat.norm}={','.join(f'{eps!r}' for eps in threat.eps)}" for threat in request.threats]
     words_ = ["python", "-m", "gauntlet", "report", "--dataset", request.dataset, "--n", str(request.n)]
     words_ += ["--models", *request.models, "--attacks", *request.attacks, "--threats", *threats]
+    if request.smoothing is not None:
+        given = request.smoothing.model_dump(exclude_none=True)
+        words_ += ["--smoothing", *(f"{field}={value!r}" for field, value in given.items())]
     return shlex.join([*words_, "--seed", str(request.seed)])

@@ -6,6 +6,7 @@ from gauntlet import checks
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import InvalidInput
 from gauntlet.evalset import EvalSet, missing
+from gauntlet.report import smoothed
 from gauntlet.report.schema import Cell, ReportRequest, ThreatSpec
 from gauntlet.runtime import Classifier
 
@@ -21,6 +22,8 @@ def validate(request: ReportRequest, models: Mapping[str, Classifier], evalsets:
         if name not in models:
             raise InvalidInput(f"unknown classifier {name!r}; there are: {_names(models)}", f"models.{position}")
         _check_fit(models[name], evalset, f"models.{position}")
+        if request.smoothing is not None:
+            request.smoothing.of(models[name].manifest.sigma, name)
     wanted = [threat.norm for threat in request.threats]
     for position, name in enumerate(request.attacks):
         if name not in ATTACKS:
@@ -53,6 +56,8 @@ def cells(request: ReportRequest) -> list[Cell]:
 def _cells_of(request: ReportRequest, model: str) -> Iterator[Cell]:
     yield Cell(model=model, kind="clean", cost=request.n)
     yield Cell(model=model, kind="checks", cost=checks.cost(request.n))
+    if request.smoothing is not None:
+        yield Cell(model=model, kind="smoothing", cost=smoothed.cost(request.smoothing, request.n))
     for threat in request.threats:
         for attack in request.attacks:
             if threat.norm in ATTACKS[attack].norms:

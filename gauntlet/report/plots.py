@@ -40,6 +40,7 @@ class Series:
     colour: int
     robust: str
     certified: str
+    smoothed: str
     band: str
     marks: list[Mark]
 
@@ -137,13 +138,14 @@ def _reach(curves: Sequence[Curve], asked: Sequence[float]) -> float:
 def _series(scale: _Scale, model: ModelReport, place: int, norm: Norm, asked: Sequence[float]) -> Series:
     curves = {curve.kind: curve for curve in model.curves if curve.norm == norm}
     robust, certified = curves.get("robust"), curves.get("certified")
-    upper, lower = scale.line(robust), scale.line(certified)
+    upper, lower, smoothed = scale.line(robust), scale.line(certified), scale.line(curves.get("smoothed"))
     marked = [] if robust is None else [point for point in robust.points if point.eps in asked]
     return Series(
         name=model.name,
         colour=place,
         robust=_path(upper) if upper else "",
         certified=_path(lower) if lower else "",
+        smoothed=_path(smoothed) if smoothed else "",
         band=_path([*upper, *reversed(lower)]) + "Z" if upper and lower else "",
         marks=[
             Mark(

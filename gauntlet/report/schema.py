@@ -2,21 +2,21 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from gauntlet.manifest import Name, Sha256
 from gauntlet.norms import Norm
+from gauntlet.report.records import (
+    Count,
+    Distribution,
+    Rate,
+    Record,
+    SmoothedMeasurement,
+    SmoothedReport,
+    SmoothingSpec,
+)
 
 Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels are in [0, 1]")]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Record(BaseModel):
-    """Immutable, refuses what it does not know, and never NaN or infinite: those are ``None``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
 
 # What is asked
 
@@ -37,6 +37,7 @@ class ReportRequest(Record):
     attacks: Annotated[list[Name], Field(min_length=1, max_length=16)]
     threats: Annotated[list[ThreatSpec], Field(min_length=1, max_length=4)]
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what every JSON reader keeps exact
+    smoothing: SmoothingSpec | None = Field(default=None, description="certify the smoothed classifier as well")
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
@@ -59,7 +60,7 @@ class Cell(Record):
     """The unit of durable work. ``eps`` None: a minimum-norm attack."""
 
     model: str
-    kind: Literal["clean", "checks", "attack"] = "attack"
+    kind: Literal["clean", "checks", "smoothing", "attack"] = "attack"
     attack: str | None = None
     norm: Norm | None = None
     eps: float | None = None
@@ -123,32 +124,11 @@ class CellResult(Record):
     seconds: float
     clean: CleanMeasurement | None = None
     checks: list[CheckRecord] | None = None
+    smoothed: SmoothedMeasurement | None = None
     attack: AttackMeasurement | None = None
 
 
 # What is reported
-
-
-class Rate(Record):
-    """``k`` of ``n`` with the 95 % Wilson interval; ``value`` is None where there was nothing to count."""
-
-    value: Share | None
-    low: Share
-    high: Share
-    k: Count
-    n: Count
-
-
-class Distribution(Record):
-    """Of ``n`` values, ``failed`` of them infinite; a quantile that falls on an infinite one is None."""
-
-    n: Count
-    failed: Count
-    q05: float | None
-    q25: float | None
-    median: float | None
-    q75: float | None
-    q95: float | None
 
 
 class Robustness(Record):
@@ -177,9 +157,12 @@ class CurvePoint(Record):
 
 
 class Curve(Record):
-    """Accuracy over eps: ``robust`` from the smallest distance found (an upper bound), ``certified`` a lower bound."""
+    """Accuracy over eps: ``robust`` from the smallest distance found (an upper bound), ``certified`` a lower bound.
 
-    kind: Literal["robust", "certified"]
+    ``smoothed``: a lower bound too, but of the smoothed classifier, up to its alpha, and over fewer images.
+    """
+
+    kind: Literal["robust", "certified", "smoothed"]
     norm: Norm
     derived_from: Norm | None = Field(description="the norm in which it was proved, if another: L2 balls inside")
     points: list[CurvePoint]
@@ -235,6 +218,7 @@ class ModelReport(Record):
     margins: Distribution
     checks: list[CheckRecord]
     certificate: CertificateRecord
+    smoothed: SmoothedReport | None = None
     robustness: list[Robustness]
     perturbations: list[Perturbation]
     curves: list[Curve]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.report.schema import CurvePoint, Distribution, Rate
+from gauntlet.report.records import Distribution, Rate
+from gauntlet.report.schema import CurvePoint
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -5,10 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gauntlet.norms import Norm
-from gauntlet.report.schema import CheckRecord, ModelReport, Perturbation, Rate, Report, Robustness
+from gauntlet.report.records import Rate
+from gauntlet.report.schema import CheckRecord, ModelReport, Perturbation, Report, Robustness
 
 NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞", "l1": "L1", "l0": "L0 (pixels)"}
-HOW = {"robust": "against the attacks run", "certified": "by proof"}
+HOW = {
+    "robust": "against the attacks run",
+    "certified": "by proof",
+    "smoothed": "in its smoothed classifier's certificates",
+}
 NOT_AVAILABLE = "–"
 
 
@@ -146,7 +151,9 @@ def _what_holds(report: Report, model: ModelReport) -> str:
     for curve in model.curves:
         half = [point.eps for point in curve.points if point.eps > 0 and (point.rate.value or 0.0) >= 0.5]
         reach = f"up to {NORM_NAMES[curve.norm]} {budget(half[-1])}" if half else "at no distance"
-        parts.append(f"half of all images stand {reach} {HOW[curve.kind]}")
+        whole = curve.points[0].rate.n == model.clean.n
+        images = "half of all images" if whole else f"half of the first {curve.points[0].rate.n}"
+        parts.append(f"{images} stand {reach} {HOW[curve.kind]}")
     curved = {curve.norm for curve in model.curves if curve.kind == "robust"}
     for norm in (threat.norm for threat in report.request.threats if threat.norm not in curved):
         said = [f"{percent(entry.accuracy)} at {budget(entry.eps)}" for entry in worst(model, norm)]

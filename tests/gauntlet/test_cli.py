@@ -45,7 +45,7 @@ def test_a_failed_attack_counts_as_infinite_in_the_printed_median(root, capsys):
 
 
 def test_report_and_compare(root, tmp_path, capsys):
-    out = f"--out {tmp_path}/a.json --out {tmp_path}/a.html"
+    out = f"--out {tmp_path}/a.json --out {tmp_path}/a.html --smoothing sigma=0.1 samples=200 images=4"
     assert run(root, f"report --models tiny-a tiny-b --n 12 --threats l2=0.1 linf=0.02 {out}") == 0
     assert "The figures can be believed" in capsys.readouterr().out
     made = Report.model_validate_json((tmp_path / "a.json").read_bytes())
@@ -53,6 +53,7 @@ def test_report_and_compare(root, tmp_path, capsys):
     assert run(root, f"compare {tmp_path}/a.json {tmp_path}/a.json") == 0
     worse = json.loads((tmp_path / "a.json").read_text())
     assert made.models[0].clean.value > 0.02
+    assert made.models[0].smoothed.accuracy.n == 4
     worse["models"][0]["clean"]["value"] = 0.0
     (tmp_path / "b.json").write_text(json.dumps(worse))
     assert run(root, f"compare {tmp_path}/a.json {tmp_path}/b.json") == 1
@@ -77,6 +78,9 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("report --models tiny-a --out no/such/folder.html", "no folder no/such"),
         ("report --models tiny-a --out report.pdf", "*.html or *.json"),
         ("report --models tiny-a --require robust>=0.1", "takes no norm"),
+        ("report --models tiny-a --n 9 --smoothing", "not trained with noise"),
+        ("report --models tiny-a --smoothing 0.25", "write it as sigma=0.25"),
+        ("report --models tiny-a --smoothing sigma=much", "smoothing.sigma: "),
         ("report --models tiny-a --require fast", "is no requirement"),
         ("report --models tiny-a --require robust(l7)@1>=0.1", "one of linf"),
         ("report --models tiny-a --require clean>=12", "between 0 and 1"),

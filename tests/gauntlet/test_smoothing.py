@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gauntlet.smoothing import ABSTAINED, Smoothing, certify, lower_bound
+from gauntlet.draws import Smoothing, SmoothingAsked
+from gauntlet.errors import InvalidInput
+from gauntlet.smoothing import ABSTAINED, certify, lower_bound
 
 DIRECTION = torch.ones(16) / 4  # of length one: the first logit is the distance to the boundary
 
@@ -26,13 +28,13 @@ def test_radii_are_close_to_the_exact_distance_and_never_beyond() -> None:
 
 
 def test_on_the_boundary_it_abstains() -> None:
-    found = certify(halfspace, at(0.0), Smoothing())
+    found = certify(halfspace, at(0.0), Smoothing(sigma=0.25))
     assert found.label.tolist() == [ABSTAINED]
     assert found.radius.tolist() == [0.0]
 
 
 def test_a_part_meets_the_same_noise_as_the_whole() -> None:
-    x, smoothing = at(0.1, 0.2, 0.3), Smoothing(samples=500)
+    x, smoothing = at(0.1, 0.2, 0.3), Smoothing(sigma=0.25, samples=500)
     whole, part = certify(halfspace, x, smoothing), certify(halfspace, x[1:], smoothing, first_index=1)
     assert torch.equal(whole.radius[1:], part.radius)
     assert not torch.equal(whole.radius, certify(halfspace, x, smoothing, seed=1).radius)
@@ -54,4 +56,12 @@ def test_a_stop_ends_it() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        certify(halfspace, at(0.1), Smoothing(), stop=stop)
+        certify(halfspace, at(0.1), Smoothing(sigma=0.25), stop=stop)
+
+
+def test_sigma_is_what_is_asked_for_or_else_what_the_model_was_trained_with() -> None:
+    assert SmoothingAsked(samples=50).of(0.5, "model") == Smoothing(sigma=0.5, samples=50)
+    assert SmoothingAsked(sigma=0.1).of(0.5, "model") == Smoothing(sigma=0.1)
+    with pytest.raises(InvalidInput, match="say which sigma") as refused:
+        SmoothingAsked().of(None, "model")
+    assert refused.value.field == "smoothing.sigma"

@@ -49,6 +49,7 @@ FAMILIES = (  # one recipe for each family, and for each network of it
     "cifar10-penalty",
     "mnist-adversarial",
     "cifar10-adversarial",
+    "fashion-mnist-smoothed",
     "fashion-mnist-vae",
     "cifar10-vae",
     "cifar10-gan",
@@ -85,6 +86,27 @@ def test_every_family_trains_exports_and_serves(name: str, tmp_path: Path) -> No
         assert [answer.label for answer in engine.classify(request).predictions] == together.argmax(1).tolist()
     else:
         assert len(engine.generate(GenerateRequest(model=name, n=3)).images) == 3
+
+
+@pytest.mark.usefixtures("source")
+def test_a_smoothed_model_says_its_noise_and_what_is_certified_under_it(tmp_path: Path) -> None:
+    name = "fashion-mnist-smoothed"
+    assert train(name, tmp_path) == 0
+    artefact = store.load(tmp_path / "artifacts" / name)
+    manifest = artefact.manifest
+    assert isinstance(manifest, ClassifierManifest)
+    assert manifest.sigma == manifest.training.config["sigma"] == 0.25
+    names = ["smoothed_accuracy", *(f"smoothed_certified_accuracy_{eps}" for eps in ("36", "72", "108", "0.5"))]
+    shares = [manifest.metrics[name].value for name in names]
+    assert shares == sorted(shares, reverse=True)
+    assert "CERTIFY, 100 draws" in (artefact.folder / "card.md").read_text()
+
+
+def test_a_configuration_saved_before_a_hyper_parameter_existed_did_not_use_it() -> None:
+    old = RECIPES["fashion-mnist-standard"].config.model_dump(mode="json")
+    del old["sigma"]
+    assert RECIPES["fashion-mnist-standard"].config.differences(old) == []
+    assert "sigma" in RECIPES["fashion-mnist-smoothed"].config.differences(old)
 
 
 @pytest.mark.usefixtures("source", "judge")
@@ -220,7 +242,9 @@ def test_a_generator_without_its_judge_says_so_at_once(tmp_path: Path, capsys: p
 
 
 @pytest.mark.usefixtures("source")
-@pytest.mark.parametrize("change", ["no_such_field=1", "width=wide", "eps=0.1", "features=0", "batch_size=0"])
+@pytest.mark.parametrize(
+    "change", ["no_such_field=1", "width=wide", "eps=0.1", "sigma=0.25", "features=0", "batch_size=0"]
+)
 def test_a_wrong_hyper_parameter_is_named(change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("fashion-mnist-lipschitz", tmp_path, "--set", change) == 1
     assert change.partition("=")[0] in capsys.readouterr().err

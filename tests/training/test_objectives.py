@@ -9,9 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from training.classifier import noisy
+from training.data import Examples
 from training.gan import move_average, steepness
 from training.judge import frechet_distance, precision_and_recall
-from training.objectives import REACH, adversarial, ascend, margin, penalty, trades
+from training.objectives import REACH, adversarial, ascend, margin, noise, penalty, trades
 
 SHAPE = (1, 4, 4)
 
@@ -75,6 +77,30 @@ def test_trades_is_cross_entropy_where_nothing_can_move_and_more_where_it_can() 
     plain = functional.cross_entropy(network(x), y)
     assert torch.allclose(trades(network, x, y, config(eps=0.0, penalty=6.0)), plain)
     assert (trades(network, x, y, config(eps=0.1, penalty=6.0)) - plain).item() > 0.01
+
+
+def test_noise_is_cross_entropy_at_images_with_gaussian_noise() -> None:
+    network, (x, y) = linear(), batch()
+    assert torch.allclose(noise(network, x, y, config(sigma=0.0)), functional.cross_entropy(network(x), y))
+    seen: list[torch.Tensor] = []
+    network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    many = x.repeat(100, 1, 1, 1)
+    noise(network, many, y.repeat(100), config(sigma=0.25))
+    drawn = seen[0] - many
+    assert drawn.mean().item() == pytest.approx(0, abs=0.01)
+    assert drawn.std().item() == pytest.approx(0.25, rel=0.02)
+
+
+def test_accuracy_under_noise_is_the_gaussian_share_on_the_right_side_of_a_plane() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    network[1].weight.data = torch.stack([torch.ones(16), torch.zeros(16)]) / 4
+    network[1].bias.data = torch.tensor([-0.2, 0.0])
+    images = torch.full((4_000, *SHAPE), 26, dtype=torch.uint8)  # at 16 * 26 / 255 / 4 - 0.2 from the boundary
+    examples = Examples(images, torch.zeros(4_000, dtype=torch.long), official=True, sha256="")
+    expected = torch.special.ndtr(torch.tensor((4 * 26 / 255 - 0.2) / 0.25)).item()
+    assert noisy(network, examples, 0.25) == pytest.approx(expected, abs=0.025)
+    assert noisy(network, examples, 0.25) == noisy(network, examples, 0.25)
+    assert noisy(network, examples, 0.0) == 1
 
 
 def test_frechet_distance_of_known_gaussians() -> None:

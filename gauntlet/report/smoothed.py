@@ -1,0 +1,73 @@
+"""The smoothed classifier in a report: certified, then shown what an attack on its network found."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gauntlet import referee
+from gauntlet.attacks import ATTACKS
+from gauntlet.draws import Smoothing
+from gauntlet.report.records import SmoothedMeasurement, SmoothingSpec
+from gauntlet.runtime import Classifier
+from gauntlet.smoothing import ABSTAINED, certify, votes
+from gauntlet.threat import Threat, l2, unit
+
+EXAMINED = 64  # images, the first that are certified, that are moved and shown again
+ATTACK, PARAMS = "ddn", {"steps": 100}  # what shows the way of the move
+REACH = 0.99  # of the radius: how far they are moved
+DRAWS = 1_000  # around a moved image
+
+
+def cost(spec: SmoothingSpec, n: int) -> int:
+    """Passes through the network, at most."""
+    steps = ATTACKS[ATTACK].gradient_steps(ATTACKS[ATTACK].params.model_validate(PARAMS))
+    images = min(spec.images, n)
+    return images * spec.per_image + min(images, EXAMINED) * (steps + DRAWS)
+
+
+def measure(
+    model: Classifier,
+    x: Tensor,
+    smoothing: Smoothing,
+    *,
+    seed: int,
+    stop: Callable[[], None],
+    on_images: Callable[[int], None],
+) -> SmoothedMeasurement:
+    """Certify images (n, C, H, W); move them by 0.99 of their radius towards where DDN broke the network; vote again.
+
+    The second vote has noise of its own: neither certificate nor attack has seen it.
+    """
+    labels, radii = [], []
+    for i, image in enumerate(x):
+        found = certify(model.predict, image[None], smoothing, seed=seed, first_index=i, stop=stop)
+        labels.append(int(found.label))
+        radii.append(float(found.radius))
+        on_images(i + 1)
+    shown, inside, kept = _shown_again(model, x, torch.tensor(labels), torch.tensor(radii), smoothing, seed, stop)
+    return SmoothedMeasurement(
+        smoothing=smoothing, labels=labels, radii=radii, shown=shown, inside=inside, kept=kept, draws=DRAWS
+    )
+
+
+def _shown_again(
+    model: Classifier,
+    x: Tensor,
+    labels: Tensor,
+    radii: Tensor,
+    smoothing: Smoothing,
+    seed: int,
+    stop: Callable[[], None],
+) -> tuple[list[int], list[bool], list[int]]:
+    """Which images were moved, whether DDN's example lies inside the radius itself, and the votes for the label."""
+    rows = (labels != ABSTAINED).nonzero().squeeze(1)[:EXAMINED]
+    if len(rows) == 0:
+        return [], [], []
+    x, y, radius = x[rows], labels[rows], radii[rows]
+    found = referee.run(model, ATTACK, x, y, Threat("l2"), seed=seed, index=rows, params=PARAMS, stop=stop)
+    won = found.success
+    way = found.images[won] - x[won]
+    moved = x[won] + REACH * radius[won].view(-1, 1, 1, 1) * unit(way)
+    kept = votes(model.predict, moved, y[won], smoothing.sigma, DRAWS, seed=seed + 1, stop=stop)
+    return rows[won].tolist(), (l2(way) < radius[won]).tolist(), kept
