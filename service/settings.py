@@ -21,6 +21,7 @@
 | GAUNTLET_ATTACK_QUEUE | 8 | attacks that may wait for a slot; more get 429 |
 | GAUNTLET_REPORT_QUEUE | 100 | reports that may wait for a worker; more get 429 |
 | GAUNTLET_ACCESS_LOG | true | one log line per request |
+| GAUNTLET_LOG_FORMAT | text | text, or json: one object a line, with the request's id |
 """
 
 from ipaddress import IPv4Address
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     attack_queue: Annotated[int, Field(ge=0)] = 8
     report_queue: Positive = 100
     access_log: bool = True
+    log_format: Literal["text", "json"] = "text"
 
     @model_validator(mode="before")
     @classmethod

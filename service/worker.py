@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import Cancelled, GauntletError
+from service import logs
 from service.errors import Code, ServiceError
 from service.jobs import HEARTBEAT, QUEUE, VERSION, WORKFLOW, Jobs
 from service.lifeline import end_with
@@ -218,6 +219,7 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = _settings()
+        logs.shape(settings.log_format)
         if parent is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
             end_with(parent)
@@ -226,6 +228,7 @@ def main() -> int:
             if settings.worker_port:
                 Probe(settings.host, settings.worker_port)
             _launch(settings)
+            logs.shape(settings.log_format)  # DBOS has its own handler
             signal.signal(signal.SIGTERM, _end)
             while True:
                 _beat(settings.executor)

@@ -151,6 +151,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             "attack_budget": BUDGET,
             "max_body": MAX_BODY,
             "attack_queue": 1,
+            "log_format": "json",
         },
     )
     running.start()
