@@ -79,11 +79,11 @@ class Gauntlet:
 
     def __init__(self) -> None:
         end_with(os.getppid())
-        configure()
         self.settings = Settings.load()
+        configure(self.settings.log_format)
         self.jobs = Jobs(self.settings.database_url)
         self.engine = self._open()
-        metrics.REGISTRY.register(metrics.Jobs(self.jobs.counts, self.jobs.workers))
+        metrics.REGISTRY.register(metrics.Jobs(self.jobs.backlog, self.jobs.workers, self.settings.state))
         self._slots = anyio.CapacityLimiter(SLOTS)
         self._attack_slots = anyio.CapacityLimiter(self.settings.attack_slots)
         WEB.state.service = self

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import metrics, routes
+from service import metrics, routes, tracing
 from service.errors import CALL, Call, Code, ServiceError, from_status, invalid, respond, translate
 from service.logs import LOGGER
 from service.settings import Settings
@@ -30,6 +30,8 @@ class Border:
     def __init__(self, app: ASGIApp) -> None:
         settings = Settings.load()
         self._app, self._max_body, self._log = app, settings.max_body, settings.access_log
+        for route in routes.ROUTES:  # a rate cannot tell the first of its kind from a series that is merely new
+            metrics.REQUESTS.labels(route.path, route.method, "500")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,6 +43,9 @@ class Border:
         token = CALL.set(call)
         started = time.perf_counter()
         matches = routes.match(scope["path"])
+        route = next(iter(matches.values())).path if matches else ELSEWHERE
+        method = scope["method"] if scope["method"] in METHODS else ELSEWHERE
+        tracing.describe(method, route, call.request_id)  # before the answer: its end is the span's
         answer = _Answer(call, scope, receive, send)
         try:
             refusal = self._refusal(scope, headers, matches)
@@ -55,7 +60,7 @@ class Border:
             await answer.error(error)
         finally:
             CALL.reset(token)
-            self._account(scope, matches, answer.status, time.perf_counter() - started, call.request_id)
+            self._account(route, method, answer.status, time.perf_counter() - started, call.request_id)
 
     def _refusal(self, scope: Scope, headers: Headers, matches: dict[str, routes.Route]) -> ServiceError | None:
         """Why the request does not get in, if it does not."""
@@ -72,15 +77,13 @@ class Border:
             return ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, f"send Content-Type: application/json, not {media[:100]}")
         return None
 
-    def _account(
-        self, scope: Scope, matches: dict[str, routes.Route], status: int, seconds: float, request_id: str
-    ) -> None:
-        route = next(iter(matches.values())).path if matches else ELSEWHERE
-        method = scope["method"] if scope["method"] in METHODS else ELSEWHERE
+    def _account(self, route: str, method: str, status: int, seconds: float, request_id: str) -> None:
         metrics.REQUESTS.labels(route, method, str(status)).inc()
         metrics.LATENCY.labels(route, method).observe(seconds)
         if self._log:
-            LOGGER.info("%s %s %d %.1f ms id=%s", method, route, status, seconds * 1000, request_id)
+            ms = round(seconds * 1000, 1)
+            fields = {"request_id": request_id, "method": method, "route": route, "status": status, "ms": ms}
+            LOGGER.info("%s %s %d %.1f ms id=%s", method, route, status, ms, request_id, extra={"fields": fields})
 
 
 def _too_large(limit: int) -> ServiceError:

@@ -67,10 +67,7 @@ class Engine:
         limit = self.settings.max_images
         x = decode(request.images, model.manifest.input_shape, resize=request.resize, limit=limit)
         predictions = predict(model, x)
-        metrics.IMAGES.labels(model.name, "/classify").inc(len(x))
-        for prediction in predictions:
-            if prediction.certified_radius is not None:
-                metrics.CERTIFIED_RADIUS.labels(model.name).observe(prediction.certified_radius)
+        metrics.count_predictions(model.name, "/classify", predictions)
         return ClassifyResponse(model=model.name, model_sha256=model.manifest.model_sha256, predictions=predictions)
 
     def generate(self, request: GenerateRequest) -> GenerateResponse:

@@ -81,11 +81,15 @@ class ServiceError(Exception):
         return STATUS[self.code]
 
 
+NO_REQUEST = "none"
+"""The id of what is not said in answer to a request."""
+
+
 @dataclass
 class Call:
     """What is known of the request being answered; one per request, found through ``CALL``."""
 
-    request_id: str = "none"
+    request_id: str = NO_REQUEST
     headers: Headers = field(default_factory=Headers)
     answered: bool = False  # an envelope of ours is on its way
 

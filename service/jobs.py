@@ -9,6 +9,7 @@ import contextlib
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from dbos import DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
 
 from service.errors import Code, ServiceError
-from service.status import ENDED, STATUSES, Status
+from service.status import ENDED, STATUSES, Backlog, Status
 
 QUEUE = "reports"
 WORKFLOW = "robustness_report"
@@ -197,14 +198,14 @@ class Jobs:
         same = sum(row.created_at == last for row in page) + (skip if last == before else 0)
         return [_job(row) for row in page], f"{last}.{same}"
 
-    def counts(self) -> dict[str, int]:
-        """How many jobs there are of each status."""
-        counts: dict[str, int] = dict.fromkeys(Status, 0)
+    def backlog(self) -> Backlog:
+        """What there is to do, and what was done."""
         with self._database():
             rows = self._client.list_workflows(name=WORKFLOW, load_input=False, load_output=False)
-        for row in rows:
-            counts[STATUSES[row.status]] += 1
-        return counts
+        found = Counter(STATUSES[row.status] for row in rows)
+        waiting = [row.created_at or 0 for row in rows if STATUSES[row.status] is Status.QUEUED]
+        oldest = max(0.0, time.time() - min(waiting) / 1000) if waiting else 0.0
+        return Backlog({status: found[status] for status in Status}, oldest)
 
     # Workers
 

@@ -1,22 +1,18 @@
-"""What Prometheus sees at /metrics. Every label is bounded: loaded models, known routes, closed sets.
+"""What Prometheus sees at /metrics. Every label is bounded: loaded models, known routes, closed sets."""
 
-BentoML asks for multi-process files, shared by every BentoML server of this machine. There is one API process here, so
-the values stay in its memory: the variable must be gone before prometheus_client is imported.
-"""
+import math
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import os
+from service.exposition import Collector, Counter, GaugeMetricFamily, Histogram, Metric, registry
+from service.status import Backlog, Status
 
-os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+if TYPE_CHECKING:
+    from service.schemas import Prediction
 
-from collections.abc import Callable, Iterable, Mapping
-
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
-disable_created_metrics()  # type: ignore[no-untyped-call]
-REGISTRY = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
+REGISTRY = registry()
 
 REQUESTS = Counter(
     "gauntlet_requests",
@@ -52,26 +48,51 @@ CERTIFIED_RADIUS = Histogram(
     buckets=(0.01, 0.02, 0.05, 0.1, 36 / 255, 72 / 255, 108 / 255, 0.5, 1, 2, 5),
     registry=REGISTRY,
 )
+PROBABILITY_MARGIN = Histogram(
+    "gauntlet_probability_margin",
+    "Difference of the two largest probabilities of a prediction",
+    ["model"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9, 0.99),
+    registry=REGISTRY,
+)
+
+
+def count_predictions(model: str, route: str, predictions: "Sequence[Prediction]") -> None:
+    """Predictions, and how near they are to another answer: who searches for an evasion stays close to the boundary."""
+    margins, radii = PROBABILITY_MARGIN.labels(model), CERTIFIED_RADIUS.labels(model)
+    for prediction in predictions:
+        margins.observe(prediction.probability * -math.expm1(-prediction.margin))  # p1 - p2 = p1 (1 - exp(z2 - z1))
+        if prediction.certified_radius is not None:
+            radii.observe(prediction.certified_radius)
+    IMAGES.labels(model, route).inc(len(predictions))
 
 
 class Jobs(Collector):
-    """Report jobs and workers, read from the job database at each scrape; absent while it cannot be read."""
+    """What is to be known of reports and their database, read at each scrape; absent while it cannot be read."""
 
-    def __init__(self, counts: Callable[[], Mapping[str, int]], workers: Callable[[], int]) -> None:
-        self._counts, self._workers = counts, workers
+    def __init__(self, backlog: Callable[[], Backlog], workers: Callable[[], int], state: Path) -> None:
+        self._backlog, self._workers, self._state = backlog, workers, state
 
     def collect(self) -> Iterable[Metric]:
         try:
-            counts, alive = self._counts(), self._workers()
+            free = shutil.disk_usage(self._state).free
+            yield GaugeMetricFamily("gauntlet_state_free_bytes", "Free space where the state folder lies", free)
+        except OSError:  # the folder is gone: so is the job database
+            pass
+        try:
+            backlog, alive = self._backlog(), self._workers()
         except Exception:  # a scrape without these beats no scrape; /readyz has the reason
+            yield GaugeMetricFamily("gauntlet_job_database_up", "Whether the job database can be read", 0)
             return
+        yield GaugeMetricFamily("gauntlet_job_database_up", "Whether the job database can be read", 1)
         reports = GaugeMetricFamily("gauntlet_reports", "Report jobs in the database, by status", labels=["status"])
-        for status, count in counts.items():
-            reports.add_metric([status], count)
+        for status in Status:
+            reports.add_metric([status], backlog.counts[status])
         yield reports
-        workers = GaugeMetricFamily("gauntlet_workers", "Workers with a fresh heartbeat")
-        workers.add_metric([], alive)
-        yield workers
+        yield GaugeMetricFamily(
+            "gauntlet_queue_oldest_seconds", "Age of the report that waits longest, 0 if none waits", backlog.oldest
+        )
+        yield GaugeMetricFamily("gauntlet_workers", "Workers with a fresh heartbeat", alive)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing, so that registering asks the database nothing."""

@@ -26,7 +26,7 @@ def prepare() -> None:
     except GauntletError as error:
         sys.stderr.write(f"gauntlet: {error}\n")
         sys.exit(1)
-    configure()
+    configure(settings.log_format)
     os.environ.update(settings.export(), BENTOML_DO_NOT_TRACK="True")
     threading.Thread(target=_look_after, args=(settings,), name="supervisor", daemon=True).start()
 

@@ -11,6 +11,7 @@
 | GAUNTLET_DEVICE | auto | auto, cuda or cpu; cuda fails at start where there is none |
 | GAUNTLET_THREADS | all cores | threads of one computation |
 | GAUNTLET_LOCAL_WORKERS | 1 | 0: `python -m service.worker` runs elsewhere |
+| GAUNTLET_WORKER_PORT | 0 | port of a worker's own /livez and /metrics, on GAUNTLET_HOST; 0: none |
 | GAUNTLET_EXECUTOR | local | name of a worker; workers that share a database need different ones |
 | GAUNTLET_MAX_BODY | 33554432 | bytes of a request body |
 | GAUNTLET_MAX_IMAGES | 1024 | images of one request |
@@ -21,6 +22,7 @@
 | GAUNTLET_ATTACK_QUEUE | 8 | how many of them may wait for a slot; more get 429 |
 | GAUNTLET_REPORT_QUEUE | 100 | reports that may wait for a worker; more get 429 |
 | GAUNTLET_ACCESS_LOG | true | one log line per request |
+| GAUNTLET_LOG_FORMAT | text | text, or json: one object a line, with the request's id |
 """
 
 from ipaddress import IPv4Address
@@ -56,6 +58,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     local_workers: Annotated[int, Field(ge=0, le=1)] = 1
+    worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
     executor: Annotated[str, Field(min_length=1, max_length=64)] = "local"
     max_body: Positive = 32 * 2**20
     max_images: Positive = 1024
@@ -65,6 +68,7 @@ class Settings(BaseSettings):
     attack_queue: Annotated[int, Field(ge=0)] = 8
     report_queue: Positive = 100
     access_log: bool = True
+    log_format: Literal["text", "json"] = "text"
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """Where a report stands."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -26,3 +27,11 @@ STATUSES: Mapping[str, Status] = {
 """By the word of DBOS."""
 
 ENDED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How many reports there are of each status, and for how many seconds the first of the queued has waited."""
+
+    counts: Mapping[Status, int]
+    oldest: float

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,6 +11,7 @@ from starlette.routing import Route
 from gauntlet.errors import GauntletError
 from service import metrics, openapi, page
 from service.errors import Code, ServiceError, invalid, respond
+from service.exposition import CONTENT_TYPE_LATEST, generate_latest
 from service.jobs import Job
 from service.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
 from service.status import ENDED

@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import Cancelled, GauntletError
+from service import logs
 from service.errors import Code, ServiceError
 from service.jobs import HEARTBEAT, QUEUE, VERSION, WORKFLOW, Jobs
 from service.lifeline import end_with
+from service.probe import Probe
+from service.progress import PULSE, count_cell
 from service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class _Watch:
         if now - self._looked < LOOK:
             return
         self._looked = now
+        PULSE.stepped()
         try:
             wanted = not _jobs().attributes(self._job_id).get("cancel")
         except ServiceError as error:  # a database that is away for a moment costs no work
@@ -111,7 +115,8 @@ def robustness_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> dict[
     """One report. Its steps, in order: every cell, then the report and its page."""
     job_id = str(DBOS.workflow_id)
     try:
-        return _compute(job_id, body, pins)
+        with PULSE.report():
+            return _compute(job_id, body, pins)
     except Cancelled:
         _jobs().acknowledge(job_id)
         raise
@@ -152,6 +157,7 @@ def _measure(cell: "Cell", request: "ReportRequest", pins: Mapping[str, str], wa
     models, evalset = lab.models(request, pins), lab.evalset(request, pins)
     heard = watch.begin(cell, request.n, laboratory.CHUNK[models[cell.model].device.type])
     result = laboratory.measure(cell, request, models, evalset, stop=watch.stop, on_images=heard)
+    count_cell(result)
     return result.model_dump_json()
 
 
@@ -191,6 +197,14 @@ def _launch(settings: Settings) -> None:
     DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=0.25, on_conflict="always_update")
 
 
+def _beat(executor: str) -> None:
+    try:
+        _jobs().beat(executor)
+        PULSE.turned("told")
+    except ServiceError:  # a database that is away for a moment costs no work
+        PULSE.turned("failed")
+
+
 def _end(_: int, __: object) -> None:
     with contextlib.suppress(ServiceError):
         _jobs().gone(_settings().executor)
@@ -205,16 +219,19 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = _settings()
+        logs.shape(settings.log_format)
         if parent is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
             end_with(parent)
         os.nice(NICE)
         with _alone(settings):
+            if settings.worker_port:
+                Probe(settings.host, settings.worker_port)
             _launch(settings)
+            logs.shape(settings.log_format)  # DBOS has its own handler
             signal.signal(signal.SIGTERM, _end)
             while True:
-                with contextlib.suppress(ServiceError):
-                    _jobs().beat(settings.executor)
+                _beat(settings.executor)
                 threading.Event().wait(HEARTBEAT)
     except GauntletError as error:
         sys.stderr.write(f"gauntlet: worker: {error}\n")

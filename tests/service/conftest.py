@@ -76,19 +76,25 @@ class Server:
     folder: Path
     settings: dict[str, object]
     port: int = field(default_factory=free_port)
+    worker_port: int = field(default_factory=free_port)
 
     def start(self, ready: str = "/readyz") -> None:
         self.log = (self.folder / "log").open("a")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "service"],
             cwd=ROOT,
-            env=environment(self.folder, port=self.port, **self.settings),
+            env=environment(self.folder, port=self.port, worker_port=self.worker_port, **self.settings),
             stdout=self.log,
             stderr=self.log,
         )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None, 240)
         assert self.process.poll() is None, (self.folder / "log").read_text()
+
+    @property
+    def probe(self) -> str:
+        """The worker's own address."""
+        return f"http://127.0.0.1:{self.worker_port}"
 
     def tree(self) -> list[psutil.Process]:
         return [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
@@ -140,7 +146,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     build_models(folder)
     running = Server(
         folder,
-        {"attack_deadline": DEADLINE, "attack_budget": BUDGET, "max_body": MAX_BODY, "attack_queue": 1},
+        {
+            "attack_deadline": DEADLINE,
+            "attack_budget": BUDGET,
+            "max_body": MAX_BODY,
+            "attack_queue": 1,
+            "log_format": "json",
+        },
     )
     running.start()
     yield running

@@ -1,4 +1,5 @@
 import base64
+import json
 import re
 from typing import Any
 
@@ -188,9 +189,9 @@ def test_one_log_line_a_request_and_no_content(server: Server):
     server.client.post("/classify", json={**CLASSIFY, "surprise": PNG}, headers={"X-Request-ID": "the-line"})
     server.client.post("/classify", json={"model": "linear", "images": [PNG]}, headers={"X-Request-ID": "the-line"})
     path = server.folder / "log"
-    wait_for(lambda: path.read_text().count("the-line") >= 2)  # written once the answer is on its way
+    wait_for(lambda: path.read_text().count("id=the-line") >= 2)  # written once the answer is on its way
     log = path.read_text()
-    lines = [line for line in log.splitlines() if "the-line" in line]
-    assert [line.split()[3:6] for line in lines] == [["POST", "/classify", "422"], ["POST", "/classify", "200"]]
+    messages = [json.loads(line)["message"] for line in log.splitlines() if "the-line" in line]
+    assert [message.split()[:3] for message in messages] == [["POST", "/classify", "422"], ["POST", "/classify", "200"]]
     assert PNG[:40] not in log
     assert "Traceback" not in log

@@ -1,13 +1,25 @@
-import httpx
+import shutil
+import time
+from datetime import datetime
+from pathlib import Path
 
+import httpx
+from dbos import DBOS
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from service import metrics
+from service.jobs import Job, Jobs
 from tests.service.conftest import SHORT_REPORT, Server, arrays, pngs
 
 
 def change(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """What moved, the process's own figures and this scrape aside."""
+    """What moved, the figures of the process, the disk and this scrape aside."""
     moved = {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
     return {
-        name: value for name, value in moved.items() if name.startswith("gauntlet_") and 'route="/metrics"' not in name
+        name: value
+        for name, value in moved.items()
+        if name.startswith("gauntlet_") and 'route="/metrics"' not in name and name != "gauntlet_state_free_bytes"
     }
 
 
@@ -26,7 +38,11 @@ def test_classify_counts_requests_images_and_radii(server: Server):
         'gauntlet_request_seconds_count{method="POST",route="/classify"}': 2,
         'gauntlet_images_total{model="linear",route="/classify"}': 3,
         'gauntlet_certified_radius_count{model="linear"}': 3,
+        'gauntlet_probability_margin_count{model="linear"}': 3,
     }
+    two_largest = [sorted(prediction["probabilities"])[-2:] for prediction in answer["predictions"]]
+    margins = sum(first - second for second, first in two_largest)
+    assert abs(moved['gauntlet_probability_margin_sum{model="linear"}'] - margins) < 1e-6
     radii = sum(prediction["certified_radius"] for prediction in answer["predictions"])
     assert abs(moved['gauntlet_certified_radius_sum{model="linear"}'] - radii) < 1e-9
 
@@ -72,6 +88,40 @@ def test_reports_are_counted_by_status(server: Server):
     after = server.metrics()
     assert after['gauntlet_reports{status="succeeded"}'] == before['gauntlet_reports{status="succeeded"}'] + 1
     assert after['gauntlet_reports{status="running"}'] == 0
+
+
+def age(job: Job) -> float:
+    return time.time() - datetime.fromisoformat(job.created_at).timestamp()
+
+
+def test_the_queue_is_told_while_nothing_works_on_it(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    jobs, registry = Jobs(url), CollectorRegistry()
+    registry.register(metrics.Jobs(jobs.backlog, jobs.workers, tmp_path))
+    look = registry.get_sample_value
+    assert (look("gauntlet_job_database_up"), look("gauntlet_workers")) == (0, None)
+    DBOS.migrate(url)
+    jobs.migrate()
+    assert (look("gauntlet_job_database_up"), look("gauntlet_workers")) == (1, 0)
+    assert (look("gauntlet_reports", {"status": "queued"}), look("gauntlet_queue_oldest_seconds")) == (0, 0)
+    first, _ = jobs.submit({"n": 1}, {}, None, 10)
+    time.sleep(0.3)
+    second, _ = jobs.submit({"n": 2}, {}, None, 10)
+    least, oldest = age(first), look("gauntlet_queue_oldest_seconds")
+    assert least - 0.1 < oldest < age(first) + 0.1
+    assert look("gauntlet_reports", {"status": "queued"}) == 2
+    jobs.cancel(first.id)
+    assert look("gauntlet_queue_oldest_seconds") < age(second) + 0.1
+    assert look("gauntlet_reports", {"status": "queued"}) == look("gauntlet_reports", {"status": "cancelled"}) == 1
+    assert abs(look("gauntlet_state_free_bytes") / shutil.disk_usage(tmp_path).free - 1) < 0.1
+    jobs.close()
+
+
+def test_every_name_is_ours_or_the_process_s_own(server: Server):
+    """BentoML's metrics label with the raw path: they stay off."""
+    server.client.get("/models/some-path")
+    families = text_string_to_metric_families(server.client.get("/metrics").text)
+    assert {family.name.partition("_")[0] for family in families} == {"gauntlet", "process"}
 
 
 def test_what_does_not_exist_makes_one_series_only(client: httpx.Client, server: Server):

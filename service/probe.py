@@ -1,0 +1,52 @@
+"""The worker's own port: /livez for whoever restarts it, /metrics for Prometheus."""
+
+import threading
+from http.server import BaseHTTPRequestHandler
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6
+from socketserver import ThreadingTCPServer
+
+from service import exposition, progress
+from service.settings import SettingsError
+
+SILENT = 10.0  # seconds after which a client that says nothing is let go
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = SILENT
+
+    def do_GET(self) -> None:
+        match self.path.partition("?")[0]:
+            case "/livez":
+                reason = progress.PULSE.hung()
+                self._answer(200 if reason is None else 503, f"{reason or 'alive'}\n".encode())
+            case "/metrics":
+                body = exposition.generate_latest(progress.REGISTRY)
+                self._answer(200, body, exposition.CONTENT_TYPE_LATEST)
+            case _:
+                self._answer(404, b"here are /livez and /metrics\n")
+
+    def _answer(self, status: int, body: bytes, media: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name of the method overridden
+        """Nothing: probes come every few seconds."""
+
+
+class Probe(ThreadingTCPServer):
+    """Serves from a thread of its own. Raises SettingsError where the port is taken."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, host: IPv4Address | IPv6Address, port: int) -> None:
+        self.address_family = AF_INET6 if host.version == 6 else AF_INET
+        try:
+            super().__init__((str(host), port), _Handler)
+        except OSError as error:
+            raise SettingsError(f"GAUNTLET_WORKER_PORT={port}: cannot be used ({error.strerror})") from error
+        threading.Thread(target=self.serve_forever, name="probe", daemon=True).start()
