@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gauntlet import evalset, referee, runtime
+from gauntlet.outcome import Outcome
 from gauntlet.randomness import Keyed
-from gauntlet.referee import Outcome
 from gauntlet.report import statistics
 from gauntlet.runtime import Classifier, Generator
 from gauntlet.threat import Threat

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from gauntlet import referee
-from gauntlet.attacks import ATTACKS
+from gauntlet.attacks import price
 from gauntlet.attacks.base import margin
+from gauntlet.outcome import Outcome
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier
 from gauntlet.threat import TINY, Threat, l2, unit
@@ -41,10 +42,7 @@ BATTERY: Mapping[str, tuple[str, float | None, dict[str, Any]]] = {
 
 def cost(n: int) -> int:
     """Passes through the network of a check of n images."""
-    steps = sum(
-        ATTACKS[attack].gradient_steps(ATTACKS[attack].params.model_validate(params))
-        for attack, _, params in (*BATTERY.values(), NEAREST)
-    )
+    steps = sum(price(attack, params) for attack, _, params in (*BATTERY.values(), NEAREST))
     return min(n, EXAMINED) * steps
 
 
@@ -97,7 +95,7 @@ def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Cal
 def gather(model: Classifier, x: Tensor, y: Tensor, seed: int, stop: Callable[[], None]) -> Evidence:
     """Measure. All images x (n, C, H, W) are classified as y (n,)."""
 
-    def attack(name: str, eps: float | None, params: dict[str, Any]) -> referee.Outcome:
+    def attack(name: str, eps: float | None, params: dict[str, Any]) -> Outcome:
         return referee.run(model, name, x, y, Threat("l2", eps), seed=seed, params=params, stop=stop)
 
     nearest = attack(*NEAREST)
@@ -137,7 +135,7 @@ def _gap(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().nan_to_num(torch.inf).max())
 
 
-def _unconfirmed(model: Classifier, x: Tensor, y: Tensor, found: referee.Outcome) -> int:
+def _unconfirmed(model: Classifier, x: Tensor, y: Tensor, found: Outcome) -> int:
     """Successes that, looked at once more, are none: (count)."""
     images, won = found.images, found.success
     inside = (images >= 0).flatten(1).all(dim=1) & (images <= 1).flatten(1).all(dim=1)

@@ -5,7 +5,6 @@ proposal outward until the served model is fooled beyond rounding, and only then
 distances describe the very image that is returned.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from gauntlet.attacks import ATTACKS, Attack
+from gauntlet import ensemble
+from gauntlet.attacks import ATTACKS, Attack, Ensemble
 from gauntlet.attacks.base import shortfall
 from gauntlet.errors import InvalidInput
 from gauntlet.metered import Budget, Metered, harvest
-from gauntlet.norms import NORMS, Norm
+from gauntlet.norms import NORMS
+from gauntlet.outcome import Outcome
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat, distances, per_sample
@@ -34,49 +35,9 @@ CHUNK = 128  # images that an attack holds at once: bounds memory, changes no re
 ROUNDING = 1e-6  # how far a float32 distance may exceed eps
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What an attack did to n images; ``images`` are those that all the rest describes."""
-
-    images: Tensor  # (n, C, H, W) float32 in [0, 1]
-    clean_label: Tensor  # (n,) int64
-    adversarial_label: Tensor  # (n,) int64
-    correct: Tensor  # (n,) bool: clean_label == y
-    success: Tensor  # (n,) bool
-    l2: Tensor  # (n,) float64, of ``images``
-    linf: Tensor
-    l1: Tensor
-    l0: Tensor
-    minimal: dict[Norm, Tensor]  # (n,) float64 each, of the float32 result: inf where failed; NaN without a search
-    queries: Tensor  # (n,) int64 evaluations by the attack
-    finished: Tensor  # (n,) bool: False where a budget ended the attack before it was through
-    seconds: float
-
-    @property
-    def robust(self) -> Tensor:
-        """(n,) bool: right at first, and not broken."""
-        return self.correct & ~self.success
-
-    def size(self, norm: Norm) -> Tensor:
-        """How far each success went (n,): by its unrounded result where that was searched for; infinite if none."""
-        found = self.minimal[norm]
-        reach: Tensor = torch.where(found.isnan(), getattr(self, norm), found)
-        return torch.where(self.success, reach, torch.inf)
-
-    def merged(self, other: "Outcome", rows: Tensor, better: Tensor) -> "Outcome":
-        """With another's outcome for rows (m,): its images where it is ``better`` (m,) bool, its effort everywhere."""
-        place = rows[better]
-        taken: dict[str, Any] = {"queries": self.queries.index_add(0, rows, other.queries)}
-        taken["finished"] = self.finished.index_copy(0, rows, self.finished[rows] & other.finished)
-        for name in ("images", "adversarial_label", "success", *NORMS):
-            taken[name] = getattr(self, name).index_copy(0, place, getattr(other, name)[better])
-        taken["minimal"] = {
-            norm: sizes.index_copy(0, place, other.minimal[norm][better]) for norm, sizes in self.minimal.items()
-        }
-        return dataclasses.replace(self, seconds=self.seconds + other.seconds, **taken)
-
-
-def check(attack: str, threat: Threat, params: Mapping[str, Any] | None, targeted: bool) -> tuple[Attack, BaseModel]:
+def check(
+    attack: str, threat: Threat, params: Mapping[str, Any] | None, targeted: bool
+) -> tuple[Attack | Ensemble, BaseModel]:
     """The attack and its parsed parameters. Raises InvalidInput for a combination that cannot run."""
     if attack not in ATTACKS:
         raise InvalidInput(f"unknown attack {attack!r}; there are {', '.join(ATTACKS)}", "attack")
@@ -121,6 +82,10 @@ def run(
     where attack, threat and parameters do not fit.
     """
     entry, parsed = check(attack, threat, params, target is not None)
+    index = torch.arange(len(x)) if index is None else index
+    if isinstance(entry, Ensemble):
+        alone = partial(run, model, threat=threat, seed=seed, eight_bit=eight_bit, stop=stop)
+        return ensemble.in_turn(alone, entry.members(threat), x, y, threat, index=index, budget=budget)
     start = time.perf_counter()
     x = (x * 255).round() / 255 if eight_bit else x
     clean_label = model.predict(x).argmax(dim=1)
@@ -135,7 +100,7 @@ def run(
     for part in torch.split(rows, CHUNK):
         images, labels = x[part].to(place), goal[part].to(place)
         meter = Metered(model.twin, queries, part.to(place), stop)
-        keys = Keyed(seed, (part if index is None else index[part]).to(place))
+        keys = Keyed(seed, index[part].to(place))
         if budget is None:
             found = attack_chunk(meter, images, labels, generator=keys)
         else:
@@ -156,6 +121,7 @@ def run(
         minimal=minimal,
         queries=queries.cpu(),
         finished=finished,
+        by=[attack] * len(x),
         seconds=time.perf_counter() - start,
         **distances(x, images),
     )

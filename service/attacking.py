@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gauntlet import images, referee
 from gauntlet.attacks import ATTACKS
-from gauntlet.referee import Outcome
+from gauntlet.outcome import Outcome
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 from service import metrics
@@ -145,6 +145,7 @@ def _results(job: _Job, outcome: Outcome) -> list[AttackResult]:
                 l2=float(outcome.l2[i]) if shown else None,
                 linf=float(outcome.linf[i]) if shown else None,
                 minimal_l2=minimal if math.isfinite(minimal) else None,
+                attack=outcome.by[i] if success else None,
                 queries=int(outcome.queries[i]),
                 image=encode(image, form) if shown else None,
                 noise=encode(images.amplified(image - job.x[i]), form) if shown else None,
@@ -164,9 +165,7 @@ def _transfer(job: _Job, other: Classifier, shown: Tensor) -> list[Transfer]:
 def _summary(job: _Job, outcome: Outcome) -> AttackSummary:
     labelled = job.request.labels is not None
     attacked = int(outcome.correct.sum())
-    distance = (outcome.minimal["l2"] if job.minimum_norm else outcome.l2).double()
-    distance = torch.where(outcome.success, distance, torch.inf)[outcome.correct]
-    median = float(np.median(distance.numpy())) if attacked else math.inf
+    median = float(np.median(outcome.size("l2")[outcome.correct].numpy())) if attacked else math.inf
     return AttackSummary(
         n=len(job.x),
         clean_accuracy=float(outcome.correct.double().mean()) if labelled else None,

@@ -182,6 +182,7 @@ class AttackResult(Answer):
     l2: float | None = Field(description="of the image returned")
     linf: float | None = Field(description="of the image returned")
     minimal_l2: float | None = Field(description="of the unrounded result; minimum-norm attacks that succeeded only")
+    attack: str | None = Field(description="whose success it is: of `strongest`, the member")
     queries: int = Field(description="evaluations of the model by the attack")
     image: ImageOut | None
     noise: ImageOut | None = Field(description="the perturbation, amplified around mid-grey")

@@ -1,6 +1,7 @@
 """What attacks find on an exported classifier: the figures of its manifest, and of ``python -m training table``."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gauntlet import referee, runtime, store
+from gauntlet import ensemble, referee, runtime, store
 from gauntlet.attacks.base import margin
 from gauntlet.draws import Smoothing
 from gauntlet.manifest import Metric
@@ -73,11 +74,8 @@ def measure_smoothed(folder: Path, test: Examples, sigma: float) -> dict[str, Me
 
 def worst_case(model: Classifier, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     """Which of the images (n, C, H, W) no attack of the ensemble breaks: (n,) bool. Each sees what still stands."""
-    standing = model.predict(x).argmax(dim=1) == y
-    for attack, params in ENSEMBLE:
-        rows = standing.nonzero().squeeze(1)
-        standing[rows] = referee.run(model, attack, x[rows], y[rows], threat, index=rows, params=params).robust
-    return standing
+    run = partial(referee.run, model, threat=threat)
+    return ensemble.in_turn(run, ENSEMBLE, x, y, threat, index=torch.arange(len(x)), budget=None).robust
 
 
 def slope(model: Classifier, x: Tensor, y: Tensor) -> Tensor:

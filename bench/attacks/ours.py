@@ -6,26 +6,25 @@ from typing import Any
 from torch import Tensor
 
 from bench.attacks.task import Contender, Task
-from gauntlet import ensemble, referee
-from gauntlet.attacks import ATTACKS, Attack
+from gauntlet import referee
+from gauntlet.attacks import ATTACKS, Attack, price
 from gauntlet.norms import Norm
 from gauntlet.threat import Threat
 
 
-def affordable(entry: Attack, steps: int) -> dict[str, Any]:
+def affordable(attack: str, steps: int) -> dict[str, Any]:
     """The ``steps`` that make all its searches, restarts and targets together take so many."""
-    one = entry.params.model_validate({"steps": 1})
-    return {"steps": max(1, steps // entry.gradient_steps(one))}
+    return {"steps": max(1, steps // price(attack, {"steps": 1}))}
 
 
 def _single(attack: str, task: Task) -> Tensor:
-    params = affordable(ATTACKS[attack], task.steps)
+    params = affordable(attack, task.steps)
     return referee.run(task.model, attack, task.x, task.y, Threat("l2"), seed=task.seed, params=params).images
 
 
 def _strongest(norm: Norm, task: Task) -> Tensor:
     threat = Threat(norm, task.eps)
-    return ensemble.strongest(task.model, task.x, task.y, threat, seed=task.seed).outcome.images
+    return referee.run(task.model, "strongest", task.x, task.y, threat, seed=task.seed).images
 
 
 def single(attack: str) -> Contender:
@@ -38,7 +37,7 @@ def minimal() -> tuple[Contender, ...]:
     return tuple(
         single(name)
         for name, entry in ATTACKS.items()
-        if entry.minimum_norm and "l2" in entry.norms and entry.access == "gradient"
+        if isinstance(entry, Attack) and entry.minimum_norm and "l2" in entry.norms and entry.access == "gradient"
     )
 
 

@@ -12,7 +12,7 @@ from bench.attacks.records import Goal, table
 from bench.attacks.section import Section
 from bench.attacks.task import Counted, first_correct, open_counted
 from gauntlet import referee
-from gauntlet.attacks import ATTACKS
+from gauntlet.attacks import ATTACKS, price
 from gauntlet.manifest import Frozen
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
@@ -63,8 +63,7 @@ def measure(model: Classifier, attack: str, x: Tensor, y: Tensor, steps: int, ro
     for _ in range(rounds):
         bare.append(_bare(model, x, y, steps) / steps)
         short, long = (_attacked(model, attack, x, y, count) for count in (steps, 2 * steps))
-        entry = ATTACKS[attack]
-        few, many = (entry.gradient_steps(entry.params.model_validate({"steps": n})) for n in (steps, 2 * steps))
+        few, many = (price(attack, {"steps": count}) for count in (steps, 2 * steps))
         forwards, backwards = long[1] - short[1], long[2] - short[2]
         whole = whole and forwards == backwards == len(x) * (many - few)
         engine.append((long[0] - short[0]) / (many - few))

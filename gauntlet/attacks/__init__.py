@@ -4,7 +4,7 @@ The signature of an attack is its interface: keyword parameters with their bound
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -27,8 +27,10 @@ from gauntlet.attacks.mifgsm import mifgsm
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
 from gauntlet.attacks.square import square
+from gauntlet.attacks.strongest import NEAREST, SUMMARY, WITHIN, Member
 from gauntlet.attacks.superdeepfool import superdeepfool
 from gauntlet.norms import Norm
+from gauntlet.threat import Threat
 
 _GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
 _REPEATS = {"steps", "restarts", "searches", "draws", "targets", "queries"}  # each multiplies the price
@@ -65,12 +67,52 @@ class Attack:
         """What it does, and the paper it comes from."""
         return inspect.getdoc(self.run) or ""
 
+    def sweeps(self, norm: Norm) -> bool:  # noqa: ARG002
+        """Whether one run without eps tells all that is wanted at every eps."""
+        return self.minimum_norm
+
     def gradient_steps(self, params: BaseModel) -> int:
         """Model evaluations per image, for pricing; where each has its gradient, a few more test the ends."""
         return prod(value for name, value in params if name in _REPEATS)
 
 
-ATTACKS: dict[str, Attack] = {
+class _NoParams(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Attacks that take turns, each on what still stands, and what a user must know of them: as of an Attack."""
+
+    summary: str
+    within: Mapping[Norm, tuple[Member, ...]]  # at a fixed eps
+    nearest: Mapping[Norm, tuple[Member, ...]]  # for the smallest success
+    minimum_norm = True
+    access = "gradient"
+    params = _NoParams
+    targeted = False
+
+    @property
+    def norms(self) -> frozenset[Norm]:
+        return frozenset(self.nearest)
+
+    def members(self, threat: Threat) -> tuple[Member, ...]:
+        """Who takes part."""
+        fixed = threat.eps is not None and threat.norm in self.within
+        return (self.within if fixed else self.nearest)[threat.norm]
+
+    def sweeps(self, norm: Norm) -> bool:
+        return norm not in self.within
+
+    def gradient_steps(self, params: BaseModel) -> int:  # noqa: ARG002
+        """Of the members for whatever costs most, on an image that stands to the end."""
+        return max(
+            sum(price(name, chosen) for name, chosen in members)
+            for members in (*self.within.values(), *self.nearest.values())
+        )
+
+
+ATTACKS: dict[str, Attack | Ensemble] = {
     "alma": Attack(alma, frozenset({"l2", "l1"}), minimum_norm=True),
     "apgd": Attack(apgd, frozenset({"linf", "l2"})),
     "apgd-t": Attack(apgd_t, frozenset({"linf", "l2"})),
@@ -86,5 +128,12 @@ ATTACKS: dict[str, Attack] = {
     "noise": Attack(noise, frozenset({"linf", "l2"}), access="score"),
     "pgd": Attack(pgd, frozenset({"linf", "l2"})),
     "square": Attack(square, frozenset({"linf", "l2"}), access="score"),
+    "strongest": Ensemble(SUMMARY, WITHIN, NEAREST),
     "superdeepfool": Attack(superdeepfool, frozenset({"l2"}), minimum_norm=True),
 }
+
+
+def price(attack: str, params: Mapping[str, Any]) -> int:
+    """Model evaluations per image. Raises ValidationError for parameters that the attack does not take."""
+    entry = ATTACKS[attack]
+    return entry.gradient_steps(entry.params.model_validate(dict(params)))

@@ -12,6 +12,7 @@ from gauntlet import checks, images, referee
 from gauntlet.attacks.base import margin
 from gauntlet.evalset import EvalSet
 from gauntlet.norms import NORMS, Norm
+from gauntlet.outcome import Outcome
 from gauntlet.randomness import Keyed
 from gauntlet.report import smoothed
 from gauntlet.report.records import SmoothedMeasurement
@@ -204,7 +205,7 @@ class _Successes:
     queries: int = 0
     pictures: list[_Picture] = field(default_factory=list)
 
-    def add(self, outcome: referee.Outcome, x: Tensor, first: int, others: Mapping[str, Classifier]) -> None:
+    def add(self, outcome: Outcome, x: Tensor, first: int, others: Mapping[str, Classifier]) -> None:
         """Take in the outcome for x (B, C, H, W), the images from index ``first`` on."""
         won = outcome.success.nonzero().squeeze(1)  # (S,)
         start = len(self.broken)

@@ -68,7 +68,7 @@ def _attack_cells(request: ReportRequest, model: str, name: str, threat: ThreatS
     attack = ATTACKS[name]
     others = len(request.models) - 1  # each is shown the examples
     cost = request.n * (attack.gradient_steps(attack.params()) + others)
-    for eps in [None] if attack.minimum_norm else sorted(threat.eps):
+    for eps in [None] if attack.sweeps(threat.norm) else sorted(threat.eps):
         yield Cell(model=model, attack=name, norm=threat.norm, eps=eps, cost=cost)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gauntlet import referee
-from gauntlet.attacks import ATTACKS
+from gauntlet.attacks import price
 from gauntlet.draws import Smoothing
 from gauntlet.report.records import SmoothedMeasurement, SmoothingSpec
 from gauntlet.runtime import Classifier
@@ -21,9 +21,8 @@ DRAWS = 1_000  # around a moved image
 
 def cost(spec: SmoothingSpec, n: int) -> int:
     """Passes through the network, at most."""
-    steps = ATTACKS[ATTACK].gradient_steps(ATTACKS[ATTACK].params.model_validate(PARAMS))
     images = min(spec.images, n)
-    return images * spec.per_image + min(images, EXAMINED) * (steps + DRAWS)
+    return images * spec.per_image + min(images, EXAMINED) * (price(ATTACK, PARAMS) + DRAWS)
 
 
 def measure(

@@ -103,7 +103,7 @@ def test_contenders_take_turns_on_the_same_images(task):
 def test_our_searches_and_targets_share_the_cap(task):
     for name in ("cw", "apgd-t", "ddn"):
         entry = ATTACKS[name]
-        params = entry.params.model_validate(ours.affordable(entry, 500))
+        params = entry.params.model_validate(ours.affordable(name, 500))
         assert 490 <= entry.gradient_steps(params) <= 500
 
 

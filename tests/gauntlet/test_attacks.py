@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gauntlet import referee
-from gauntlet.attacks import ATTACKS
+from gauntlet.attacks import ATTACKS, Attack
 from gauntlet.attacks.base import shortfall
 from gauntlet.randomness import Keyed
 from gauntlet.threat import Threat
@@ -32,7 +32,9 @@ FAST = {
 }
 REPEATS = ("steps", "restarts", "searches", "draws", "targets", "queries")
 BASELINES = {"gaussian", "noise"}
-CASES = [(name, norm) for name, attack in ATTACKS.items() for norm in sorted(attack.norms)]
+CASES = [
+    (name, norm) for name, attack in ATTACKS.items() if isinstance(attack, Attack) for norm in sorted(attack.norms)
+]
 MINIMUM_NORM = [(name, norm) for name, norm in CASES if ATTACKS[name].minimum_norm]
 FIXED = [(name, norm) for name, norm in CASES if not ATTACKS[name].minimum_norm]
 

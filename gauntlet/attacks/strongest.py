@@ -1,0 +1,28 @@
+"""The strongest attack there is here, made of the others."""
+
+from typing import Any
+
+from gauntlet.norms import Norm
+
+Member = tuple[str, dict[str, Any]]
+
+SUMMARY = """\
+Attacks of different kinds in turn, each on what still stands: the first success within eps counts, else the smallest.
+
+Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks",
+arXiv 2003.01690. Theirs is the order: white-box attacks first, at a fixed eps a black-box attack last, so that masked
+gradients are not taken for robustness."""
+
+WITHIN: dict[Norm, tuple[Member, ...]] = {
+    "linf": (("apgd", {}), ("apgd-t", {}), ("fmn", {"steps": 100}), ("square", {"queries": 2000})),
+    "l2": (("apgd", {}), ("apgd-t", {}), ("fab", {}), ("square", {"queries": 2000})),
+}
+"""At a fixed eps: the first success counts. In the other norms, the attacks below."""
+
+NEAREST: dict[Norm, tuple[Member, ...]] = {
+    "linf": (("fmn", {"steps": 150}), ("cw-linf", {})),
+    "l2": (("fab", {"steps": 200, "targets": 4}), ("alma", {"steps": 500})),
+    "l1": (("fmn", {"steps": 150}), ("alma", {"steps": 500})),
+    "l0": (("fmn", {"steps": 150}),),
+}
+"""Without an eps: the smallest success counts."""
