@@ -18,7 +18,7 @@ from gauntlet.report import gate, statistics, words
 from gauntlet.report.builder import build
 from gauntlet.report.compare import compare
 from gauntlet.report.records import SmoothingSpec
-from gauntlet.report.schema import Report, ReportRequest
+from gauntlet.report.schema import DEFAULT_THREATS, Report, ReportRequest
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 
@@ -83,7 +83,7 @@ def report(options: argparse.Namespace) -> int:
                 "models": options.models,
                 "dataset": dataset,
                 "n": options.n,
-                "attacks": options.attacks,
+                **({"attacks": options.attacks} if options.attacks else {}),
                 "threats": _threats(options.threats, requirements),
                 "seed": options.seed,
                 "smoothing": None if options.smoothing is None else _fields(options.smoothing),
@@ -191,10 +191,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.set_defaults(command=attack)
 
+    usual = [f"{threat['norm']}={','.join(map(str, threat['eps']))}" for threat in DEFAULT_THREATS]
     many = commands.add_parser("report", help=report.__doc__)
     many.add_argument("--models", "--model", nargs="+", required=True, metavar="MODEL")
-    many.add_argument("--attacks", nargs="+", default=["pgd", "ddn"], choices=list(ATTACKS))
-    many.add_argument("--threats", nargs="+", default=["l2=0.25,0.5,1.0", "linf=0.03,0.1"], metavar="NORM=EPS,...")
+    many.add_argument("--attacks", nargs="+", choices=list(ATTACKS), help="by default a few for each norm")
+    many.add_argument("--threats", nargs="+", default=usual, metavar="NORM=EPS,...", help=f"default: {' '.join(usual)}")
     many.add_argument("--out", type=Path, action="append", default=[], help="*.html or *.json; may be repeated")
     many.add_argument(
         "--require", action="append", default=[], metavar="LINE", help=f"exit 1 where it does not hold: {gate.FORM}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from bench.attacks import cw, linf, minimal, overhead
+from bench.attacks import cw, defaults, linf, minimal, overhead
 from bench.attacks.options import Options
 from bench.attacks.section import Section, write
 from bench.attacks.task import ARTIFACTS
@@ -27,6 +27,7 @@ PARTS: dict[str, Callable[[Options], Section]] = {
     "minimal": minimal.run,
     "linf": linf.run,
     "overhead": overhead.run,
+    "defaults": defaults.run,
 }
 
 

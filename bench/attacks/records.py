@@ -72,6 +72,18 @@ class Robust(Frozen):
         return statistics.median(self.seconds)
 
 
+class Standing(Frozen):
+    """Of n images, those that a report's default attacks leave standing, and of these what ``strongest`` leaves."""
+
+    model: str
+    norm: str
+    eps: float
+    n: int
+    default: int
+    strongest: int
+    seconds: float  # of the default attacks, for all eps of the norm
+
+
 class Goal(Frozen):
     """A figure that is to be reached: ``value`` at most ``limit``."""
 

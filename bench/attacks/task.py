@@ -1,6 +1,7 @@
 """What every contender is given, and the count of what it does with it."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet import evalset, runtime, store
+from gauntlet.errors import InvalidInput
 from gauntlet.runtime import Classifier
 
 ARTIFACTS = Path("models/artifacts")
-EVALSETS = Path("models/evalsets")
+EVALSETS = Path("models/evalsets"), Path(os.environ.get("GAUNTLET_DATA", "data")) / "evalsets"
 
 
 class Counted(nn.Module):
@@ -74,17 +76,31 @@ class Contender:
     tried: int = 60  # steps while its batch size is sought
 
 
-def open_counted(name: str) -> Classifier:
-    """A shipped classifier whose twin counts."""
+def open_classifier(name: str) -> Classifier:
+    """A shipped one."""
     model = runtime.open_model(store.load(ARTIFACTS / name))
     assert isinstance(model, Classifier)
+    return model
+
+
+def open_counted(name: str) -> Classifier:
+    """A shipped classifier whose twin counts."""
+    model = open_classifier(name)
     model.twin = Counted(model.twin)
     return model
 
 
+def images_of(model: Classifier) -> evalset.EvalSet:
+    """The evaluation set of its data set. Raises InvalidInput where it is not there."""
+    paths, name = evalset.find(EVALSETS), model.manifest.dataset
+    if name not in paths:
+        raise InvalidInput(evalset.missing(name, paths), "dataset")
+    return evalset.load(paths[name])
+
+
 def test_images(model: Classifier, n: int) -> tuple[Tensor, Tensor]:
     """The first n of its data set."""
-    return evalset.load(EVALSETS / f"{model.manifest.dataset}.npz").head(n)
+    return images_of(model).head(n)
 
 
 def correct(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,6 +111,6 @@ def correct(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def first_correct(model: Classifier, n: int) -> tuple[Tensor, Tensor]:
     """The first n images of its data set that it classifies correctly."""
-    dataset = evalset.load(EVALSETS / f"{model.manifest.dataset}.npz")
+    dataset = images_of(model)
     x, y = correct(model, *dataset.head(min(4 * n, len(dataset.labels))))
     return x[:n], y[:n]

@@ -20,6 +20,11 @@ Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels 
 
 # What is asked
 
+DEFAULT_ATTACKS: dict[Norm, list[str]] = {"l2": ["fab"], "linf": ["fmn", "cw-linf"], "l1": ["fmn"], "l0": ["fmn"]}
+"""Strong enough that `strongest` lowers no robust accuracy by more than a point: `python -m bench.attacks defaults`."""
+
+DEFAULT_THREATS: list[dict[str, Any]] = [{"norm": "l2", "eps": [0.25, 0.5, 1.0]}, {"norm": "linf", "eps": [0.03, 0.1]}]
+
 
 class ThreatSpec(Record):
     """One norm and the budgets at which robust accuracy is wanted."""
@@ -28,14 +33,25 @@ class ThreatSpec(Record):
     eps: Annotated[list[Eps], Field(min_length=1, max_length=16)]
 
 
+def _usual(data: dict[str, Any]) -> list[str]:
+    """The default attacks for the norms of a request's threats."""
+    threats: list[ThreatSpec] = data.get("threats", [])
+    return list(dict.fromkeys(name for threat in threats for name in DEFAULT_ATTACKS[threat.norm]))
+
+
 class ReportRequest(Record):
     """The first ``n`` images of an evaluation set, every model under every attack and threat that go together."""
 
     models: Annotated[list[Name], Field(min_length=1, max_length=8)]
     dataset: Name
     n: Annotated[int, Field(ge=1, le=10_000)]
-    attacks: Annotated[list[Name], Field(min_length=1, max_length=16)]
-    threats: Annotated[list[ThreatSpec], Field(min_length=1, max_length=4)]
+    threats: Annotated[list[ThreatSpec], Field(min_length=1, max_length=4)] = Field(
+        default=DEFAULT_THREATS, validate_default=True
+    )
+    attacks: Annotated[list[Name], Field(min_length=1, max_length=16)] = Field(
+        default_factory=_usual,
+        description="each in all of its norms that are asked for; by default a few for each norm",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what every JSON reader keeps exact
     smoothing: SmoothingSpec | None = Field(default=None, description="certify the smoothed classifier as well")
 

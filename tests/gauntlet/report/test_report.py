@@ -36,6 +36,26 @@ def test_cells_are_each_attack_where_it_works(asked):
     assert cost(asked) == sum(cell.cost for cell in cells(asked)) > 0
 
 
+@pytest.mark.parametrize("norms", [["l2"], ["linf"], ["linf", "l2"], ["l1"], ["l0"]])
+def test_who_names_no_attacks_gets_some_for_every_norm(asked, models, evalsets, norms):
+    threats = [{"norm": norm, "eps": [0.1]} for norm in norms]
+    request = ReportRequest.model_validate({"models": ["tiny-a"], "dataset": "tiny", "n": 3, "threats": threats})
+    validate(request, models, evalsets)
+    assert {cell.norm for cell in cells(request) if cell.norm} == set(norms)
+
+
+def test_who_names_no_threats_gets_l2_and_linf(models, evalsets):
+    request = ReportRequest(models=["tiny-a"], dataset="tiny", n=3)
+    validate(request, models, evalsets)
+    assert [threat.norm for threat in request.threats] == ["l2", "linf"]
+
+
+def test_the_ensemble_is_measured_at_every_eps(asked):
+    request = ReportRequest.model_validate({**asked.model_dump(), "attacks": ["strongest"]})
+    found = [(cell.norm, cell.eps) for cell in cells(request) if cell.attack and cell.model == "tiny-a"]
+    assert found == [("l2", 0.1), ("l2", 0.4), ("linf", 0.05)]
+
+
 def test_order_of_results_and_a_trip_through_json_change_nothing(asked, results, models, evalsets, report):
     travelled = [CellResult.model_validate_json(result.model_dump_json()) for result in reversed(results)]
     assert assemble(asked, travelled, models, evalsets["tiny"]) == report

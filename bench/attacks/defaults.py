@@ -1,0 +1,96 @@
+"""Is a report's default set of attacks enough? Beside it ``strongest``, on whatever still stands."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from bench.attacks.options import Options
+from bench.attacks.records import Goal, Standing, table
+from bench.attacks.section import Section
+from bench.attacks.task import ARTIFACTS, open_classifier, test_images
+from gauntlet import referee
+from gauntlet.attacks import ATTACKS
+from gauntlet.manifest import ClassifierManifest
+from gauntlet.norms import Norm
+from gauntlet.report.schema import ReportRequest
+from gauntlet.runtime import Classifier
+from gauntlet.store import load_all
+from gauntlet.threat import Threat
+
+N = 500
+POINT = 0.01  # of robust accuracy: what strongest may take away
+
+
+def run(options: Options) -> Section:
+    """Every classifier here, at every eps of a default report, on its first n test images."""
+    n = options.n or N
+    names = [name for name, found in load_all(ARTIFACTS).items() if isinstance(found.manifest, ClassifierManifest)]
+    results = [row for name in names for row in measure(name, n, options.seed)]
+    return Section(
+        name="defaults",
+        title=f"A report's default attacks beside strongest, first {n} test images",
+        text=_table(results),
+        results={"all": results},
+        goals=[
+            Goal(
+                text=f"{row.model}, {row.norm} {row.eps:g}: share of the images that only strongest breaks",
+                value=(row.default - row.strongest) / row.n,
+                limit=POINT,
+            )
+            for row in results
+        ],
+    )
+
+
+def measure(name: str, n: int, seed: int) -> Iterator[Standing]:
+    """One row per norm and eps."""
+    model = open_classifier(name)
+    x, y = test_images(model, n)
+    asked = ReportRequest(models=[name], dataset=model.manifest.dataset, n=n)
+    for threat in asked.threats:
+        attacks = [attack for attack in asked.attacks if threat.norm in ATTACKS[attack].norms]
+        start = time.perf_counter()
+        smallest = torch.stack([_sizes(model, attack, x, y, threat.norm, threat.eps, seed) for attack in attacks])
+        seconds = time.perf_counter() - start
+        for eps in threat.eps:
+            rows = (smallest.amin(dim=0) > eps).nonzero().squeeze(1)
+            left = referee.run(
+                model, "strongest", x[rows], y[rows], Threat(threat.norm, eps), seed=seed, index=rows
+            ).robust
+            yield Standing(
+                model=name,
+                norm=threat.norm,
+                eps=eps,
+                n=n,
+                default=len(rows),
+                strongest=int(left.sum()),
+                seconds=seconds,
+            )
+
+
+def _sizes(model: Classifier, attack: str, x: Tensor, y: Tensor, norm: Norm, budgets: list[float], seed: int) -> Tensor:
+    """How far each image (n,) had to be moved: 0 if wrong from the start, infinite if it stands."""
+    sizes = []
+    for eps in [None] if ATTACKS[attack].sweeps(norm) else budgets:
+        found = referee.run(model, attack, x, y, Threat(norm, eps), seed=seed)
+        reach = found.size(norm) if eps is None else torch.where(found.success, eps, torch.inf)
+        sizes.append(torch.where(found.correct, reach, 0.0))
+    return torch.stack(sizes).amin(dim=0)
+
+
+def _table(results: list[Standing]) -> str:
+    rows = [
+        [
+            row.model,
+            f"{row.norm} {row.eps:g}",
+            f"{row.default / row.n:.4f}",
+            f"{row.strongest / row.n:.4f}",
+            f"{row.seconds:.0f}",
+        ]
+        for row in results
+    ]
+    return table(
+        ["model", "eps", "robust under the defaults", "and strongest", "seconds of the defaults, all eps"], rows
+    )
