@@ -23,7 +23,6 @@ from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 
 PROGRESS = "{desc} {percentage:3.0f} % {bar} {elapsed} gone, {remaining} to go"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,7 +172,7 @@ def _classifiers(options: argparse.Namespace, names: Sequence[str]) -> dict[str,
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gauntlet", description="Image models whose robustness is known.")
-    folder = Path(os.environ.get("GAUNTLET_MODELS", ROOT / "models"))
+    folder = Path(os.environ.get("GAUNTLET_MODELS", "models"))
     parser.add_argument("--root", type=Path, default=folder, help="folder with artifacts/ and evalsets/ (%(default)s)")
     device = os.environ.get("GAUNTLET_DEVICE", "auto")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default=device)

@@ -9,14 +9,12 @@ from torch import Tensor
 from bench.attacks.options import Options
 from bench.attacks.records import Goal, Standing, table
 from bench.attacks.section import Section
-from bench.attacks.task import ARTIFACTS, open_classifier, test_images
+from bench.attacks.task import open_classifier, shipped, test_images
 from gauntlet import referee
 from gauntlet.attacks import ATTACKS
-from gauntlet.manifest import ClassifierManifest
 from gauntlet.norms import Norm
 from gauntlet.report.schema import ReportRequest
 from gauntlet.runtime import Classifier
-from gauntlet.store import load_all
 from gauntlet.threat import Threat
 
 N = 500
@@ -26,8 +24,7 @@ POINT = 0.01  # of robust accuracy: what strongest may take away
 def run(options: Options) -> Section:
     """Every classifier here, at every eps of a default report, on its first n test images."""
     n = options.n or N
-    names = [name for name, found in load_all(ARTIFACTS).items() if isinstance(found.manifest, ClassifierManifest)]
-    results = [row for name in names for row in measure(name, n, options.seed)]
+    results = [row for name in shipped() for row in measure(name, n, options.seed)]
     return Section(
         name="defaults",
         title=f"A report's default attacks beside strongest, first {n} test images",

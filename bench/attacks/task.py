@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gauntlet import evalset, runtime, store
 from gauntlet.errors import InvalidInput
+from gauntlet.manifest import ClassifierManifest
 from gauntlet.runtime import Classifier
 
 ARTIFACTS = Path("models/artifacts")
@@ -74,6 +75,12 @@ class Contender:
     ours: bool = False  # the engine chooses its own batch size
     capped: bool = True  # held to Task.steps
     tried: int = 60  # steps while its batch size is sought
+
+
+def shipped() -> list[str]:
+    """The classifiers that there are."""
+    found = store.load_all(ARTIFACTS)
+    return [name for name, artefact in found.items() if isinstance(artefact.manifest, ClassifierManifest)]
 
 
 def open_classifier(name: str) -> Classifier:
