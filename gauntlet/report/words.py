@@ -150,7 +150,9 @@ def _what_holds(report: Report, model: ModelReport) -> str:
     parts = [f"{model.name} classifies {percent(model.clean)} of {model.clean.n} clean images correctly"]
     for curve in model.curves:
         half = [point.eps for point in curve.points if point.eps > 0 and (point.rate.value or 0.0) >= 0.5]
-        reach = f"up to {NORM_NAMES[curve.norm]} {budget(half[-1])}" if half else "at no distance"
+        reach = (
+            f"up to {NORM_NAMES[curve.norm]} {budget(half[-1])}" if half else f"at no {NORM_NAMES[curve.norm]} distance"
+        )
         whole = curve.points[0].rate.n == model.clean.n
         images = "half of all images" if whole else f"half of the first {curve.points[0].rate.n}"
         parts.append(f"{images} stand {reach} {HOW[curve.kind]}")
