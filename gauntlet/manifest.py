@@ -110,6 +110,11 @@ class ClassifierManifest(_Manifest):
     gradients: Annotated[str, Field(pattern=r"^(verified|none \(.+\))$")] = VERIFIED  # none: black-box attacks only
     adoption: Adoption | None = None  # None: trained here
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether attacks that need gradients can be run."""
+        return self.gradients == VERIFIED
+
 
 class GeneratorManifest(_Manifest):
     """Standard normal latents (B, latent_dim) to images (B, C, H, W) in [0, 1]."""
