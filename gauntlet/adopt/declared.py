@@ -13,14 +13,17 @@ Output = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
 RANGES: dict[Range, tuple[float, float]] = {"0..1": (0.0, 1.0), "0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0)}
 
 
+ClassNames = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=2, max_length=10_000)
+]
+
+
 class Declared(Frozen):
     """What is left out is guessed from the graph, and the answer shows every guess."""
 
     name: Name
     dataset: Name = Field(default="custom", description="what it was trained on; nothing is looked up by it")
-    classes: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None, Field(min_length=2, max_length=10_000)
-    ] = Field(default=None, description="names in the order of the outputs")
+    classes: ClassNames | None = Field(default=None, description="names in the order of the outputs")
     input_shape: tuple[Positive, Positive, Positive] | None = Field(default=None, description="C, H, W of an image")
     layout: Layout | None = Field(
         default=None, description="flat: C, H, W in a row, whatever the shape; flat-nhwc: H, W, C in a row"
@@ -37,3 +40,15 @@ class Declared(Frozen):
         if self.input_shape is not None and self.input_shape[0] not in (1, 3):
             raise ValueError("input_shape is C, H, W with 1 or 3 channels")
         return self
+
+
+class DeclaredImages(Frozen):
+    """What somebody says of their images."""
+
+    name: Name
+    classes: ClassNames | None = Field(default=None, description="names by label; folders of a zip, in this order")
+    licence: Annotated[str, Field(min_length=1, max_length=200)] = "not said"
+    input_shape: tuple[Positive, Positive, Positive] | None = Field(
+        default=None,
+        description="C, H, W: pictures of a zip are converted to it; by default all must be like the first",
+    )

@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from gauntlet.adopt.declared import Declared
+from gauntlet.adopt.declared import Declared, DeclaredImages
+from gauntlet.adopt.pictures import Pictures
 from gauntlet.certify import Certificate
 from gauntlet.errors import InvalidInput, ModelFailed
 from gauntlet.manifest import ClassifierManifest
@@ -19,6 +20,7 @@ from gauntlet.sandbox.wire import Array, Message
 Ask = Callable[..., tuple[Message, Tensor]]
 
 READING = 5.0  # seconds that a file may take to be read and tried
+PICTURES = 30.0  # ... all of a set of pictures to be decoded
 OPENING = 60.0  # ... its gradients to be verified and its certificate to be proved
 ANSWERING = 60.0  # ... one batch to be answered
 GARBLED = "it does not keep to the protocol"
@@ -32,6 +34,23 @@ def adopt(nursery: Nursery, data: bytes, declared: Declared) -> tuple[bytes, Cla
         message, arrays = _told(child, asked, np.frombuffer(data, np.uint8), seconds=READING)
         return arrays[0].tobytes(), ClassifierManifest.model_validate_json(message["manifest"])
     except (KeyError, IndexError, ValidationError) as error:
+        raise ModelFailed(GARBLED) from error
+    finally:
+        child.close()
+
+
+def read_pictures(nursery: Nursery, data: bytes, declared: DeclaredImages) -> Pictures:
+    """``gauntlet.adopt.pictures.read`` in a child of its own. Raises InvalidInput or ModelFailed."""
+    child = nursery.child("files")
+    try:
+        asked = {"ask": "pictures", "declared": declared.model_dump(mode="json")}
+        message, (images, labels) = _told(child, asked, np.frombuffer(data, np.uint8), seconds=PICTURES)
+        classes = tuple(map(str, message["classes"]))
+        fits = images.ndim == 4 and images.dtype == np.uint8 and labels.dtype == np.int64
+        if not fits or labels.shape != images.shape[:1] or not 0 <= labels.min() <= labels.max() < len(classes):
+            raise ModelFailed(GARBLED)
+        return Pictures(images, labels, classes)
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelFailed(GARBLED) from error
     finally:
         child.close()
@@ -108,14 +127,17 @@ class Guest(Classifier):
     def ask(self, message: Message, x: Tensor, *more: Tensor) -> tuple[Message, Tensor]:
         """One tensor: logits, or for ``more`` a gradient of the shape of x, which must be finite."""
         arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in (x, *more)]
-        reply, made = _told(self._child, message, *arrays, seconds=ANSWERING)
+        try:
+            reply, made = _told(self._child, message, *arrays, seconds=ANSWERING)
+        except ModelFailed as error:
+            raise ModelFailed(f"{self.name}: {error}") from error
         wanted = tuple(x.shape) if more else (len(x), len(self.manifest.classes))
         if len(made) != 1 or made[0].shape != wanted or made[0].dtype != arrays[0].dtype:
             self.close()
-            raise ModelFailed(GARBLED)
+            raise ModelFailed(f"{self.name}: {GARBLED}")
         answer = torch.from_numpy(made[0].copy())
         if not more and not bool(answer.isfinite().all()):
-            raise ModelFailed("it answers with NaN or infinite numbers")
+            raise ModelFailed(f"{self.name}: it answers with NaN or infinite numbers")
         return reply, answer
 
 

@@ -9,7 +9,9 @@ import pytest
 from onnx import helper
 
 from gauntlet import store
-from gauntlet.adopt import Declared, adopt, hostile
+from gauntlet.adopt import hostile
+from gauntlet.adopt.declared import Declared
+from gauntlet.adopt.rewrite import adopt
 from gauntlet.errors import InvalidInput
 from tests import hostile as files
 from tests import zoo
