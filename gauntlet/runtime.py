@@ -75,13 +75,13 @@ class _Session:
         self.device = device
         self._session = open_session(artefact.model_path, device)
         door = self._session.get_inputs()[0]
-        self._input, self._fixed = door.name, door.shape[0] if isinstance(door.shape[0], int) else None
+        self._input, self.fixed = door.name, door.shape[0] if isinstance(door.shape[0], int) else None
 
     def _run(self, x: Tensor) -> Tensor:
         array = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
-        if self._fixed is not None:
-            array = np.resize(array, (max(1, -(-len(x) // self._fixed)) * self._fixed, *array.shape[1:]))
-        size = self._fixed or BATCH
+        if self.fixed is not None:
+            array = np.resize(array, (-(-len(x) // self.fixed) * self.fixed, *array.shape[1:]))
+        size = self.fixed or BATCH
         chunks = [array[i : i + size] for i in range(0, max(1, len(array)), size)]
         answers = np.concatenate([self._session.run(None, {self._input: chunk})[0] for chunk in chunks])
         return torch.from_numpy(answers[: len(x)])
@@ -110,6 +110,7 @@ class Classifier(_Session):
         self.twin: nn.Module
         if self.manifest.differentiable:
             self.twin = open_twin(artefact.model_path).to(device)
+            self.twin = self.twin if self.fixed is None else Batched(self.twin, self.fixed)
             error = _check_twin(self, artefact.model_path)
             self.certificate = dataclasses.replace(certify.prove(artefact.model_path), rounding=CAUTION * error)
         else:
@@ -119,6 +120,18 @@ class Classifier(_Session):
     def predict(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, K), float32, on the CPU, by ONNX Runtime."""
         return self._run(x)
+
+
+class Batched(nn.Module):
+    """A network that takes a fixed number of images at once, as one that takes any number."""
+
+    def __init__(self, inner: nn.Module, size: int) -> None:
+        super().__init__()
+        self.inner, self.size = inner, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = torch.cat([x, x[:1].expand(-len(x) % self.size, *x.shape[1:])])
+        return torch.cat([self.inner(part) for part in torch.split(whole, self.size)])[: len(x)]
 
 
 class Opaque(nn.Module):

@@ -113,6 +113,11 @@ def _widen_tensor(tensor: TensorProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
 
 
+def _without(node: NodeProto, name: str) -> None:
+    for attribute in [attribute for attribute in node.attribute if attribute.name == name]:
+        node.attribute.remove(attribute)
+
+
 def drop_idle(model: ModelProto) -> None:
     """Take out Casts of float32 to float32, Identity, and Dropout, which does nothing in a served model."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
@@ -121,6 +126,8 @@ def drop_idle(model: ModelProto) -> None:
     graph = model.graph
     outputs = {value.name for value in graph.output}
     for node in list(graph.node):
+        if node.op_type == "BatchNormalization" and attributes(node).get("training_mode", 0) == 0:
+            _without(node, "training_mode")  # the default, which onnx2pytorch does not know
         float_cast = (
             node.op_type == "Cast"
             and types.get(node.input[0]) == TensorProto.FLOAT
@@ -133,19 +140,37 @@ def drop_idle(model: ModelProto) -> None:
             graph.node.remove(node)
 
 
-def plain_operators(model: ModelProto) -> None:
-    """LinearClassifier and Scaler of ai.onnx.ml as products and sums, so that they can be differentiated."""
+def plain_operators(model: ModelProto, opset: int) -> None:
+    """LinearClassifier, Normalizer and Scaler of ai.onnx.ml as sums and products, which can be differentiated."""
     graph = model.graph
     nodes: list[NodeProto] = []
+    softmaxes: set[str] = set()
     for node in graph.node:
         given = attributes(node)
+        finish = given.get("post_transform", b"")
+        if node.op_type == "Softmax" or (node.op_type == "LinearClassifier" and finish == b"SOFTMAX"):
+            softmaxes.add(node.output[-1])
         if node.domain == ML and node.op_type == "Scaler":
             nodes += _scaler(graph, node, given)
         elif node.domain == ML and node.op_type == "LinearClassifier" and not consumers(graph, node.output[0]):
             nodes += _linear_classifier(graph, node, given) or [node]
+        elif node.domain == ML and node.op_type == "Normalizer" and given.get("norm", b"MAX") == b"L1":
+            nodes += _normalizer(node, opset, idle=node.input[0] in softmaxes)
         else:
             nodes.append(node)
     replace_nodes(graph, nodes)
+
+
+def _normalizer(node: NodeProto, opset: int, idle: bool) -> list[NodeProto]:
+    """Divide by the sum of sizes; after a softmax, which sums to one, nothing."""
+    if idle:
+        return [helper.make_node("Identity", node.input, node.output)]
+    name, (values,) = f"gauntlet.{node.output[0]}", node.input
+    divide = helper.make_node("Div", [values, f"{name}.sum"], node.output)
+    if opset < 18:
+        return [helper.make_node("ReduceL1", [values], [f"{name}.sum"], axes=[1], keepdims=1), divide]
+    axes = helper.make_node("Constant", [], [f"{name}.axes"], value_ints=[1])
+    return [axes, helper.make_node("ReduceL1", [values, f"{name}.axes"], [f"{name}.sum"], keepdims=1), divide]
 
 
 def _scaler(graph: GraphProto, node: NodeProto, given: Mapping[str, object]) -> list[NodeProto]:
@@ -186,6 +211,7 @@ def open_batch(model: ModelProto, fixed: int) -> None:
         if target is not None and target.ndim == 1 and len(target) and target[0] == fixed:
             shape = np.asarray([0, *target[1:].tolist()], np.int64)
             node.input[1] = constant(graph, f"gauntlet.{node.output[0]}.shape", shape)
+            _without(node, "allowzero")  # zero is the size that is there
     graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
 
 

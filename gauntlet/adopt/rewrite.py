@@ -57,6 +57,7 @@ def adopt(data: bytes, declared: Declared) -> Adopted:
     limits, range_choice = guess.pixel_range(model.graph, door, declared)
     way = entrance.entrance(door, limits, declared)
     original = _original(model, way)
+    graphs.plain_operators(original.model, source)
     found = head.head(original.model.graph, original.name, original.answers, declared.output)
     classes = guess.class_names(declared, original.answers.shape[1], metadata, labels)
     data_out = _rewritten(original, found)
@@ -169,7 +170,6 @@ def _rewrite(original: _Original, found: Head, modern: bool, opened: bool) -> Mo
         model = version_converter.convert_version(model, MODERN)
     model.ir_version = min(model.ir_version, 10)
     graph, name, way = model.graph, original.name, original.way
-    graphs.plain_operators(model)
     if found.last is not None:
         last = head.last(graph, name)
         assert last is not None
