@@ -4,7 +4,6 @@ After Carlini et al., "On Evaluating Adversarial Robustness", arXiv 1902.06705, 
 Failure", arXiv 2106.09947. ``gather`` runs the networks; the judgements are pure functions of what it found.
 """
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from gauntlet import referee
 from gauntlet.attacks import ATTACKS
 from gauntlet.attacks.base import margin
 from gauntlet.randomness import Keyed
-from gauntlet.runtime import Classifier
+from gauntlet.runtime import Classifier, doubled
 from gauntlet.threat import TINY, Threat, l2, unit
 
 EXAMINED = 64
@@ -167,7 +166,7 @@ def _gradients(model: Classifier, x: Tensor, y: Tensor, distance: float, keys: K
     with torch.no_grad():
         before = value(x)
         moved = [before - value((x - STEP * distance * way).clamp(0, 1)) for way in (direction, stray, -stray)]
-        double = copy.deepcopy(model.twin).double()
+        double = doubled(model.twin)
         wrong = torch.zeros_like(zero)
         for way in (direction, stray):
             step = 1e-6 * way.double()

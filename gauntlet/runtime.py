@@ -156,6 +156,15 @@ def open_twin(path: Path) -> nn.Module:
     return twin.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # on CPUs twice as fast
 
 
+def doubled(twin: nn.Module) -> nn.Module:
+    """A twin in float64, all of it: a layer normalisation would sum in float32 otherwise."""
+    made = copy.deepcopy(twin).double()
+    for part in made.modules():
+        if getattr(part, "accumulation_dtype", None) is torch.float32:
+            part.accumulation_dtype = torch.float64  # type: ignore[assignment]
+    return made
+
+
 def _check_twin(model: Classifier, path: Path) -> float:
     """Logits against ONNX Runtime, on noise and a gradient step from it; gradients against finite differences.
 
@@ -179,7 +188,7 @@ def _check_twin(model: Classifier, path: Path) -> float:
     if not torch.allclose(alone, model.predict(x)[:1], rtol=PARITY, atol=PARITY):
         raise ArtefactError(f"{path}: its answer to an image depends on the rest of the batch")
     try:
-        twin = copy.deepcopy(model.twin).double()
+        twin = doubled(model.twin)
         for direction in (unit(gradient), unit(keys.normal(2, model.manifest.input_shape))):
             step = 1e-6 * direction.double()
             ahead, behind = (((twin(x.double() + s)) * weights).flatten(1).sum(1) for s in (step, -step))

@@ -108,16 +108,27 @@ def cnn(colours: int = 1) -> nn.Module:
     )
 
 
+@torch.no_grad()
+def _wake(module: nn.Module, example: Tensor) -> None:
+    """An untrained network gives every image the same class: take out what all logits have in common."""
+    module(example)  # lazy layers
+    last = [part for part in module.modules() if isinstance(part, nn.Linear)][-1]
+    if last.out_features == K:
+        seen: list[Tensor] = []
+        hook = last.register_forward_hook(lambda _part, _given, made: seen.append(made))
+        many = torch.rand(32, *example.shape[1:])
+        module((many * 255).to(torch.uint8) if example.dtype == torch.uint8 else many)
+        hook.remove()
+        last.bias.sub_(seen[0].mean(dim=0))
+
+
 def export(module: nn.Module, shape: tuple[int, ...], *, dynamo: bool, **given: Any) -> bytes:
     """A module's file; ``fixed`` leaves the batch at one, ``kind`` is the input's type."""
     torch.manual_seed(0)
     fixed, kind = given.pop("fixed", False), given.pop("kind", torch.float32)
     batch = 1 if fixed else 2
     example = torch.randint(0, 256, (batch, *shape)).to(kind) if kind == torch.uint8 else torch.rand(batch, *shape)
-    with torch.no_grad():
-        module.eval()(example)  # lazy layers
-        for parameter in module.parameters():
-            parameter.mul_(1.5)  # untrained networks hardly look at their input
+    _wake(module.eval(), example)
     if kind == torch.float16:
         module, example = module.half(), example.half()
     buffer = io.BytesIO()
