@@ -13,8 +13,7 @@ from gauntlet.evalset import load_all as load_evalsets
 from gauntlet.manifest import MANIFEST_FILE, ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier, Generator, open_all, open_model
-from gauntlet.sandbox import Nursery
-from gauntlet.sandbox.nursery import Limits
+from gauntlet.sandbox.nursery import Limits, Nursery
 from service import metrics
 from service.brought import Reloaded
 from service.codec import decode, encode, png

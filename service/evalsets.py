@@ -4,11 +4,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from gauntlet import evalset, sandbox
+from gauntlet import evalset
 from gauntlet.adopt.declared import DeclaredImages
 from gauntlet.errors import ArtefactError, InvalidInput, ModelFailed
 from gauntlet.evalset import EvalSet
-from gauntlet.sandbox import Nursery
+from gauntlet.sandbox.guest import read_pictures
+from gauntlet.sandbox.nursery import Nursery
 from service.errors import Code, ServiceError
 from service.shelf import Shelf, taken
 
@@ -54,7 +55,7 @@ class EvalSets:
         if declared.name in self.names:
             raise taken(declared.name)
         try:
-            found = sandbox.read_pictures(self._nursery, data, declared)
+            found = read_pictures(self._nursery, data, declared)
         except ModelFailed as error:
             raise InvalidInput(f"the file is refused: {error}", "file") from error
         packed = evalset.pack(found.images, found.labels, found.classes, declared.licence)

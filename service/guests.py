@@ -3,11 +3,11 @@
 import threading
 from collections import OrderedDict
 
-from gauntlet import sandbox
 from gauntlet.adopt.declared import Declared
 from gauntlet.errors import InvalidInput, ModelFailed
 from gauntlet.manifest import ClassifierManifest
-from gauntlet.sandbox import Guest, Nursery
+from gauntlet.sandbox.guest import Guest, adopt, open_guest
+from gauntlet.sandbox.nursery import Nursery
 from service.errors import Code, ServiceError
 from service.shelf import Shelf, taken
 
@@ -44,7 +44,7 @@ class Guests:
             if graph is None:
                 raise ModelFailed(f"{name}: its graph is missing from the job database or damaged; upload it again")
             try:
-                guest = sandbox.open_guest(self._nursery, graph, manifest)
+                guest = open_guest(self._nursery, graph, manifest)
             except ModelFailed as error:
                 raise ModelFailed(f"{name}: {error}") from error
             self._keep(guest)
@@ -55,8 +55,8 @@ class Guests:
         if declared.name in reserved or self.manifest(declared.name) is not None:
             raise taken(declared.name)
         try:
-            graph, manifest = sandbox.adopt(self._nursery, data, declared)
-            guest = sandbox.open_guest(self._nursery, graph, manifest, new=True)
+            graph, manifest = adopt(self._nursery, data, declared)
+            guest = open_guest(self._nursery, graph, manifest, new=True)
         except ModelFailed as error:
             raise InvalidInput(f"the file is refused: {error}", "file") from error
         try:

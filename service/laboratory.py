@@ -12,8 +12,7 @@ from gauntlet.report.measure import CHUNK
 from gauntlet.report.page import render
 from gauntlet.report.schema import Cell, CellResult, Report, ReportRequest
 from gauntlet.runtime import Classifier, open_model
-from gauntlet.sandbox import Nursery
-from gauntlet.sandbox.nursery import Limits
+from gauntlet.sandbox.nursery import Limits, Nursery
 from service.evalsets import EvalSets
 from service.guests import Guests
 from service.settings import Settings

@@ -19,6 +19,7 @@ class Animal:
     data: bytes
     says: dict[str, Any] = field(default_factory=dict)
     differentiable: bool = True
+    contrast: float = 1.0  # of the images it is attacked on
 
 
 def _draw(*shape: int, seed: int = 0, scale: float | None = None) -> NDArray[np.float32]:
@@ -215,7 +216,7 @@ def by_hand() -> dict[str, Callable[[], Animal]]:
         "cnn-float16": lambda: Animal(convolutional(dtype=half)),
         "cnn-depthwise": lambda: Animal(convolutional(depthwise=True, colours=3)),
         "cnn-residual": lambda: Animal(convolutional(residual=True, norm=True)),
-        "trees": lambda: Animal(trees(), differentiable=False),
+        "trees": lambda: Animal(trees(), differentiable=False, contrast=0.4),
     }
 
 

@@ -3,8 +3,3 @@
 A nursery imports what such a child needs once, and forks: a child is there in milliseconds. It gets one job or one
 model, a clean environment, and a socket. What it says is data, checked like a client's.
 """
-
-from gauntlet.sandbox.guest import Guest, adopt, open_guest, read_pictures
-from gauntlet.sandbox.nursery import Child, Nursery
-
-__all__ = ["Child", "Guest", "Nursery", "adopt", "open_guest", "read_pictures"]

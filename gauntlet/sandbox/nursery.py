@@ -93,6 +93,11 @@ class Nursery:
         self._line: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, once it has been started."""
+        return None if self._process is None else self._process.pid
+
     def child(self, work: Work) -> Child:
         """A new one, for reading files (light) or for running models (torch). Raises ModelFailed where none is born."""
         ours, theirs = socket.socketpair()

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from gauntlet import referee, sandbox
+from gauntlet import referee
 from gauntlet.adopt.declared import Declared
 from gauntlet.errors import GauntletError
-from gauntlet.sandbox import Nursery
+from gauntlet.sandbox.guest import adopt, open_guest
+from gauntlet.sandbox.nursery import Nursery
 from gauntlet.threat import Threat
 from tests import zoo
 from tests.zoo import Animal
@@ -37,11 +38,12 @@ def nursery() -> Iterator[Nursery]:
 
 def meet(nursery: Nursery, name: str, animal: Animal) -> Met:
     try:
-        graph, manifest = sandbox.adopt(nursery, animal.data, Declared(name=name, **animal.says))
-        guest = sandbox.open_guest(nursery, graph, manifest, new=True)
+        graph, manifest = adopt(nursery, animal.data, Declared(name=name, **animal.says))
+        guest = open_guest(nursery, graph, manifest, new=True)
     except GauntletError as error:
         return Met(str(error))
-    x = 0.3 + 0.4 * torch.rand(N, *manifest.input_shape, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(N, *manifest.input_shape, generator=torch.Generator().manual_seed(0))
+    x = 0.5 + animal.contrast * (x - 0.5)
     y = guest.predict(x).argmax(dim=1)
     verified = guest.manifest.differentiable
     attack, params = ("pgd", {"steps": 20}) if verified else ("square", {"queries": 1000})

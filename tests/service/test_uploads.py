@@ -184,6 +184,24 @@ def test_a_hostile_file_is_refused_and_harms_nobody(server: Server, family: str)
     assert before == after
 
 
+@pytest.mark.slow
+def test_two_hundred_hostile_files_are_refused_in_time_and_the_service_is_unharmed(server: Server):
+    """A host whose cores are taken by others needs no longer: every limit is one of wall time."""
+    probe = {"model": "linear", "images": arrays(1)}
+    before = server.process.pid, server.client.post("/classify", json=probe).json()
+    files = [(family, i, data) for family, made in hostile.FAMILIES.items() for i, data in enumerate(made())]
+    assert len(files) >= 200
+    wrong = {}
+    for family, i, data in files:
+        answer = bring(server.client, data, name="hostile")
+        seconds = answer.elapsed.total_seconds()
+        if not 400 <= answer.status_code < 500 or seconds >= 10:
+            wrong[family, i] = (answer.status_code, seconds, answer.text[:200])
+    assert wrong == {}
+    assert (server.process.pid, server.client.post("/classify", json=probe).json()) == before
+    assert "hostile" not in {model["name"] for model in server.client.get("/models").json()["models"]}
+
+
 def children(server: Server) -> list[psutil.Process]:
     """Those that run models: children of a nursery."""
     return [process for process in server.tree() if "gauntlet.sandbox.birth" in process.parent().cmdline()]  # type: ignore[union-attr]
