@@ -7,15 +7,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from gauntlet import images, store
-from gauntlet.errors import GauntletError
+from gauntlet import images
 from gauntlet.evalset import load_all as load_evalsets
-from gauntlet.manifest import MANIFEST_FILE, ClassifierManifest, GeneratorManifest
+from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
-from gauntlet.runtime import Classifier, Generator, open_all, open_model
+from gauntlet.runtime import Classifier, Generator, open_all
 from gauntlet.sandbox.nursery import Limits, Nursery
 from service import metrics
-from service.brought import Reloaded
 from service.codec import decode, encode, png
 from service.errors import Code, ServiceError
 from service.evalsets import EvalSets
@@ -29,7 +27,7 @@ from service.schemas import (
     Prediction,
 )
 from service.settings import Settings
-from service.shelf import Shelf, taken
+from service.shelf import Shelf
 
 M = TypeVar("M", Classifier, Generator)
 DEFAULT_N = 16
@@ -50,22 +48,6 @@ class Engine:
         nursery = Nursery(Limits(memory=settings.upload_memory, threads=settings.threads))
         self.guests = Guests(settings.max_uploads, shelf, nursery)
         self.evalsets = EvalSets(load_evalsets(settings.evalsets), settings.max_uploads, shelf, nursery)
-
-    def reload(self) -> Reloaded:
-        """Open what is new or changed under GAUNTLET_MODELS; what cannot be served is told, and the rest stays."""
-        loaded, refused = [], {}
-        for folder in sorted(path.parent for path in self.settings.artifacts.glob(f"*/{MANIFEST_FILE}")):
-            try:
-                artefact = store.load(folder)
-                known = self.models.get(folder.name)
-                if known is None or known.manifest != artefact.manifest:
-                    if self.guests.manifest(folder.name) is not None:
-                        raise taken(folder.name)
-                    self.models[folder.name] = open_model(artefact, self.settings.device)
-                    loaded.append(folder.name)
-            except (GauntletError, ServiceError) as error:
-                refused[folder.name] = str(error)
-        return Reloaded(loaded=loaded, refused=refused)
 
     def manifests(self) -> list[ClassifierManifest | GeneratorManifest]:
         """Of all models."""

@@ -131,7 +131,7 @@ ROUTES: tuple[Route, ...] = (
         "/models/reload",
         "Look under GAUNTLET_MODELS again",
         {200: brought.Reloaded},
-        (*JOBS, Code.UPLOADS_FULL),
+        (*JOBS, Code.TOO_BUSY),
     ),
     Route(
         "DELETE",

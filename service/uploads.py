@@ -142,13 +142,16 @@ def _json(model: BaseModel, status: int = 200, location: str | None = None) -> R
     return Response(model.model_dump_json(), status_code=status, media_type="application/json", headers=headers)
 
 
-def reload(request: Request) -> Response:
-    return _json(_service(request).engine.reload())
+async def reload_models(request: Request) -> Response:
+    from service.folders import reload  # noqa: PLC0415  BentoML's parent imports this module and does without torch
+
+    engine = _service(request).engine
+    return _json(await _alone(lambda: reload(engine)))
 
 
 UPLOADS = [
     Route("/models", add_model, methods=["POST"]),
-    Route("/models/reload", reload, methods=["POST"]),
+    Route("/models/reload", reload_models, methods=["POST"]),
     Route("/models/{name}", delete_model, methods=["DELETE"]),
     Route("/evalsets", list_evalsets),
     Route("/evalsets", add_evalset, methods=["POST"]),

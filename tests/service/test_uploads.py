@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests import hostile, zoo
+from tests import hostile, tiny, zoo
 from tests.service.conftest import Server, arrays, wait_for
 
 CLASSES = ["a", "b", "c", "d", "e"]
@@ -224,6 +225,26 @@ def test_nobody_in_a_child_knows_the_database(mine: Any, server: Server):
     assert server.client.post("/classify", json={"model": "mine", "images": images(1)}).status_code == 200
     (*_, child) = children(server)
     assert not [name for name in child.environ() if name.startswith("GAUNTLET_")]
+
+
+def test_a_folder_is_taken_in_while_the_service_runs(server: Server):
+    root = server.folder / "models" / "artifacts"
+    tiny.linear(root / "dropped", seed=7)
+    (root / "raw").mkdir()
+    (root / "raw" / "model.onnx").write_bytes(zoo.dense((8, 8, 1)))
+    (root / "raw" / "settings.json").write_text(json.dumps({"classes": CLASSES}))
+    (root / "broken").mkdir()
+    (root / "broken" / "model.onnx").write_bytes(b"no model")
+    answer = server.client.post("/models/reload").json()
+    assert answer["loaded"] == ["dropped", "raw"]
+    assert list(answer["refused"]) == ["broken"]
+    assert server.client.get("/models/raw").json()["classes"] == CLASSES
+    for name in answer["loaded"]:
+        assert server.client.post("/classify", json={"model": name, "images": images(1)}).status_code == 200
+    shutil.rmtree(root / "broken")
+    assert server.client.post("/models/reload").json() == {"loaded": [], "refused": {}}
+    shutil.rmtree(root / "raw")
+    assert server.client.delete("/models/raw").status_code == 204
 
 
 # Evaluation sets
