@@ -9,9 +9,9 @@ from onnx import AttributeProto, TensorProto, helper
 
 from gauntlet.errors import InvalidInput
 
-MAX_BYTES = 64 * 2**20  # of a file
+MAX_BYTES = 2**28  # of a file
 MAX_NODES = 4000
-MAX_WEIGHTS = 2**25  # numbers in all constants of a file
+MAX_WEIGHTS = 2**26  # numbers in all constants of a file
 MAX_VALUES = 2**24  # numbers in one tensor that is computed, at batch size one
 OPSETS = range(9, 23)
 

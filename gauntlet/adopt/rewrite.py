@@ -100,6 +100,8 @@ def _original(model: ModelProto, way: Entrance) -> _Original:
     images = (np.concatenate(levels) / 255).astype(np.float32)  # (4, C, H, W)
     session = _session(model)
     raw = [_ask(session, way.feed(image[None]), way.door.fixed) for image in images]
+    if sum(size > 1 for size in raw[0].shape[1:]) > 1:
+        raise refused(f"it answers an image with a tensor of the shape {raw[0].shape[1:]}, a classifier with a row")
     answers = np.stack([row.reshape(-1) for row in raw]).astype(np.float64)
     if not np.isfinite(answers).all():
         raise refused("it answers plain images with NaN or infinite numbers")

@@ -1,15 +1,13 @@
 """A child's work: one model of somebody's, opened once and asked for logits and gradients."""
 
 import socket
-import tempfile
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from gauntlet import runtime, store
-from gauntlet.errors import ArtefactError
-from gauntlet.manifest import MANIFEST_FILE, MODEL_FILE, ClassifierManifest
+from gauntlet import runtime
+from gauntlet.adopted import open_known, open_new
+from gauntlet.manifest import ClassifierManifest
 from gauntlet.randomness import Keyed
 from gauntlet.report.measure import local_slopes
 from gauntlet.runtime import Classifier
@@ -17,7 +15,6 @@ from gauntlet.sandbox.life import Answer, serve
 from gauntlet.sandbox.wire import Array, Message
 
 PROBED = 4  # noise images at which the steepest slope is looked for
-REASON = 300  # characters
 
 
 def live(line: socket.socket, threads: int) -> None:
@@ -44,20 +41,12 @@ class _Host:
     def open(self, message: Message, arrays: list[Array]) -> Answer:
         """Make it runnable. A new one without usable gradients is opened without; a known one must be as it was."""
         manifest = ClassifierManifest.model_validate_json(message["manifest"])
-        graph = arrays[0].tobytes()
-        try:
-            model = _opened(manifest, graph)
-        except ArtefactError as error:
-            if not (message["new"] and manifest.differentiable):
-                raise
-            reason = " ".join(str(error).split())[:REASON].replace(")", "").replace("(", "")
-            manifest = manifest.model_copy(update={"gradients": f"none ({reason})"})
-            model = _opened(manifest, graph)
-        self._model = model
+        opened = open_new if message["new"] else open_known
+        self._model = model = opened(arrays[0].tobytes(), manifest, "cpu")
         proved = model.certificate
         x = Keyed.span(0, 0, PROBED).uniform(0, manifest.input_shape)
         found = {
-            "manifest": manifest.model_dump_json(),
+            "manifest": model.manifest.model_dump_json(),
             "lipschitz": proved.lipschitz,
             "reason": proved.reason,
             "rounding": proved.rounding,
@@ -98,17 +87,3 @@ class _Host:
         if self._doubled is None:
             self._doubled = runtime.doubled(self.model.twin)
         return self._doubled
-
-
-def _opened(manifest: ClassifierManifest, graph: bytes) -> Classifier:
-    with tempfile.TemporaryDirectory() as root:
-        folder = Path(root) / manifest.name
-        folder.mkdir()
-        (folder / MODEL_FILE).write_bytes(graph)
-        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
-        try:
-            model = runtime.open_model(store.load(folder), "cpu")
-        except ArtefactError as error:
-            raise ArtefactError(str(error).replace(f"{folder}/", "")) from error
-    assert isinstance(model, Classifier)
-    return model
