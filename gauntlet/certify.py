@@ -19,6 +19,7 @@ from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor
 
 from gauntlet import graph, spectral
+from gauntlet.activations import STEEPEST
 
 Array = NDArray[np.float64]
 
@@ -159,6 +160,14 @@ class _Walk:
 def _same(walk: _Walk, node: NodeProto) -> float:
     """Elementwise 1-Lipschitz, or a reordering of the values."""
     return walk.only(node)
+
+
+def _activation(walk: _Walk, node: NodeProto) -> float:
+    return walk.only(node) * STEEPEST[node.op_type](_attributes(node))
+
+
+def _prelu(walk: _Walk, node: NodeProto) -> float:
+    return walk.only(node) * max(1.0, float(np.abs(walk.constant(node.input[1])).max()))
 
 
 def _add(walk: _Walk, node: NodeProto) -> float:
@@ -313,6 +322,9 @@ RULES: dict[str, Callable[[_Walk, NodeProto], float]] = {
     "GlobalAveragePool": _global_average,
     "MatMul": _linear,
     "MaxPool": _max_pool,
+    # other activations
+    "PRelu": _prelu,
+    **dict.fromkeys(STEEPEST, _activation),
 }
 
 

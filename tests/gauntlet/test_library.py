@@ -91,7 +91,7 @@ def test_what_is_no_classifier_is_refused(tmp_path):
         library.classifier(broken)
     with pytest.raises(InvalidInput, match="a classifier with a row"):
         library.classifier(tiny.generator(tmp_path / "gen") / "model.onnx")
-    with pytest.raises(InvalidInput, match="3 classes, not 2"):
+    with pytest.raises(InvalidInput, match="2 names for the 3"):
         library.classifier(tiny.linear(tmp_path / "m") / "model.onnx", classes=("a", "b"))
     with pytest.raises(InvalidInput, match="example"):
         library.classifier(nn.Flatten())
