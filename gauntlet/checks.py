@@ -4,7 +4,6 @@ After Carlini et al., "On Evaluating Adversarial Robustness", arXiv 1902.06705, 
 Failure", arXiv 2106.09947. ``gather`` runs the networks; the judgements are pure functions of what it found.
 """
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from gauntlet.attacks import price
 from gauntlet.attacks.base import margin
 from gauntlet.outcome import Outcome
 from gauntlet.randomness import Keyed
-from gauntlet.runtime import Classifier
+from gauntlet.runtime import Classifier, doubled
 from gauntlet.threat import TINY, Threat, l2, unit
 
 EXAMINED = 64
@@ -85,11 +84,16 @@ def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Cal
 
     Raises what ``stop`` raises, which is called before every evaluation of an attack.
     """
-    right = (model.predict(x).argmax(dim=1) == y).nonzero().squeeze(1)[:EXAMINED]
+    right = first_right(model, x, y)
     if len(right) == 0:
         return {}
     evidence = gather(model, x[right], y[right], seed, stop)
     return {name: check.judge(evidence) for name, check in CHECKS.items()}
+
+
+def first_right(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """Places of the first images (n, C, H, W) that are classified as their labels (n,) say, EXAMINED at most."""
+    return (model.predict(x).argmax(dim=1) == y).nonzero().squeeze(1)[:EXAMINED]
 
 
 def gather(model: Classifier, x: Tensor, y: Tensor, seed: int, stop: Callable[[], None]) -> Evidence:
@@ -115,11 +119,11 @@ def gather(model: Classifier, x: Tensor, y: Tensor, seed: int, stop: Callable[[]
     two = logits.topk(2, dim=1).values
     return Evidence(
         n=len(x),
-        repeat_gap=max(_gap(logits, model.predict(x)), _gap(twins[0], _twin(model, x))) / size,
-        parity=max(_gap(one, other) for one, other in zip(served, twins, strict=True)) / size,
+        repeat_gap=max(gap(logits, model.predict(x)), gap(twins[0], _twin(model, x))) / size,
+        parity=max(gap(one, other) for one, other in zip(served, twins, strict=True)) / size,
         probabilities=bool((logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-3).all()),
         top_gap=float((two[:, 0] - two[:, 1]).median()),
-        outside=sum(_unconfirmed(model, x, y, found) for found in (nearest, *outcomes.values())),
+        outside=sum(unconfirmed(model, x, y, found) for found in (nearest, *outcomes.values())),
         broken=broken,
         **_gradients(model, x, y, distance, Keyed.span(seed, 0, len(x), model.device)),
     )
@@ -131,11 +135,11 @@ def _twin(model: Classifier, x: Tensor) -> Tensor:
     return logits
 
 
-def _gap(one: Tensor, other: Tensor) -> float:
+def gap(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().nan_to_num(torch.inf).max())
 
 
-def _unconfirmed(model: Classifier, x: Tensor, y: Tensor, found: Outcome) -> int:
+def unconfirmed(model: Classifier, x: Tensor, y: Tensor, found: Outcome) -> int:
     """Successes that, looked at once more, are none: (count)."""
     images, won = found.images, found.success
     inside = (images >= 0).flatten(1).all(dim=1) & (images <= 1).flatten(1).all(dim=1)
@@ -160,7 +164,7 @@ def _gradients(model: Classifier, x: Tensor, y: Tensor, distance: float, keys: K
     with torch.no_grad():
         before = value(x)
         moved = [before - value((x - STEP * distance * way).clamp(0, 1)) for way in (direction, stray, -stray)]
-        double = copy.deepcopy(model.twin).double()
+        double = doubled(model.twin)
         wrong = torch.zeros_like(zero)
         for way in (direction, stray):
             step = 1e-6 * way.double()

@@ -21,6 +21,10 @@ class DeviceError(GauntletError):
     """The device that was demanded cannot be had."""
 
 
+class ModelFailed(GauntletError):
+    """Somebody's model, which runs in a process of its own, gave no answer: why."""
+
+
 class DeadlineExceeded(GauntletError):
     """The time that a run was given is over."""
 

@@ -1,8 +1,11 @@
 """Evaluation sets: labelled test images that travel with the service, ``<root>/<name>.npz``."""
 
-from collections.abc import Iterable
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -35,7 +38,27 @@ class EvalSet:
 def load(path: Path) -> EvalSet:
     """Read one; raises ArtefactError naming the file where it is not one."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            return _read(file, path.stem, str(path), sha256_of(path))
+    except OSError as error:
+        raise ArtefactError(f"{path}: is not an evaluation set ({error})") from error
+
+
+def pack(images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str], licence: str) -> bytes:
+    """The bytes of the file of an evaluation set: the same for the same images."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, images=images, labels=labels, classes=np.asarray(classes), licence=np.asarray(licence))
+    return buffer.getvalue()
+
+
+def unpack(name: str, data: bytes) -> EvalSet:
+    """What ``pack`` made; raises ArtefactError as ``load`` does."""
+    return _read(io.BytesIO(data), name, name, hashlib.sha256(data).hexdigest())
+
+
+def _read(file: IO[bytes], name: str, path: str, sha256: str) -> EvalSet:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"].astype(np.int64)
             classes, licence = tuple(map(str, archive["classes"])), str(archive["licence"])
     except (OSError, ValueError, KeyError, BadZipFile) as error:
@@ -46,7 +69,7 @@ def load(path: Path) -> EvalSet:
         raise ArtefactError(f"{path}: images must be uint8 (N, H, W) or (N, C, H, W) with N labels")
     if labels.min() < 0 or labels.max() >= len(classes):
         raise ArtefactError(f"{path}: a label is not one of its {len(classes)} classes")
-    return EvalSet(path.stem, images, labels, classes, licence, sha256_of(path))
+    return EvalSet(name, images, labels, classes, licence, sha256)
 
 
 def find(roots: Iterable[Path]) -> dict[str, Path]:

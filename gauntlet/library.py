@@ -7,7 +7,6 @@ write(report([model], images, labels), "report.html")
 
 import hashlib
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from gauntlet import runtime, store
+from gauntlet.adopt.declared import Declared
+from gauntlet.adopt.rewrite import adopt
+from gauntlet.adopted import open_new
 from gauntlet.errors import InvalidInput
 from gauntlet.evalset import EvalSet
-from gauntlet.manifest import MANIFEST_FILE, MODEL_FILE, ClassifierManifest, digest_files
+from gauntlet.manifest import MODEL_FILE
 from gauntlet.report.builder import build, unheard
 from gauntlet.report.page import render
 from gauntlet.report.schema import Report, ReportRequest
@@ -46,10 +45,13 @@ def classifier(
     classes: Sequence[str] | None = None,
     example: Tensor | None = None,
     device: Device = "auto",
+    **said: Any,
 ) -> Classifier:
     """A classifier that can be attacked, certified and reported on, from an ONNX file or a torch module.
 
-    It takes images (B, C, H, W) in [0, 1], normalisation inside, and gives logits (B, K).
+    Its layout, pixel range and normalisation become part of it, a softmax at its end is taken off: it takes images
+    (B, C, H, W) in [0, 1] and gives logits (B, K). ``manifest.adoption`` says what was guessed, ``manifest.gradients``
+    whether more than black-box attacks can be run. The file is trusted: it is read in this very process.
 
     Args:
         source: the file; or the module, which needs ``example`` and the extra ``gauntlet[export]``.
@@ -57,10 +59,10 @@ def classifier(
         classes: K names; by default their numbers.
         example: a batch of at least two images as the module takes them.
         device: where attacks run.
+        said: fields of ``gauntlet.adopt.declared.Declared`` that would be guessed otherwise.
 
     Raises:
-        ArtefactError: it cannot be run or converted for its gradients, and why.
-        InvalidInput: a name, a shape or a number of classes that does not fit.
+        InvalidInput: a file that is no such classifier and why, a field that does not fit.
     """
     with tempfile.TemporaryDirectory() as root:
         if isinstance(source, nn.Module):
@@ -72,13 +74,9 @@ def classifier(
         else:
             file = Path(source)
             name = name or file.stem
-        folder = Path(root) / re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
-        folder.mkdir()
-        shutil.copyfile(file, folder / MODEL_FILE)
-        _describe(folder, classes)
-        opened = runtime.open_model(store.load(folder), device)
-    assert isinstance(opened, Classifier)
-    return opened
+        plain = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
+        adopted = adopt(file.read_bytes(), _declared({"name": plain, "dataset": OWN, "classes": classes, **said}))
+        return open_new(adopted.graph, adopted.manifest, device)
 
 
 def report(
@@ -106,8 +104,7 @@ def report(
     try:
         request = ReportRequest.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise _first(error) from error
     return build(request, {model.name: model for model in models}, {OWN: evalset}, on_progress=on_progress)
 
 
@@ -143,34 +140,17 @@ def _export(module: nn.Module, example: Tensor, file: Path) -> None:
         )
 
 
-def _describe(folder: Path, classes: Sequence[str] | None) -> None:
-    """Write the manifest of a folder with a model of which nothing but its graph is known."""
+def _declared(fields: dict[str, Any]) -> Declared:
     try:
-        graph = onnx.load(folder / MODEL_FILE, load_external_data=False).graph
-    except DecodeError as error:
-        raise InvalidInput(f"{folder.name} is not an ONNX file ({error})", "source") from error
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    shapes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in (*inputs, *graph.output)]
-    if len(shapes) != 2 or len(shapes[0]) != 4 or len(shapes[1]) != 2 or not all(shapes[0][1:] + shapes[1][1:]):
-        raise InvalidInput(
-            f"{folder.name} must take one input (batch, C, H, W) and give one output (batch, K), not {shapes}",
-            "source",
-        )
-    count = shapes[1][1]
-    if classes is not None and len(classes) != count:
-        raise InvalidInput(f"{folder.name} has {count} classes, not {len(classes)}", "classes")
-    manifest = ClassifierManifest(
-        name=folder.name,
-        family="custom",
-        dataset=OWN,
-        metrics={},
-        files=digest_files(folder, [MODEL_FILE]),
-        training=None,
-        input_shape=(shapes[0][1], shapes[0][2], shapes[0][3]),
-        classes=tuple(classes or map(str, range(count))),
-    )
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
+        return Declared.model_validate(fields)
+    except ValidationError as error:
+        raise _first(error) from error
+
+
+def _first(error: ValidationError) -> InvalidInput:
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(map(str, problem["loc"]))
+    return InvalidInput(f"{field}: {problem['msg']}", field)
 
 
 def _evalset(images: NDArray[Any], labels: NDArray[np.int64], classes: tuple[str, ...]) -> EvalSet:

@@ -14,6 +14,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(ge=1)]
 
+VERIFIED = "verified"
+"""Gradients that agree with finite differences, of a twin that agrees with what is served."""
+
 
 class Frozen(BaseModel):
     """Base of every record that Gauntlet writes: immutable, and refusing what it does not know."""
@@ -48,6 +51,22 @@ class TrainingRecord(Frozen):
     hardware: str
     seconds: float
     versions: dict[str, str]
+
+
+class Choice(Frozen):
+    """How one open question about somebody's model was settled."""
+
+    value: str
+    given: bool  # said by its owner; False: guessed
+    reason: str
+
+
+class Adoption(Frozen):
+    """How somebody's own file became this artefact."""
+
+    source_sha256: Sha256
+    source_opset: Positive
+    choices: dict[str, Choice]
 
 
 class _Manifest(Frozen):
@@ -88,6 +107,13 @@ class ClassifierManifest(_Manifest):
     input_shape: tuple[Positive, Positive, Positive]
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
     sigma: Annotated[float, Field(gt=0)] | None = None  # of the Gaussian noise it was trained with; None: without
+    gradients: Annotated[str, Field(pattern=r"^(verified|none \(.+\))$")] = VERIFIED  # none: black-box attacks only
+    adoption: Adoption | None = None  # None: trained here
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether attacks that need gradients can be run."""
+        return self.gradients == VERIFIED
 
 
 class GeneratorManifest(_Manifest):

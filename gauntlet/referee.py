@@ -57,6 +57,14 @@ def check(
         raise InvalidInput(f"{first['msg']} (parameters of {attack}: {known})", field) from error
 
 
+def admit(model: Classifier, attack: str, field: str = "attack") -> None:
+    """Raise InvalidInput where the attack needs gradients that the model does not have."""
+    if ATTACKS[attack].access == "gradient" and not model.manifest.differentiable:
+        blind = ", ".join(name for name, entry in ATTACKS.items() if entry.access != "gradient")
+        message = f"{attack} needs gradients, and {model.name} has {model.manifest.gradients}; there are {blind}"
+        raise InvalidInput(message, field)
+
+
 def run(
     model: Classifier,
     attack: str,
@@ -79,9 +87,10 @@ def run(
     random numbers as the whole.
     ``eight_bit`` rounds x to multiples of 1/255 and restricts the result to them. A ``budget`` ends the attack and
     keeps what it has found. ``stop`` runs before every evaluation and ends the run by raising. Raises InvalidInput
-    where attack, threat and parameters do not fit.
+    where attack, threat, parameters and model do not fit.
     """
     entry, parsed = check(attack, threat, params, target is not None)
+    admit(model, attack)
     index = torch.arange(len(x)) if index is None else index
     if isinstance(entry, Ensemble):
         alone = partial(run, model, threat=threat, seed=seed, eight_bit=eight_bit, stop=stop)

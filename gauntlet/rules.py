@@ -7,12 +7,21 @@ import numpy as np
 from onnx import NodeProto
 
 from gauntlet import spectral
+from gauntlet.activations import STEEPEST
 from gauntlet.walk import Unprovable, Walk, attributes_of
 
 
 def _same(walk: Walk, node: NodeProto) -> float:
     """Elementwise 1-Lipschitz, or a reordering of the values."""
     return walk.only(node)
+
+
+def _activation(walk: Walk, node: NodeProto) -> float:
+    return walk.only(node) * STEEPEST[node.op_type](attributes_of(node))
+
+
+def _prelu(walk: Walk, node: NodeProto) -> float:
+    return walk.only(node) * max(1.0, float(np.abs(walk.constant(node.input[1])).max()))
 
 
 def _add(walk: Walk, node: NodeProto) -> float:
@@ -167,4 +176,7 @@ RULES: dict[str, Callable[[Walk, NodeProto], float]] = {
     "GlobalAveragePool": _global_average,
     "MatMul": _linear,
     "MaxPool": _max_pool,
+    # other activations
+    "PRelu": _prelu,
+    **dict.fromkeys(STEEPEST, _activation),
 }

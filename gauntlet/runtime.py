@@ -1,13 +1,14 @@
 """A verified artefact made runnable: ONNX Runtime to serve it, its torch twin to attack it, its certificate.
 
 The twin is converted from the very file that is served, and refused unless its logits agree with ONNX Runtime and its
-gradients with finite differences: an attack on another function would measure nothing.
+gradients with finite differences: an attack on another function would measure nothing. A manifest may say that
+somebody's own model has no gradients: then only black-box attacks are run on it.
 """
 
 import copy
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet import certify, graph, store
+from gauntlet.certify import Certificate
 from gauntlet.conversion import ConvertModel
 from gauntlet.errors import ArtefactError, DeviceError, InvalidInput
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
@@ -63,18 +65,26 @@ def open_session(path: Path, device: torch.device) -> ort.InferenceSession:
 
 
 class _Session:
-    """One input tensor, one output tensor, any batch size; safe to call from several threads."""
+    """One input tensor, one output tensor; safe to call from several threads.
+
+    Any number of images, also where the graph takes a fixed one: then it is asked as often as needed.
+    """
 
     def __init__(self, artefact: store.Artefact, device: torch.device) -> None:
         self.name = artefact.manifest.name
         self.device = device
         self._session = open_session(artefact.model_path, device)
-        self._input = self._session.get_inputs()[0].name
+        door = self._session.get_inputs()[0]
+        self._input, self.fixed = door.name, door.shape[0] if isinstance(door.shape[0], int) else None
 
     def _run(self, x: Tensor) -> Tensor:
         array = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
-        chunks = [array[i : i + BATCH] for i in range(0, max(1, len(array)), BATCH)]
-        return torch.from_numpy(np.concatenate([self._session.run(None, {self._input: chunk})[0] for chunk in chunks]))
+        if self.fixed is not None:
+            array = np.resize(array, (-(-len(x) // self.fixed) * self.fixed, *array.shape[1:]))
+        size = self.fixed or BATCH
+        chunks = [array[i : i + size] for i in range(0, max(1, len(array)), size)]
+        answers = np.concatenate([self._session.run(None, {self._input: chunk})[0] for chunk in chunks])
+        return torch.from_numpy(answers[: len(x)])
 
 
 class Generator(_Session):
@@ -97,13 +107,42 @@ class Classifier(_Session):
         assert isinstance(artefact.manifest, ClassifierManifest)
         super().__init__(artefact, device)
         self.manifest = artefact.manifest
-        self.twin = open_twin(artefact.model_path).to(device)
-        error = _check_twin(self, artefact.model_path)
-        self.certificate = dataclasses.replace(certify.prove(artefact.model_path), rounding=CAUTION * error)
+        self.twin: nn.Module
+        if self.manifest.differentiable:
+            self.twin = open_twin(artefact.model_path).to(device)
+            self.twin = self.twin if self.fixed is None else Batched(self.twin, self.fixed)
+            error = _check_twin(self, artefact.model_path)
+            self.certificate = dataclasses.replace(certify.prove(artefact.model_path), rounding=CAUTION * error)
+        else:
+            self.twin = Opaque(self.predict)
+            self.certificate = Certificate(None, None, "no certificate: nothing to measure rounding against")
 
     def predict(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, K), float32, on the CPU, by ONNX Runtime."""
         return self._run(x)
+
+
+class Batched(nn.Module):
+    """A network that takes a fixed number of images at once, as one that takes any number."""
+
+    def __init__(self, inner: nn.Module, size: int) -> None:
+        super().__init__()
+        self.inner, self.size = inner, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = torch.cat([x, x[:1].expand(-len(x) % self.size, *x.shape[1:])])
+        return torch.cat([self.inner(part) for part in torch.split(whole, self.size)])[: len(x)]
+
+
+class Opaque(nn.Module):
+    """In the place of a twin where there is none: the served logits, without gradients."""
+
+    def __init__(self, predict: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._predict = predict
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._predict(x).to(x.device)
 
 
 def open_twin(path: Path) -> nn.Module:
@@ -115,6 +154,15 @@ def open_twin(path: Path) -> nn.Module:
     except Exception as error:  # onnx2pytorch raises whatever its conversion meets
         raise ArtefactError(f"{path}: cannot be converted to torch for its gradients ({error})") from error
     return twin.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # on CPUs twice as fast
+
+
+def doubled(twin: nn.Module) -> nn.Module:
+    """A twin in float64, all of it: a layer normalisation would sum in float32 otherwise."""
+    made = copy.deepcopy(twin).double()
+    for part in made.modules():
+        if getattr(part, "accumulation_dtype", None) is torch.float32:
+            part.accumulation_dtype = torch.float64  # type: ignore[assignment]
+    return made
 
 
 def _check_twin(model: Classifier, path: Path) -> float:
@@ -140,7 +188,7 @@ def _check_twin(model: Classifier, path: Path) -> float:
     if not torch.allclose(alone, model.predict(x)[:1], rtol=PARITY, atol=PARITY):
         raise ArtefactError(f"{path}: its answer to an image depends on the rest of the batch")
     try:
-        twin = copy.deepcopy(model.twin).double()
+        twin = doubled(model.twin)
         for direction in (unit(gradient), unit(keys.normal(2, model.manifest.input_shape))):
             step = 1e-6 * direction.double()
             ahead, behind = (((twin(x.double() + s)) * weights).flatten(1).sum(1) for s in (step, -step))

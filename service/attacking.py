@@ -76,6 +76,7 @@ def _check(engine: Engine, request: AttackRequest) -> _Job:
         message = f"no attack is called {request.attack!r}; there are {', '.join(known)}"
         raise ServiceError(Code.UNKNOWN_ATTACK, message, field="attack", known=known)
     threat = Threat(request.norm, request.eps)
+    referee.admit(model, request.attack)
     entry, params = referee.check(request.attack, threat, request.params, request.target_labels is not None)
     price(request, entry.gradient_steps(params), engine.settings.attack_budget)
     shape, limit = model.manifest.input_shape, engine.settings.max_images

@@ -73,8 +73,9 @@ class Border:
         if length.isdigit() and int(length) > self._max_body:
             return _too_large(self._max_body)
         media = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if matches[method].body is not None and media != "application/json":
-            return ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, f"send Content-Type: application/json, not {media[:100]}")
+        wanted = matches[method].consumes
+        if matches[method].body is not None and media != wanted:
+            return ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, f"send Content-Type: {wanted}, not {media[:100]}")
         return None
 
     def _account(self, route: str, method: str, status: int, seconds: float, request_id: str) -> None:

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from gauntlet import images
-from gauntlet.evalset import EvalSet
 from gauntlet.evalset import load_all as load_evalsets
+from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier, Generator, open_all
+from gauntlet.sandbox.nursery import Limits, Nursery
 from service import metrics
 from service.codec import decode, encode, png
 from service.errors import Code, ServiceError
+from service.evalsets import EvalSets
+from service.guests import Guests
 from service.schemas import (
     CertificateOut,
     ClassifyRequest,
@@ -24,32 +27,50 @@ from service.schemas import (
     Prediction,
 )
 from service.settings import Settings
+from service.shelf import Shelf
 
 M = TypeVar("M", Classifier, Generator)
 DEFAULT_N = 16
 
 
 class Engine:
-    """Every model and evaluation set under GAUNTLET_MODELS. ArtefactError or DeviceError if one cannot be served."""
+    """Every model and evaluation set under GAUNTLET_MODELS, and those that users brought.
+
+    ArtefactError or DeviceError if one of the former cannot be served.
+    """
 
     def __init__(self, settings: Settings) -> None:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.settings = settings
         self.models: dict[str, Classifier | Generator] = open_all(settings.artifacts, settings.device)
-        self.evalsets: dict[str, EvalSet] = load_evalsets(settings.evalsets)
+        shelf = Shelf(settings.database_url)
+        nursery = Nursery(Limits(memory=settings.upload_memory, threads=settings.threads))
+        self.guests = Guests(settings.max_uploads, shelf, nursery)
+        self.evalsets = EvalSets(load_evalsets(settings.evalsets), settings.max_uploads, shelf, nursery)
 
-    @property
-    def classifiers(self) -> dict[str, Classifier]:
-        return {name: model for name, model in self.models.items() if isinstance(model, Classifier)}
+    def manifests(self) -> list[ClassifierManifest | GeneratorManifest]:
+        """Of all models."""
+        return [*(model.manifest for model in self.models.values()), *self.guests.manifests().values()]
+
+    def manifest(self, name: str, field: str) -> ClassifierManifest | GeneratorManifest:
+        """By name, without opening anything; ServiceError ``unknown_model`` lists the names there are."""
+        found = self.models[name].manifest if name in self.models else self.guests.manifest(name)
+        if found is None:
+            raise self._unknown(name, field)
+        return found
 
     def model(self, name: str, field: str = "model") -> Classifier | Generator:
         """By name; ServiceError ``unknown_model`` lists the names there are."""
-        if name not in self.models:
-            known = sorted(self.models)
-            message = f"no model is called {name!r}; there are {', '.join(known)}"
-            raise ServiceError(Code.UNKNOWN_MODEL, message, field=field, known=known)
-        return self.models[name]
+        found = self.models.get(name) or self.guests.get(name)
+        if found is None:
+            raise self._unknown(name, field)
+        return found
+
+    def _unknown(self, name: str, field: str) -> ServiceError:
+        known = sorted([*self.models, *self.guests.manifests()])
+        message = f"no model is called {name!r}; there are {', '.join(known)}"
+        return ServiceError(Code.UNKNOWN_MODEL, message, field=field, known=known)
 
     def _of_kind(self, name: str, kind: type[M], field: str) -> M:
         model = self.model(name, field)

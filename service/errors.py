@@ -13,7 +13,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
-from gauntlet.errors import DeadlineExceeded, InvalidInput
+from gauntlet.errors import DeadlineExceeded, InvalidInput, ModelFailed
 
 
 class Code(StrEnum):
@@ -29,6 +29,10 @@ class Code(StrEnum):
     REPORT_ACTIVE = "report_active"
     REPORT_ENDED = "report_ended"
     REPORT_NOT_READY = "report_not_ready"
+    NAME_TAKEN = "name_taken"
+    IN_USE = "in_use"
+    BUILT_IN = "built_in"
+    UPLOADS_FULL = "uploads_full"
     TOO_LARGE = "too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     INVALID = "invalid"
@@ -38,6 +42,7 @@ class Code(StrEnum):
     TOO_BUSY = "too_busy"
     INTERNAL = "internal"
     NOT_READY = "not_ready"
+    MODEL_FAILED = "model_failed"
     JOBS_UNAVAILABLE = "jobs_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
 
@@ -53,6 +58,10 @@ STATUS: Mapping[Code, int] = {
     Code.REPORT_ACTIVE: 409,
     Code.REPORT_ENDED: 409,
     Code.REPORT_NOT_READY: 409,
+    Code.NAME_TAKEN: 409,
+    Code.IN_USE: 409,
+    Code.BUILT_IN: 409,
+    Code.UPLOADS_FULL: 409,
     Code.TOO_LARGE: 413,
     Code.UNSUPPORTED_MEDIA_TYPE: 415,
     Code.INVALID: 422,
@@ -62,6 +71,7 @@ STATUS: Mapping[Code, int] = {
     Code.TOO_BUSY: 429,
     Code.INTERNAL: 500,
     Code.NOT_READY: 503,
+    Code.MODEL_FAILED: 503,
     Code.JOBS_UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
@@ -120,6 +130,8 @@ def translate(error: Exception) -> ServiceError:
             return error
         case InvalidInput():
             return ServiceError(Code.INVALID, str(error), field=error.field)
+        case ModelFailed():
+            return ServiceError(Code.MODEL_FAILED, str(error))
         case DeadlineExceeded():
             return ServiceError(Code.DEADLINE_EXCEEDED, str(error))
         case _:

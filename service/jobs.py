@@ -161,6 +161,13 @@ class Jobs:
 
     # Reading
 
+    def in_use(self, pin: str) -> bool:
+        """Whether a report that has not ended is to be measured on this (see ``submit``)."""
+        going = [name for name, word in STATUSES.items() if word not in ENDED]
+        with self._database():
+            rows = self._client.list_workflows(name=WORKFLOW, status=going, load_input=True, load_output=False)
+        return any(row.input is not None and pin in row.input["args"][1] for row in rows)
+
     def get(self, job_id: str, *, output: bool = False) -> Job:
         return _job(self._row(job_id, load_output=output))
 

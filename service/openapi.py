@@ -18,7 +18,7 @@ DESCRIPTION = (
 )
 HEADERS = {
     "Idempotency-Key": "the same key with the same body finds the first report again; with another body it is a 422",
-    "Location": "where to ask for the report",
+    "Location": "where to ask for what was made",
 }
 
 
@@ -72,7 +72,10 @@ def _operation(route: Route, refs: Refs) -> dict[str, Any]:
     }
     if route.body is not None:
         schema = refs[route.body, "validation"]
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        if route.consumes != "application/json":
+            file = {"type": "string", "format": "binary"}
+            schema = {"type": "object", "required": ["file"], "properties": {"file": file, "settings": schema}}
+        operation["requestBody"] = {"required": True, "content": {route.consumes: {"schema": schema}}}
     return operation
 
 

@@ -8,16 +8,17 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from gauntlet.adopt.declared import Declared, DeclaredImages
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.report.schema import ReportRequest
-from service import schemas
+from service import brought, schemas
 from service.errors import Code
 
 Method = Literal["GET", "POST", "DELETE"]
 
 READ = (Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.INTERNAL)
 BODY = (*READ, Code.MALFORMED, Code.TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE, Code.INVALID)
-MODEL = (*BODY, Code.UNKNOWN_MODEL, Code.WRONG_KIND)
+MODEL = (*BODY, Code.UNKNOWN_MODEL, Code.WRONG_KIND, Code.MODEL_FAILED, Code.JOBS_UNAVAILABLE)
 DEAR = (Code.TOO_EXPENSIVE, Code.TOO_BUSY, Code.DEADLINE_EXCEEDED)
 JOBS = (*READ, Code.JOBS_UNAVAILABLE)
 
@@ -33,6 +34,7 @@ class Route:
     errors: tuple[Code, ...] = READ
     body: type[BaseModel] | None = None
     media: str = "application/json"
+    consumes: str = "application/json"  # multipart: a part `file`, and a part `settings` with the JSON of ``body``
     query: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
     answer_headers: tuple[str, ...] = field(default=())
@@ -48,6 +50,8 @@ class Route:
 
 
 REPORT = "/robustness-report"
+MULTIPART = "multipart/form-data"
+UPLOAD = (*BODY, Code.NAME_TAKEN, Code.UPLOADS_FULL, Code.TOO_BUSY, Code.JOBS_UNAVAILABLE)
 UNKNOWN = (*JOBS, Code.UNKNOWN_REPORT)
 TEXT = "text/plain; charset=utf-8"
 
@@ -81,7 +85,6 @@ ROUTES: tuple[Route, ...] = (
             Code.UNKNOWN_DATASET,
             Code.IDEMPOTENCY_MISMATCH,
             Code.TOO_BUSY,
-            Code.JOBS_UNAVAILABLE,
         ),
         ReportRequest,
         headers=("Idempotency-Key",),
@@ -112,13 +115,70 @@ ROUTES: tuple[Route, ...] = (
         {202: schemas.ReportItem},
         (*UNKNOWN, Code.REPORT_ENDED),
     ),
-    Route("GET", "/models", "The manifests of all models", {200: schemas.ModelList}),
+    Route("GET", "/models", "The manifests of all models", {200: schemas.ModelList}, JOBS),
+    Route(
+        "POST",
+        "/models",
+        "Bring an ONNX classifier; what `settings` leave out is guessed from the graph and shown",
+        {201: brought.ModelAdded},
+        (*UPLOAD, Code.MODEL_FAILED),
+        Declared,
+        consumes=MULTIPART,
+        answer_headers=("Location",),
+    ),
+    Route(
+        "POST",
+        "/models/reload",
+        "Look under GAUNTLET_MODELS again",
+        {200: brought.Reloaded},
+        (*JOBS, Code.TOO_BUSY),
+    ),
+    Route(
+        "DELETE",
+        "/models/{name}",
+        "Forget an uploaded model",
+        {204: None},
+        (*JOBS, Code.UNKNOWN_MODEL, Code.BUILT_IN, Code.IN_USE),
+    ),
+    Route(
+        "GET",
+        "/evalsets",
+        "Every evaluation set, with its first images",
+        {200: brought.EvalSetList},
+        (*JOBS, Code.INVALID),
+        query=brought.SamplesQuery,
+    ),
+    Route(
+        "POST",
+        "/evalsets",
+        "Bring labelled images: an .npz with images and labels, or a zip of one folder per class",
+        {201: brought.EvalSetInfo},
+        UPLOAD,
+        DeclaredImages,
+        consumes=MULTIPART,
+        answer_headers=("Location",),
+    ),
+    Route(
+        "GET",
+        "/evalsets/{name}",
+        "One evaluation set, with its first images",
+        {200: brought.EvalSetInfo},
+        (*JOBS, Code.INVALID, Code.UNKNOWN_DATASET),
+        query=brought.SamplesQuery,
+    ),
+    Route(
+        "DELETE",
+        "/evalsets/{name}",
+        "Forget an uploaded evaluation set",
+        {204: None},
+        (*JOBS, Code.UNKNOWN_DATASET, Code.BUILT_IN, Code.IN_USE),
+    ),
     Route(
         "GET",
         "/models/{name}",
         "The manifest of one model",
         {200: (ClassifierManifest, GeneratorManifest)},
-        (*READ, Code.UNKNOWN_MODEL),
+        (*JOBS, Code.UNKNOWN_MODEL),
     ),
     Route("GET", "/attacks", "Every attack with the JSON schema of its params", {200: schemas.AttackList}),
     Route("GET", "/livez", "Alive", {200: None}, media=TEXT),

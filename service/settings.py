@@ -21,6 +21,8 @@
 | GAUNTLET_ATTACK_SLOTS | 1 | how many of them compute at the same time |
 | GAUNTLET_ATTACK_QUEUE | 8 | how many of them may wait for a slot; more get 429 |
 | GAUNTLET_REPORT_QUEUE | 100 | reports that may wait for a worker; more get 429 |
+| GAUNTLET_MAX_UPLOADS | 100 | models, and evaluation sets, that users may keep in the job database |
+| GAUNTLET_UPLOAD_MEMORY | 2147483648 | bytes that the process of an uploaded model may take beyond its start |
 | GAUNTLET_ACCESS_LOG | true | one log line per request |
 | GAUNTLET_LOG_FORMAT | text | text, or json: one object a line, with the request's id |
 """
@@ -67,6 +69,8 @@ class Settings(BaseSettings):
     attack_slots: Positive = 1
     attack_queue: Annotated[int, Field(ge=0)] = 8
     report_queue: Positive = 100
+    max_uploads: Annotated[int, Field(ge=0)] = 100
+    upload_memory: Annotated[int, Field(ge=2**28)] = 2**31
     access_log: bool = True
     log_format: Literal["text", "json"] = "text"
 

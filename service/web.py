@@ -15,6 +15,7 @@ from service.exposition import CONTENT_TYPE_LATEST, generate_latest
 from service.jobs import Job
 from service.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
 from service.status import ENDED
+from service.uploads import UPLOADS
 
 if TYPE_CHECKING:
     from service.api import Gauntlet
@@ -75,11 +76,11 @@ def delete_report(request: Request) -> Response:
 
 
 def list_models(request: Request) -> Response:
-    return _json(ModelList(models=[model.manifest for model in _service(request).engine.models.values()]))
+    return _json(ModelList(models=_service(request).engine.manifests()))
 
 
 def get_model(request: Request) -> Response:
-    return _json(_service(request).engine.model(request.path_params["name"], "name").manifest)
+    return _json(_service(request).engine.manifest(request.path_params["name"], "name"))
 
 
 def list_attacks(_: Request) -> Response:
@@ -134,6 +135,7 @@ WEB = Starlette(
         Route(f"{REPORT}/{{id}}/cancel", cancel_report, methods=["POST"]),
         Route("/models", list_models),
         Route("/models/{name}", get_model),
+        *UPLOADS,
         Route("/attacks", list_attacks),
         Route("/metrics", get_metrics),
         Route("/openapi.json", get_openapi),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gauntlet import checks, images, referee
+from gauntlet import blind, checks, images, referee
 from gauntlet.attacks.base import margin
 from gauntlet.evalset import EvalSet
 from gauntlet.norms import NORMS, Norm
@@ -26,7 +26,7 @@ from gauntlet.report.schema import (
     ReportRequest,
 )
 from gauntlet.runtime import Classifier
-from gauntlet.threat import Threat, unit
+from gauntlet.threat import TINY, Threat, l2, unit
 
 CHUNK = {"cpu": 128, "cuda": 1024}
 """Images held at once, by type of device: bounds memory, changes no result."""
@@ -80,11 +80,21 @@ def rounded(values: Tensor) -> list[float]:
 def local_slopes(model: Classifier, x: Tensor, seed: int) -> list[float]:
     """The largest spectral norm of the logits' Jacobian at, and at random points near, each image (B, C, H, W).
 
-    A local Lipschitz estimate from below: no L2 constant that is proved can be smaller.
+    A local Lipschitz estimate from below: no L2 constant that is proved can be smaller. Without gradients, how far the
+    logits move for a small step.
     """
     ways = unit(Keyed.span(seed, 0, len(x)).normal(0, tuple(x.shape[1:])))
+    if not model.manifest.differentiable:
+        return rounded(_rises(model, x, ways))
     norms = [_jacobian_norms(model, (x + distance * ways).clamp(0, 1)) for distance in NEARBY]
     return rounded(torch.stack(norms).amax(dim=0))
+
+
+def _rises(model: Classifier, x: Tensor, ways: Tensor) -> Tensor:
+    """Change of the logits over the way gone, at each image (B, C, H, W): (B,) float64."""
+    moved = (x + NEARBY[1] * ways).clamp(0, 1)
+    gone = l2(moved.double() - x.double())
+    return (model.predict(moved).double() - model.predict(x).double()).norm(dim=1) / gone.clamp_min(TINY)
 
 
 def _jacobian_norms(model: Classifier, x: Tensor) -> Tensor:
@@ -135,7 +145,8 @@ def _measure_clean(task: _Task, seed: int) -> CleanMeasurement:
 
 
 def _measure_checks(task: _Task, seed: int) -> list[CheckRecord]:
-    verdicts = checks.examine(task.model, task.x, task.y, seed=seed, stop=task.stop)
+    examine = checks.examine if task.model.manifest.differentiable else blind.examine
+    verdicts = examine(task.model, task.x, task.y, seed=seed, stop=task.stop)
     task.on_images(len(task.x))
     return [
         CheckRecord(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from gauntlet import checks
+from gauntlet import checks, referee
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import InvalidInput
 from gauntlet.evalset import EvalSet, missing
@@ -31,6 +31,8 @@ def validate(request: ReportRequest, models: Mapping[str, Classifier], evalsets:
         if not ATTACKS[name].norms.intersection(wanted):
             norms = " and ".join(sorted(ATTACKS[name].norms))
             raise InvalidInput(f"{name} works in {norms}, which no threat asks for", f"attacks.{position}")
+        for model in request.models:
+            referee.admit(models[model], name, f"attacks.{position}")
     for position, norm in enumerate(wanted):
         if not any(norm in ATTACKS[name].norms for name in request.attacks):
             raise InvalidInput(f"none of the attacks works in {norm}", f"threats.{position}.norm")

@@ -15,6 +15,7 @@ from gauntlet.threat import Threat, l2, unit
 
 EXAMINED = 64  # images, the first that are certified, that are moved and shown again
 ATTACK, PARAMS = "ddn", {"steps": 100}  # what shows the way of the move
+BLIND = ("hopskipjump", {"queries": 500})  # the same where there are no gradients
 REACH = 0.99  # of the radius: how far they are moved
 DRAWS = 1_000  # around a moved image
 
@@ -64,7 +65,8 @@ def _shown_again(
     if len(rows) == 0:
         return [], [], []
     x, y, radius = x[rows], labels[rows], radii[rows]
-    found = referee.run(model, ATTACK, x, y, Threat("l2"), seed=seed, index=rows, params=PARAMS, stop=stop)
+    attack, params = (ATTACK, PARAMS) if model.manifest.differentiable else BLIND
+    found = referee.run(model, attack, x, y, Threat("l2"), seed=seed, index=rows, params=params, stop=stop)
     won = found.success
     way = found.images[won] - x[won]
     moved = x[won] + REACH * radius[won].view(-1, 1, 1, 1) * unit(way)

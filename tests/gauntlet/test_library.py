@@ -11,7 +11,7 @@ from torch import nn
 from gauntlet import library
 from gauntlet.errors import ArtefactError, InvalidInput
 from gauntlet.report.schema import Report
-from tests import tiny
+from tests import tiny, zoo
 
 ASKED = {"attacks": ["ddn"], "threats": [{"norm": "l2", "eps": [0.2]}]}
 
@@ -72,14 +72,26 @@ def test_what_does_not_fit_is_said(tmp_path, pictures, change, field):
     assert caught.value.field == field
 
 
+def test_a_file_of_any_layout_is_taken_and_says_what_it_lacks(tmp_path):
+    (tmp_path / "last.onnx").write_bytes(zoo.dense((8, 8, 1), last="Softmax"))
+    model = library.classifier(tmp_path / "last.onnx", pixel_range="0..255")
+    assert (model.manifest.input_shape, model.manifest.gradients) == ((1, 8, 8), "verified")
+    assert model.manifest.adoption.choices["pixel_range"].given
+    (tmp_path / "trees.onnx").write_bytes(zoo.trees())
+    assert library.classifier(tmp_path / "trees.onnx").manifest.gradients.startswith("none (")
+    with pytest.raises(InvalidInput) as caught:
+        library.classifier(tmp_path / "last.onnx", layout="sideways")
+    assert caught.value.field == "layout"
+
+
 def test_what_is_no_classifier_is_refused(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     with pytest.raises(InvalidInput, match="not an ONNX file"):
         library.classifier(broken)
-    with pytest.raises(InvalidInput, match="one input"):
+    with pytest.raises(InvalidInput, match="a classifier with a row"):
         library.classifier(tiny.generator(tmp_path / "gen") / "model.onnx")
-    with pytest.raises(InvalidInput, match="3 classes, not 2"):
+    with pytest.raises(InvalidInput, match="2 names for the 3"):
         library.classifier(tiny.linear(tmp_path / "m") / "model.onnx", classes=("a", "b"))
     with pytest.raises(InvalidInput, match="example"):
         library.classifier(nn.Flatten())

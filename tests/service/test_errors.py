@@ -168,7 +168,7 @@ def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(clie
         ("GET", "/robustness-report?surprise=1", "invalid"),
         ("GET", "/robustness-report?cursor=x", "invalid"),
         ("GET", "/classify", "method_not_allowed"),
-        ("POST", "/models", "method_not_allowed"),
+        ("POST", "/attacks", "method_not_allowed"),
         ("PUT", "/readyz", "method_not_allowed"),
         ("OPTIONS", "/classify", "method_not_allowed"),
     ],

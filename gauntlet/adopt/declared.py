@@ -1,0 +1,54 @@
+"""What somebody says of their model, and what is recorded of how it was taken."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, FiniteFloat, model_validator
+
+from gauntlet.manifest import Frozen, Name, Positive
+
+Layout = Literal["nchw", "nhwc", "flat", "flat-nhwc"]
+Range = Literal["0..1", "0..255", "-1..1"]
+Output = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
+
+RANGES: dict[Range, tuple[float, float]] = {"0..1": (0.0, 1.0), "0..255": (0.0, 255.0), "-1..1": (-1.0, 1.0)}
+
+
+ClassNames = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=2, max_length=10_000)
+]
+
+
+class Declared(Frozen):
+    """What is left out is guessed from the graph, and the answer shows every guess."""
+
+    name: Name
+    dataset: Name = Field(default="custom", description="what it was trained on; nothing is looked up by it")
+    classes: ClassNames | None = Field(default=None, description="names in the order of the outputs")
+    input_shape: tuple[Positive, Positive, Positive] | None = Field(default=None, description="C, H, W of an image")
+    layout: Layout | None = Field(
+        default=None, description="flat: C, H, W in a row, whatever the shape; flat-nhwc: H, W, C in a row"
+    )
+    pixel_range: Range | None = Field(default=None, description="what black and white are to the model")
+    mean: tuple[FiniteFloat, ...] | None = Field(
+        default=None, description="per channel, or one; subtracted from pixels in pixel_range"
+    )
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = Field(default=None, description="divided by, after")
+    output: Output | None = None
+
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        if self.input_shape is not None and self.input_shape[0] not in (1, 3):
+            raise ValueError("input_shape is C, H, W with 1 or 3 channels")
+        return self
+
+
+class DeclaredImages(Frozen):
+    """What somebody says of their images."""
+
+    name: Name
+    classes: ClassNames | None = Field(default=None, description="names by label; folders of a zip, in this order")
+    licence: Annotated[str, Field(min_length=1, max_length=200)] = "not said"
+    input_shape: tuple[Positive, Positive, Positive] | None = Field(
+        default=None,
+        description="C, H, W: pictures of a zip are converted to it; by default all must be like the first",
+    )

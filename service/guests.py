@@ -1,0 +1,95 @@
+"""Models that users brought: kept in the job database, run in children of the process that asks."""
+
+import threading
+from collections import OrderedDict
+
+from gauntlet.adopt.declared import Declared
+from gauntlet.errors import InvalidInput, ModelFailed
+from gauntlet.manifest import ClassifierManifest
+from gauntlet.sandbox.guest import Guest, adopt, open_guest
+from gauntlet.sandbox.nursery import Nursery
+from service.errors import Code, ServiceError
+from service.shelf import Shelf, taken
+
+OPEN = 4  # children that wait for questions; more models take turns
+
+
+class Guests:
+    """By name. Opened when first asked for, and again after a child has died."""
+
+    def __init__(self, limit: int, shelf: Shelf, nursery: Nursery) -> None:
+        self._limit, self._shelf, self._nursery = limit, shelf, nursery
+        self._open: OrderedDict[tuple[str, str], Guest] = OrderedDict()
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+
+    def manifests(self) -> dict[str, ClassifierManifest]:
+        records = self._shelf.records("model")
+        return {name: ClassifierManifest.model_validate_json(record) for name, record in records.items()}
+
+    def manifest(self, name: str) -> ClassifierManifest | None:
+        record = self._shelf.record("model", name)
+        return None if record is None else ClassifierManifest.model_validate_json(record)
+
+    def get(self, name: str) -> Guest | None:
+        """None: nobody brought a model of this name. Raises ModelFailed where it cannot be opened."""
+        manifest = self.manifest(name)
+        if manifest is None:
+            return None
+        with self._opening:  # one at a time: each takes all cores
+            known = self._known(manifest)
+            if known is not None:
+                return known
+            graph = self._shelf.blob(manifest.model_sha256)
+            if graph is None:
+                raise ModelFailed(f"{name}: its graph is missing from the job database or damaged; upload it again")
+            try:
+                guest = open_guest(self._nursery, graph, manifest)
+            except ModelFailed as error:
+                raise ModelFailed(f"{name}: {error}") from error
+            self._keep(guest)
+            return guest
+
+    def add(self, data: bytes, declared: Declared, reserved: frozenset[str]) -> Guest:
+        """Take a file in. Raises InvalidInput with the reason, ServiceError ``name_taken`` or ``uploads_full``."""
+        if declared.name in reserved or self.manifest(declared.name) is not None:
+            raise taken(declared.name)
+        try:
+            graph, manifest = adopt(self._nursery, data, declared)
+            guest = open_guest(self._nursery, graph, manifest, new=True)
+        except ModelFailed as error:
+            raise InvalidInput(f"the file is refused: {error}", "file") from error
+        try:
+            self._shelf.add("model", declared.name, graph, guest.manifest.model_dump_json(), self._limit)
+        except ServiceError:
+            guest.close()
+            raise
+        self._keep(guest)
+        return guest
+
+    def remove(self, name: str) -> None:
+        """Raises ServiceError ``in_use`` while it answers somebody here."""
+        with self._lock:
+            mine = [key for key in self._open if key[0] == name]
+            if any(self._open[key].busy for key in mine):
+                raise ServiceError(Code.IN_USE, f"{name} is answering a request; try again later")
+            for key in mine:
+                self._open.pop(key).close()
+        self._shelf.remove("model", name)
+
+    def _known(self, manifest: ClassifierManifest) -> Guest | None:
+        with self._lock:
+            key = manifest.name, manifest.model_sha256
+            guest = self._open.get(key)
+            if guest is None or not guest.alive or guest.manifest != manifest:
+                self._open.pop(key, None)
+                return None
+            self._open.move_to_end(key)
+            return guest
+
+    def _keep(self, guest: Guest) -> None:
+        with self._lock:
+            self._open[guest.name, guest.manifest.model_sha256] = guest
+            idle = [key for key, other in self._open.items() if not other.busy and other is not guest]
+            for key in idle[: max(0, len(self._open) - OPEN)]:
+                self._open.pop(key).close()
