@@ -36,12 +36,14 @@ BATCH = 512  # images that one call of ONNX Runtime gets
 
 def choose_device(device: Device = "auto") -> torch.device:
     """Where to compute. Raises DeviceError where CUDA is demanded and torch or ONNX Runtime lacks it."""
+    if device == "cpu":  # asking for CUDA would reserve more address space than a sandbox has
+        return torch.device("cpu")
     usable = torch.cuda.is_available() and "CUDAExecutionProvider" in ort.get_available_providers()
     if device == "cuda" and not usable:
         raise DeviceError(
             "GAUNTLET_DEVICE=cuda, but there is no usable CUDA device; set it to auto or cpu, or mend the driver"
         )
-    return torch.device("cuda" if usable and device != "cpu" else "cpu")
+    return torch.device("cuda" if usable else "cpu")
 
 
 def open_session(path: Path, device: torch.device) -> ort.InferenceSession:

@@ -129,7 +129,7 @@ class Nursery:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - no word in it but ours
                 [sys.executable, "-m", BIRTHPLACE, str(theirs.fileno())],
-                env={**environment, "PYTHONPATH": str(ROOT)},
+                env={**environment, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
