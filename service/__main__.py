@@ -46,6 +46,7 @@ def make_key(name: str, scope: keys.Scope) -> None:
 
 
 def serve(settings: Settings) -> None:
+    keys.check_open(settings, str(settings.host))  # BentoML's parent checks too, but takes seconds to get there
     os.environ.update(settings.export(), BENTOML_DO_NOT_TRACK="True")
     command = [sys.executable, "-m", "bentoml", "serve", "service.api:Gauntlet", "--working-dir", str(ROOT)]
     command += ["--host", str(settings.host), "--port", str(settings.port), "--timeout-graceful-shutdown", str(GRACE)]

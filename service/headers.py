@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +22,7 @@ SECURITY: Mapping[str, str] = {
     "Cache-Control": "no-store",  # an answer is for who holds the key
 }
 """On every answer that does not say otherwise itself."""
+RAW = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
 
 SENT = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "X-Request-ID")
 TOLD = ("Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
@@ -37,9 +38,8 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY.items():
-                    headers.setdefault(name, value)
+                said = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in RAW if pair[0] not in said)]
             await send(message)
 
         await self._app(scope, receive, stamped)

@@ -55,7 +55,8 @@ class Lane:
         raise _left()
 
     def _check(self) -> None:
-        if self._limiter.statistics().tasks_waiting >= self._queue:
+        free = self._limiter.available_tokens > 0
+        if not free and self._limiter.statistics().tasks_waiting >= self._queue:
             raise ServiceError(Code.TOO_BUSY, f"too many {self._what} wait already; try again later")
 
 

@@ -222,12 +222,16 @@ def test_who_can_be_reached_refuses_to_be_open_unless_told(host: str | None):
     check_open(Settings(api_keys=LINES), host)
 
 
-def test_the_host_is_the_one_that_bentoml_was_given():
+def test_the_host_is_the_one_that_bentoml_was_given(capsys):
     assert parent._host() is None
     context = click.Context(click.Command("serve"))
     context.params["host"] = "0.0.0.0"
     with context:
         assert parent._host() == "0.0.0.0"
+        with pytest.raises(SystemExit) as ended:
+            parent.prepare()
+    assert ended.value.code == 1
+    assert "gauntlet: 0.0.0.0 can be reached from elsewhere" in capsys.readouterr().err
 
 
 def test_a_file_without_a_key_or_that_is_not_there_ends_the_start(tmp_path: Path):
