@@ -42,6 +42,7 @@ NEEDS: Mapping[tuple[str, str], Scope | None] = {
 """The scope that each call needs. What somebody else's key made is ``admin``'s alone, whatever stands here."""
 
 UNMETERED = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
+REALM = 'Bearer realm="gauntlet"'
 FAILURES = 60  # keys that one address may get wrong in a minute
 
 
@@ -63,21 +64,17 @@ class Access:
         wanted = None if route.path == "/metrics" and self._metrics_open else needs(route.method, route.path)
         if self.keys is not None and wanted is not None:
             call.key = self._identify(self.keys, call, route, host)
-            if not call.key.scope.includes(wanted):
-                note("scope refused", call, route, host, needed=wanted)
-                raise ServiceError(
-                    Code.FORBIDDEN,
-                    f"this call needs a key with the scope {wanted}; the key {call.key.name} has {call.key.scope}",
-                    headers={
-                        "WWW-Authenticate": f'Bearer realm="gauntlet", error="insufficient_scope", scope="{wanted}"'
-                    },
-                    scope=wanted,
-                )
-        call.admin = wanted is Scope.ADMIN
         if route.path not in UNMETERED:
             self._meter(call.key, host)
+        if call.key is not None and wanted is not None and not call.key.scope.includes(wanted):
+            note("scope refused", call, route, host, needed=wanted)
+            message = f"this call needs a key with the scope {wanted}; the key {call.key.name} has {call.key.scope}"
+            challenge = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{wanted}"'}
+            raise ServiceError(Code.FORBIDDEN, message, headers=challenge, scope=wanted)
+        call.admin = wanted is Scope.ADMIN
 
     def _identify(self, keys: Keyring, call: Call, route: Route, host: str) -> Key:
+        """The key that a request brings. Raises ServiceError 401, or 429 where an address has brought too many."""
         secret = presented(call.headers.get("authorization"), call.headers.get("x-api-key"))
         found = None if secret is None else keys.find(secret)
         if found is not None:
@@ -87,13 +84,15 @@ class Access:
         note("no key" if secret is None else "unknown key", call, route, host)
         if secret is None:
             message = "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"
-            raise ServiceError(Code.UNAUTHENTICATED, message, headers={"WWW-Authenticate": 'Bearer realm="gauntlet"'})
-        challenge = {"WWW-Authenticate": 'Bearer realm="gauntlet", error="invalid_token"'}
+            raise ServiceError(Code.UNAUTHENTICATED, message, headers={"WWW-Authenticate": REALM})
+        challenge = {"WWW-Authenticate": f'{REALM}, error="invalid_token"'}
         raise ServiceError(Code.UNAUTHENTICATED, "this key is not known here", headers=challenge)
 
     def _meter(self, key: Key | None, host: str) -> None:
         own = None if key is None else key.requests_per_minute
         rate = self._rate if own is None else own
+        if rate == 0:
+            return
         who = f"key {key.name}" if key else f"address {neighbourhood(host)}"
         if wait := self._buckets.take(who, rate):
             raise _too_often(wait, f"{rate} requests a minute are allowed")

@@ -18,7 +18,7 @@ from gauntlet.report.schema import ReportRequest
 from service import access, metrics, parent
 from service.border import Border
 from service.errors import CALL, Code, ServiceError, respond, translate
-from service.headers import Cors, SecurityHeaders
+from service.headers import SecurityHeaders, cors
 from service.jobs import Job, Jobs
 from service.keys import Keyring
 from service.lanes import Lane
@@ -166,5 +166,5 @@ class Gauntlet:
         return self.jobs.submit(request.model_dump(mode="json"), pins, key, self.settings.report_queue, owner)
 
 
-for layer in (SecurityHeaders, Cors, Border):  # the outermost first
+for layer in (SecurityHeaders, cors, Border):  # the outermost first
     Gauntlet.add_asgi_middleware(layer)  # type: ignore[attr-defined]  # the decorator made a bentoml.Service of it

@@ -40,7 +40,7 @@ class Body:
             self._take(len(message.get("body", b"")))
         except TimeoutError:
             said = f"the body did not arrive within {self._bodies.seconds:g} s"
-            self.refusal = ServiceError(Code.BODY_TOO_SLOW, said)
+            self.refusal = ServiceError(Code.BODY_TOO_SLOW, said, headers={"Connection": "close"})
         except ServiceError as error:
             self.refusal = error
         if self.refusal is not None:

@@ -45,23 +45,18 @@ class SecurityHeaders:
         await self._app(scope, receive, stamped)
 
 
-class Cors:
-    """ASGI middleware: Starlette's for the origins of the settings, and nothing where there are none."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        origins = Settings.load().cors_origins
-        self._app: ASGIApp = app
-        if origins:
-            self._app = CORSMiddleware(
-                app,
-                allow_origins=origins,
-                allow_methods=("GET", "POST", "DELETE"),
-                allow_headers=SENT,
-                expose_headers=TOLD,
-            )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+def cors(app: ASGIApp) -> ASGIApp:
+    """Starlette's middleware for the origins of the settings, and nothing where there are none."""
+    origins = Settings.load().cors_origins
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=SENT,
+        expose_headers=TOLD,
+    )
 
 
 def foreign(method: str, headers: Headers, allowed: tuple[str, ...]) -> bool:

@@ -17,9 +17,7 @@ class Buckets:
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # level, and when it was that
 
     def take(self, who: str, per_minute: int) -> int:
-        """Take one. Returns the seconds to wait for the next if there is none, else 0. ``per_minute`` 0: no limit."""
-        if per_minute == 0:
-            return 0
+        """Take one. Returns the seconds to wait for the next if there is none, else 0."""
         rate, size = per_minute / 60, max(1.0, per_minute / 4)
         now = self._clock()
         level, then = self._levels.pop(who, (size, now))

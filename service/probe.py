@@ -8,10 +8,12 @@ from socketserver import ThreadingTCPServer
 
 from service import exposition, progress
 from service.keys import Keyring, presented
+from service.limits import Buckets
 from service.logs import AUDIT
 from service.settings import SettingsError
 
 SILENT = 10.0  # seconds after which a client that says nothing is let go
+LINES = 60  # refusals that are written to the audit in a minute
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -37,6 +39,8 @@ class _Handler(BaseHTTPRequestHandler):
         secret = presented(self.headers.get("Authorization"), self.headers.get("X-API-Key"))
         if keys is None or (secret is not None and keys.find(secret)):
             return True
+        if self.server.refused.take("", LINES):
+            return False
         event = "no key" if secret is None else "unknown key"
         fields = {"audit": event, "client": self.client_address[0], "method": "GET", "route": "/metrics"}
         AUDIT.info("%s: GET /metrics of the worker", event, extra={"fields": fields})
@@ -65,7 +69,7 @@ class Probe(ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(self, host: IPv4Address | IPv6Address, port: int, keys: Keyring | None) -> None:
-        self.keys = keys
+        self.keys, self.refused = keys, Buckets()
         self.address_family = AF_INET6 if host.version == 6 else AF_INET
         try:
             super().__init__((str(host), port), _Handler)

@@ -1,7 +1,6 @@
 """The service's layers in this process, without a server: what a request meets before and after the models."""
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -10,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.border import Border
-from service.headers import Cors, SecurityHeaders
+from service.headers import SecurityHeaders, cors
 from service.keys import Key
 from service.keys import Scope as KeyScope
 from service.keys import line as line_of
@@ -38,7 +37,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 def door(app: ASGIApp = echo) -> ASGIApp:
     """The layers as service.api puts them, with the settings of the environment."""
-    return SecurityHeaders(Cors(Border(app)))
+    return SecurityHeaders(cors(Border(app)))
 
 
 class Caller:
@@ -60,6 +59,3 @@ class Caller:
                 return await client.request(method, path, headers=headers, **options)
 
         return anyio.run(ask)
-
-
-Setting = Callable[..., None]

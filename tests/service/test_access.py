@@ -68,7 +68,10 @@ def test_every_call_wants_its_scope(settings, route):
     call = Caller(door())
     needed = NEEDS[route.method, route.path]
     path = route.path.replace("{id}", "x").replace("{name}", "x")
-    statuses = {scope: call(route.method, path, key=secret).status_code for scope, secret in SECRETS.items()}
+    kind = {"Content-Type": route.consumes}
+    statuses = {
+        scope: call(route.method, path, key=secret, headers=kind).status_code for scope, secret in SECRETS.items()
+    }
     alone = call(route.method, path)
     if route.path in PUBLIC:
         assert {alone.status_code, *statuses.values()} == {200}
@@ -111,7 +114,8 @@ def test_how_a_key_is_brought(settings, headers: dict[str, str], status: int):
 def test_without_keys_nobody_is_asked_for_one(settings):
     settings(api_keys="")
     call = Caller(door())
-    assert {call(route.method, route.path).status_code for route in ROUTES} == {200}
+    answers = [call(route.method, route.path, headers={"Content-Type": route.consumes}) for route in ROUTES]
+    assert {answer.status_code for answer in answers} == {200}
     assert call("GET", "/models", key="whatever").status_code == 200
 
 
@@ -256,7 +260,6 @@ def test_a_bucket_fills_with_time_and_says_how_long_to_wait():
     assert [buckets.take("a", 8) for _ in range(2)] == [0, 8]
     now = 1000
     assert [buckets.take("a", 8) for _ in range(3)] == [0, 0, 8]
-    assert [buckets.take("c", 0) for _ in range(100)] == [0] * 100
 
 
 def test_buckets_of_who_has_not_asked_for_longest_are_forgotten(monkeypatch):

@@ -65,7 +65,9 @@ def test_a_body_is_cut_off_at_its_limit_whether_it_says_its_length_or_not(settin
 def test_a_body_that_does_not_come_is_not_waited_for(settings):
     settings(body_seconds=0.05)
     call = Caller(door(), **JSON)
-    assert code(call("POST", "/classify", content=chunks(b"x", end=False))) == (408, "body_too_slow")
+    slow = call("POST", "/classify", content=chunks(b"x", end=False))
+    assert code(slow) == (408, "body_too_slow")
+    assert slow.headers["connection"] == "close"  # what comes after all would be read as another request
     assert code(call("POST", "/classify", content=chunks(end=False))) == (408, "body_too_slow")
 
 
