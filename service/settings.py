@@ -10,9 +10,11 @@
 | GAUNTLET_DATABASE_URL | SQLite in GAUNTLET_STATE | the job database; PostgreSQL lets several hosts share it |
 | GAUNTLET_DEVICE | auto | auto, cuda or cpu; cuda fails at start where there is none |
 | GAUNTLET_THREADS | all cores | threads of one computation |
-| GAUNTLET_LOCAL_WORKERS | 1 | 0: `python -m service.worker` runs elsewhere |
+| GAUNTLET_LOCAL_WORKERS | 1 | workers that run with the service; 0: `python -m service.worker` runs elsewhere |
 | GAUNTLET_WORKER_PORT | 0 | port of a worker's own /livez and /metrics, on GAUNTLET_HOST; 0: none |
-| GAUNTLET_EXECUTOR | local | name of a worker; workers that share a database need different ones |
+| | | ... of the first worker that runs with the service; the others have the ports behind it |
+| GAUNTLET_EXECUTOR | host and a random part | name of a worker; workers that share a database need different ones |
+| GAUNTLET_KEEP_DAYS | 0 | days after which a worker deletes a report that has ended; 0: never |
 | GAUNTLET_MAX_BODY | 33554432 | bytes of a request body |
 | GAUNTLET_MAX_IMAGES | 1024 | images of one request |
 | GAUNTLET_ATTACK_BUDGET | 200000 | price of one /attack: images x gradient steps x restarts x (1 + transfer models) |
@@ -57,9 +59,10 @@ class Settings(BaseSettings):
     database_url: str = ""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
-    local_workers: Annotated[int, Field(ge=0, le=1)] = 1
+    local_workers: Annotated[int, Field(ge=0, le=64)] = 1
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    executor: Annotated[str, Field(min_length=1, max_length=64)] = "local"
+    executor: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    keep_days: Annotated[float, Field(ge=0)] = 0.0
     max_body: Positive = 32 * 2**20
     max_images: Positive = 1024
     attack_budget: Positive = 200_000

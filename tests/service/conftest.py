@@ -114,11 +114,13 @@ class Server:
         assert not alive
         return time.monotonic() - started
 
-    def steps(self, report: str) -> dict[str, int]:
-        """The finished steps of a report with the time of their end, straight from the job database."""
+    def shards(self, report: str) -> dict[str, int]:
+        """The finished shards of a report with the time of their end, straight from the job database."""
         with contextlib.closing(sqlite3.connect(self.folder / "state" / "jobs.sqlite")) as database:
-            query = "select function_name, completed_at_epoch_ms from operation_outputs where workflow_uuid = ?"
-            return dict(database.execute(query, [report]).fetchall())
+            query = (
+                "select workflow_uuid, completed_at from workflow_status where parent_workflow_id = ? and status = ?"
+            )
+            return dict(database.execute(query, [report, "SUCCESS"]).fetchall())
 
     def status(self, report: str) -> dict[str, Any]:
         return self.client.get(f"/robustness-report/{report}").json()
