@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny
+from tests.service import databases
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 3.0
@@ -160,6 +161,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield running
     if running.process.poll() is None:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[databases.Postgres]:
+    yield from databases.served()
 
 
 @pytest.fixture(scope="session")
