@@ -32,7 +32,11 @@ class EvalSet:
         """The first n: images float32 (n, C, H, W) in [0, 1] and labels int64 (n,)."""
         if not 1 <= n <= len(self.labels):
             raise InvalidInput(f"{self.name} has {len(self.labels)} images, n must be 1 to that many, not {n}", "n")
-        return torch.from_numpy(self.images[:n]).float() / 255, torch.from_numpy(self.labels[:n])
+        return self.part(0, n)
+
+    def part(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """As ``head``, those from ``first`` up to, not including, ``last``."""
+        return torch.from_numpy(self.images[first:last]).float() / 255, torch.from_numpy(self.labels[first:last])
 
 
 def load(path: Path) -> EvalSet:

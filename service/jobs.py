@@ -1,49 +1,43 @@
 """Robustness reports as durable jobs: what the API process asks of the job database, and what a worker tells it.
 
-One DBOS workflow is one report. Its attributes carry what is alive about it: ``cancel`` (asked for by the API),
-``progress``, ``eta`` and ``error`` (told by the worker). CANCELLED is written by whoever knows that nothing computes:
-by the API for a job that no worker had taken when the wish was recorded, by the worker for all others.
+One DBOS workflow is one report, its children are the shards. Attributes carry what is alive: of a report ``cancel``
+(asked for by the API), ``progress``, ``eta``, ``at``, ``error`` and ``failed`` (told by the worker that has the
+report), of a shard ``done`` and ``error`` (told by the worker that computes it). CANCELLED is written by whoever knows
+that nothing computes: by the API for a job that no worker had begun when the wish was recorded, by the worker for all
+others.
 """
 
-import contextlib
 import json
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
+from dbos import EnqueueOptions, WorkflowStatus
 
 from service import quota
+from service.database import ENQUEUED, EXECUTORS, WORKFLOWS, Database
 from service.errors import Code, ServiceError
 from service.quota import Owner
-from service.status import ENDED, STATUSES, Backlog, Status
+from service.status import ENDED, STATUSES, Backlog, Part, Status
 
-QUEUE = "reports"
-WORKFLOW = "robustness_report"
-VERSION = "1"
-"""Of the workflow's order of steps. A worker only takes jobs of its own version: change both together."""
+QUEUE, SHARDS = "reports", "shards"
+WORKFLOW, SHARD = "robustness_report", "report_shard"
+VERSION = "2"
+"""Of the order of a workflow's steps, and of what a shard returns. A worker only takes jobs of its own version: change
+both together, and name the former in OLDER."""
+
+OLDER = ("1",)
+"""Versions whose waiting jobs a worker adopts: the request has stayed what it was."""
 
 IDEMPOTENCY = uuid.UUID("6f0f4f0e-6c1f-4a53-9a57-2d5c3f1f7f11")
 """Namespace in which an Idempotency-Key becomes the id of its job."""
 
-HEARTBEAT = 1.0  # seconds between two signs of life of a worker
-STALE = 10.0  # seconds after which a silent worker counts as dead
-BUSY_MS = 3000  # how long a locked SQLite file is waited for
-
-_TABLES = sa.MetaData()
-WORKERS = sa.Table(
-    "gauntlet_workers",
-    _TABLES,
-    sa.Column("executor", sa.String(64), primary_key=True),
-    sa.Column("seen_at", sa.Float, nullable=False),
-)
+FRESH = 10.0  # seconds for which a worker's sign of life is one
 
 
 @dataclass(frozen=True)
@@ -68,46 +62,16 @@ class Job:
         return f"{self.status_url}/html"
 
 
-def create_engine(url: str) -> sa.Engine:
-    """For either database. On SQLite readers do not wait for the writer (WAL), and a lock is not waited for long."""
-    engine = sa.create_engine(url, pool_pre_ping=True)
-    if engine.dialect.name == "sqlite":
-
-        @sa.event.listens_for(engine, "connect")
-        def configure(connection: Any, _: Any) -> None:
-            connection.isolation_level = "IMMEDIATE"
-            connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-
-    return engine
-
-
 class Jobs:
     """The job database. Every method raises ServiceError ``jobs_unavailable`` while it cannot be read."""
 
     def __init__(self, url: str) -> None:
-        self._url = sa.make_url(url)
-        self._engine = create_engine(url)
+        self.database = Database(url)
+        self._client = self.database.client
         self._submitting = threading.Lock()
-        self._client = DBOSClient(
-            system_database_engine=self._engine,
-            serializer=DBOSPortableJSONSerializer(),
-            lazy=True,
-            retry_connection_errors=False,
-        )
-
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[None]:
-        path = self._url.database if self._url.get_backend_name() == "sqlite" else None
-        if path and not Path(path).exists():  # connecting would make an empty one
-            raise ServiceError(Code.JOBS_UNAVAILABLE, "the job database does not exist yet: no worker has started")
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            raise ServiceError(Code.JOBS_UNAVAILABLE, f"the job database cannot be used: {error.orig}") from error
 
     def close(self) -> None:
-        self._client.destroy()
-        self._engine.dispose()
+        self.database.close()
 
     # Asking for work
 
@@ -128,13 +92,10 @@ class Jobs:
         """
         whose = "" if owner is None else f"{owner.name}\n"
         job_id = str(uuid.uuid4() if key is None else uuid.uuid5(IDEMPOTENCY, whose + key))
-        with self._database():
+        with self.database.using():
             known = self._find(job_id) if key is not None else None
             if known is None:
-                waiting = self._client.list_workflows(
-                    status="ENQUEUED", name=WORKFLOW, limit=limit, load_input=False, load_output=False
-                )
-                if len(waiting) >= limit:
+                if self._count(WORKFLOWS.c.name == WORKFLOW, ENQUEUED) >= limit:
                     raise ServiceError(Code.TOO_BUSY, f"{limit} reports wait already; try again later")
                 self._enqueue(job_id, request, pins, owner)
             row = self._find(job_id, load_input=True)
@@ -157,11 +118,11 @@ class Jobs:
             return
         with self._submitting:  # what is stored is counted before one more is
             stored = self._client.list_workflows(name=WORKFLOW, user=owner.name, load_input=False, load_output=False)
-            day = quota.reserve(self._engine, owner, len(stored))
+            day = quota.reserve(self.database.engine, owner, len(stored))
             try:
                 self._client.enqueue({**options, "authenticated_user": owner.name}, dict(request), dict(pins))
             except Exception:
-                quota.refund(self._engine, owner, day)
+                quota.refund(self.database.engine, owner, day)
                 raise
 
     def cancel(self, job_id: str) -> Job:
@@ -170,11 +131,11 @@ class Jobs:
         status = STATUSES[row.status]
         if status in ENDED:
             raise ServiceError(Code.REPORT_ENDED, f"the report has ended already: {status}", status=status)
-        with self._database():
+        with self.database.using():
             self._client.update_workflow_attributes(job_id, {"cancel": True}, merge=True)
             # Read after the wish was written: a worker that takes the job from now on sees the wish first.
             row = self._row(job_id)
-            if STATUSES[row.status] is Status.QUEUED:
+            if STATUSES[row.status] is Status.QUEUED and "progress" not in (row.attributes or {}):
                 self._client.cancel_workflow(job_id)
         return self.get(job_id)
 
@@ -183,15 +144,15 @@ class Jobs:
         job = self.get(job_id)
         if job.status not in ENDED:
             raise ServiceError(Code.REPORT_ACTIVE, f"the report is {job.status}; cancel it first", status=job.status)
-        with self._database():
-            self._client.delete_workflow(job_id)
+        with self.database.using():
+            self._client.delete_workflow(job_id, delete_children=True)
 
     # Reading
 
     def in_use(self, pin: str) -> bool:
         """Whether a report that has not ended is to be measured on this (see ``submit``)."""
         going = [name for name, word in STATUSES.items() if word not in ENDED]
-        with self._database():
+        with self.database.using():
             rows = self._client.list_workflows(name=WORKFLOW, status=going, load_input=True, load_output=False)
         return any(row.input is not None and pin in row.input["args"][1] for row in rows)
 
@@ -199,7 +160,7 @@ class Jobs:
         return _job(self._row(job_id, load_output=output))
 
     def _row(self, job_id: str, **load: bool) -> WorkflowStatus:
-        with self._database():
+        with self.database.using():
             row = self._find(job_id, **load)
         if row is None:
             raise unknown_report(job_id)
@@ -216,7 +177,7 @@ class Jobs:
     ) -> tuple[list[Job], str | None]:
         """Newest first, of one owner or of all, and the cursor of the next page. New jobs do not move those pages."""
         before, skip = _parse_cursor(cursor)
-        with self._database():
+        with self.database.using():
             rows = self._client.list_workflows(
                 name=WORKFLOW,
                 user=owner,
@@ -237,62 +198,73 @@ class Jobs:
 
     def backlog(self) -> Backlog:
         """What there is to do, and what was done."""
-        with self._database():
-            rows = self._client.list_workflows(name=WORKFLOW, load_input=False, load_output=False)
-        found = Counter(STATUSES[row.status] for row in rows)
-        waiting = [row.created_at or 0 for row in rows if STATUSES[row.status] is Status.QUEUED]
-        oldest = max(0.0, time.time() - min(waiting) / 1000) if waiting else 0.0
-        return Backlog({status: found[status] for status in Status}, oldest)
-
-    # Workers
+        query = (
+            sa.select(WORKFLOWS.c.status, sa.func.count(), sa.func.min(WORKFLOWS.c.created_at))
+            .where(WORKFLOWS.c.name == WORKFLOW)
+            .group_by(WORKFLOWS.c.status)
+        )
+        counts, first = dict.fromkeys(Status, 0), None
+        with self.database.begin() as connection:
+            for word, count, oldest in connection.execute(query):
+                counts[STATUSES[word]] += count
+                if STATUSES[word] is Status.QUEUED:
+                    first = min(oldest, first or oldest)
+        return Backlog(counts, 0.0 if first is None else max(0.0, time.time() - first / 1000))
 
     def workers(self) -> int:
         """How many are alive."""
-        with self._database(), self._engine.connect() as connection:
-            fresh = WORKERS.c.seen_at > time.time() - STALE
-            return connection.execute(sa.select(sa.func.count()).select_from(WORKERS).where(fresh)).scalar_one()
+        with self.database.begin() as connection:
+            alive = EXECUTORS.c.seen_ms > self.database.now - FRESH * 1000
+            return connection.execute(sa.select(sa.func.count()).select_from(EXECUTORS).where(alive)).scalar_one()
 
-    def migrate(self) -> None:
-        """Make the tables that are ours; DBOS makes its own."""
-        with self._engine.connect() as connection:
-            if self._engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            connection.commit()
-        _TABLES.create_all(self._engine)
-        quota.TABLES.create_all(self._engine)
+    def _count(self, *conditions: sa.ColumnElement[bool]) -> int:
+        with self.database.begin() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(WORKFLOWS).where(*conditions)).scalar_one()
 
-    def beat(self, executor: str) -> None:
-        """A worker's sign of life."""
-        with self._database(), self._engine.begin() as connection:
-            changed = connection.execute(
-                sa.update(WORKERS).where(WORKERS.c.executor == executor).values(seen_at=time.time())
-            )
-            if changed.rowcount == 0:
-                connection.execute(sa.insert(WORKERS).values(executor=executor, seen_at=time.time()))
-
-    def gone(self, executor: str) -> None:
-        """A worker's farewell."""
-        with self._database(), self._engine.begin() as connection:
-            connection.execute(sa.delete(WORKERS).where(WORKERS.c.executor == executor))
+    # What workers tell and ask about a job
 
     def attributes(self, job_id: str) -> dict[str, Any]:
-        """What is alive about a job: ``cancel``, ``progress``, ``eta``, ``at``, ``error``."""
+        """What is alive about a report."""
         return self._row(job_id).attributes or {}
 
-    def tell(self, job_id: str, progress: float, eta: float | None) -> None:
-        """A worker's word on how far it is."""
-        told = {"progress": progress, "eta": eta, "at": time.time()}
-        with self._database():
+    def tell(self, job_id: str, **told: Any) -> None:
+        """Of a report or of a shard: its ``attributes``."""
+        with self.database.using():
             self._client.update_workflow_attributes(job_id, told, merge=True)
 
-    def explain(self, job_id: str, reason: str) -> None:
-        """A worker's word on why a job failed."""
-        with self._database():
-            self._client.update_workflow_attributes(job_id, {"error": reason}, merge=True)
+    def wanted(self, job_id: str) -> bool:
+        """Whether shards of the report are still to be computed."""
+        query = sa.select(WORKFLOWS.c.status, WORKFLOWS.c.attributes).where(WORKFLOWS.c.workflow_uuid == job_id)
+        with self.database.begin() as connection:
+            row = connection.execute(query).one_or_none()
+        told = (row and row.attributes) or {}
+        return row is not None and STATUSES[row.status] not in ENDED and not (told.get("cancel") or told.get("failed"))
+
+    def parts(self, job_id: str) -> dict[str, Part]:
+        """Where the shards of a report stand, by their ids."""
+        query = sa.select(WORKFLOWS.c.workflow_uuid, WORKFLOWS.c.status, WORKFLOWS.c.attributes).where(
+            WORKFLOWS.c.parent_workflow_id == job_id, WORKFLOWS.c.name == SHARD
+        )
+        with self.database.begin() as connection:
+            return {row.workflow_uuid: Part(row.status, row.attributes or {}) for row in connection.execute(query)}
+
+    def results(self, job_id: str) -> dict[str, Any]:
+        """What the shards of a report returned, by their ids."""
+        with self.database.using():
+            rows = self._client.list_workflows(name=SHARD, parent_workflow_id=job_id, load_input=False)
+        return {row.workflow_id: row.output for row in rows}
+
+    def drop(self, job_id: str) -> None:
+        """Take the shards of a report that nobody has begun out of the queue."""
+        waiting = sa.update(WORKFLOWS).where(
+            WORKFLOWS.c.parent_workflow_id == job_id, WORKFLOWS.c.name == SHARD, ENQUEUED
+        )
+        with self.database.begin() as connection:
+            connection.execute(waiting.values(status="CANCELLED", queue_name=None, updated_at=self.database.now))
 
     def acknowledge(self, job_id: str) -> None:
         """A worker's word that nothing computes for a cancelled job any more."""
-        with self._database():
+        with self.database.using():
             self._client.cancel_workflow(job_id)
 
 

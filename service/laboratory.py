@@ -7,10 +7,10 @@ import torch
 from gauntlet import evalset, store
 from gauntlet.errors import ArtefactError
 from gauntlet.evalset import EvalSet
-from gauntlet.report.builder import assemble, cells, cost, measure
+from gauntlet.report.builder import Shard, assemble, join, measure, shards
 from gauntlet.report.measure import CHUNK
 from gauntlet.report.page import render
-from gauntlet.report.schema import Cell, CellResult, Report, ReportRequest
+from gauntlet.report.schema import CellResult, ReportRequest
 from gauntlet.runtime import Classifier, open_model
 from gauntlet.sandbox.nursery import Limits, Nursery
 from service.evalsets import EvalSets
@@ -20,16 +20,15 @@ from service.shelf import Shelf
 
 __all__ = [
     "CHUNK",
-    "Cell",
     "CellResult",
     "Laboratory",
-    "Report",
     "ReportRequest",
+    "Shard",
     "assemble",
-    "cells",
-    "cost",
+    "join",
     "measure",
     "render",
+    "shards",
 ]
 
 
@@ -47,6 +46,7 @@ class Laboratory:
             Guests(settings.max_uploads, shelf, nursery),
             EvalSets({}, settings.max_uploads, shelf, nursery),
         )
+        self._evalset: EvalSet | None = None
 
     def models(self, request: ReportRequest, pins: Mapping[str, str]) -> dict[str, Classifier]:
         """Those that the report is about. Raises ArtefactError if one was replaced since it was asked for."""
@@ -71,9 +71,15 @@ class Laboratory:
 
     def evalset(self, request: ReportRequest, pins: Mapping[str, str]) -> EvalSet:
         """The images of the report. Raises ArtefactError as ``models`` does."""
+        name, sha256 = request.dataset, pins[f"evalsets/{request.dataset}"]
+        if self._evalset is None or (self._evalset.name, self._evalset.sha256) != (name, sha256):
+            self._evalset = self._read(name, sha256)
+        return self._evalset
+
+    def _read(self, name: str, sha256: str) -> EvalSet:
         paths = evalset.find(self._settings.evalsets)
-        path = paths.get(request.dataset)
-        found = evalset.load(path) if path is not None else self._evalsets.get(request.dataset)
-        if found.sha256 != pins[f"evalsets/{request.dataset}"]:
-            raise ArtefactError(f"{request.dataset} was replaced after the report was asked for; ask for it again")
+        path = paths.get(name)
+        found = evalset.load(path) if path is not None else self._evalsets.get(name)
+        if found.sha256 != sha256:
+            raise ArtefactError(f"{name} was replaced after the report was asked for; ask for it again")
         return found

@@ -1,5 +1,6 @@
-"""What happens in BentoML's parent process before it serves, and beside it: checks, and the care for the worker."""
+"""What happens in BentoML's parent process before it serves, and beside it: checks, and the care for the workers."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,17 +13,20 @@ import click
 
 from gauntlet import store
 from gauntlet.errors import GauntletError
+from service.database import Database
+from service.errors import ServiceError
+from service.executors import Executors
 from service.keys import check_open
 from service.logs import LOGGER, configure
 from service.settings import ROOT, Settings, SettingsError
 
-LOOK = 0.2  # seconds between two looks at the worker
+LOOK = 0.2  # seconds between two looks at the workers
 STABLE = 30.0  # seconds after which a worker's death is no longer its start's fault
 LONGEST_WAIT = 30.0
 
 
 def prepare() -> None:
-    """Check what cannot heal, then look after the worker. Ends the process with status 1 and one line of reason."""
+    """Check what cannot heal, then look after the workers. Ends the process with status 1 and one line of reason."""
     try:
         settings = Settings.load()
         check_open(settings, _host())
@@ -42,13 +46,20 @@ def _host() -> str | None:
 
 
 def check(settings: Settings) -> None:
-    """The state folder takes files and every artefact is what its manifest says. Raises GauntletError."""
+    """The state folder takes files and no other host uses it; every artefact is what its manifest says.
+
+    Raises GauntletError.
+    """
     try:
         settings.state.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.state):
             pass
     except OSError as error:
         raise SettingsError(f"GAUNTLET_STATE={settings.state}: cannot be written ({error.strerror})") from error
+    database = Database(settings.database_url)
+    with contextlib.suppress(ServiceError):  # not there yet, or away for a moment: that heals
+        Executors(database).check(None)
+    database.close()
     failure_file(settings).unlink(missing_ok=True)
     store.load_all(settings.artifacts)
 
@@ -58,30 +69,50 @@ def failure_file(settings: Settings) -> Path:
     return settings.state / "startup-failure"
 
 
-def start_worker() -> subprocess.Popen[bytes]:
-    """A worker that ends with this process."""
+def start_worker(settings: Settings, position: int) -> subprocess.Popen[bytes]:
+    """One of the local workers, which ends with this process."""
+    count, cores = settings.local_workers, os.cpu_count() or 1
+    own = {
+        "GAUNTLET_THREADS": settings.threads or (cores // count or 1 if count > 1 else 0),
+        "GAUNTLET_WORKER_PORT": settings.worker_port and settings.worker_port + position,
+        "GAUNTLET_EXECUTOR": f"{settings.executor}-{position}"
+        if settings.executor and count > 1
+        else settings.executor,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
     command = [sys.executable, "-m", "service.worker", "--parent", str(os.getpid())]
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL)  # noqa: S603
+    environment = {**os.environ, **{name: str(value) for name, value in own.items()}}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603
+
+
+class _Keeper:
+    """Restarts one worker when it dies, later each time that it dies young."""
+
+    def __init__(self, settings: Settings, position: int) -> None:
+        self._settings, self._position = settings, position
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._started = self._due = 0.0
+        self._deaths = 0
+
+    def look(self, now: float) -> None:
+        if self._worker is not None and self._worker.poll() is not None:
+            self._deaths = 0 if now - self._started > STABLE else self._deaths + 1
+            self._due = now + min(LONGEST_WAIT, self._deaths**2 * LOOK)
+            LOGGER.warning("a worker has died and will be restarted")
+            self._worker = None
+        if self._worker is None and now >= self._due:
+            self._worker, self._started = start_worker(self._settings, self._position), now
 
 
 def _look_after(settings: Settings) -> None:
-    """Restart a dead worker, later each time that it dies young; end everything if the API process cannot start."""
-    worker: subprocess.Popen[bytes] | None = None
-    started = due = 0.0
-    deaths = 0
+    """Keep the workers alive; end everything if the API process cannot start."""
+    keepers = [_Keeper(settings, position) for position in range(settings.local_workers)]
     failure = failure_file(settings)
     while True:
-        now = time.monotonic()
         if failure.exists():
             sys.stderr.write(f"gauntlet: {failure.read_text()}\n")
             sys.stderr.flush()
             os._exit(1)
-        if worker is not None and worker.poll() is not None:
-            deaths = 0 if now - started > STABLE else deaths + 1
-            due = now + min(LONGEST_WAIT, deaths**2 * LOOK)
-            LOGGER.warning("the worker has died and will be restarted")
-            worker = None
-        if settings.local_workers and worker is None and now >= due:
-            worker, started = start_worker(), now
+        for keeper in keepers:
+            keeper.look(time.monotonic())
         time.sleep(LOOK)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from gauntlet.errors import Cancelled
 from service.exposition import Counter, Gauge, Histogram, registry
 
 if TYPE_CHECKING:
@@ -20,13 +19,13 @@ HEARTBEATS = Counter(
     "gauntlet_worker_heartbeats", "Signs of life, written to the job database or failed", ["outcome"], registry=REGISTRY
 )
 REPORTS = Counter("gauntlet_worker_reports", "Reports that this worker ended", ["outcome"], registry=REGISTRY)
-BUSY = Gauge("gauntlet_worker_busy", "Whether a report is under way", registry=REGISTRY)
+BUSY = Gauge("gauntlet_worker_busy", "Whether a part of a report is being computed", registry=REGISTRY)
 LAST_STEP = Gauge(
     "gauntlet_worker_last_step_timestamp_seconds", "When the computation was last seen to move", registry=REGISTRY
 )
-CELLS = Histogram(
-    "gauntlet_worker_cell_seconds",
-    "Time that one cell of a report took",
+SHARDS = Histogram(
+    "gauntlet_worker_shard_seconds",
+    "Time that one shard of a report took",
     ["kind"],
     buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600),
     registry=REGISTRY,
@@ -58,21 +57,13 @@ class Pulse:
         LAST_STEP.set_to_current_time()
 
     @contextlib.contextmanager
-    def report(self) -> Iterator[None]:
-        """A report is under way; how it ends is counted."""
+    def computing(self) -> Iterator[None]:
+        """Something is computed that should be seen to move."""
         self._busy = True
         self.stepped()
         BUSY.set(1)
         try:
             yield
-        except Cancelled:
-            REPORTS.labels("cancelled").inc()
-            raise
-        except Exception:
-            REPORTS.labels("failed").inc()
-            raise
-        else:
-            REPORTS.labels("succeeded").inc()
         finally:
             self._busy = False
             BUSY.set(0)
@@ -83,17 +74,17 @@ class Pulse:
         if now - self._turned > HUNG:
             return f"the main loop has not turned for {now - self._turned:.0f} s"
         if self._busy and now - self._stepped > HUNG:
-            return f"the report under way has not moved for {now - self._stepped:.0f} s"
+            return f"the computation has not moved for {now - self._stepped:.0f} s"
         return None
 
 
 PULSE = Pulse()
 
 
-def count_cell(result: "CellResult") -> None:
-    """A cell that was measured here, not read back."""
+def count(result: "CellResult") -> None:
+    """What was measured here, not read back."""
     cell = result.cell
-    CELLS.labels(cell.kind).observe(result.seconds)
+    SHARDS.labels(cell.kind).observe(result.seconds)
     if result.attack is not None and cell.attack is not None:
         IMAGES.labels(cell.model, cell.attack).inc(result.n)
         BROKEN.labels(cell.model, cell.attack).inc(len(result.attack.broken))

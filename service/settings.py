@@ -10,9 +10,11 @@
 | GAUNTLET_DATABASE_URL | SQLite in GAUNTLET_STATE | the job database; PostgreSQL lets several hosts share it |
 | GAUNTLET_DEVICE | auto | auto, cuda or cpu; cuda fails at start where there is none |
 | GAUNTLET_THREADS | all cores | threads of one computation |
-| GAUNTLET_LOCAL_WORKERS | 1 | 0: `python -m service.worker` runs elsewhere |
+| GAUNTLET_LOCAL_WORKERS | 1 | workers that run with the service; 0: `python -m service.worker` runs elsewhere |
 | GAUNTLET_WORKER_PORT | 0 | port of a worker's own /livez and /metrics, on GAUNTLET_HOST; 0: none |
-| GAUNTLET_EXECUTOR | local | name of a worker; workers that share a database need different ones |
+| | | ... of the first worker that runs with the service; the others have the ports behind it |
+| GAUNTLET_EXECUTOR | host and a random part | name of a worker; workers that share a database need different ones |
+| GAUNTLET_KEEP_DAYS | 0 | days after which a worker deletes a report that has ended; 0: never |
 | GAUNTLET_OPEN | false | true: ask nobody for a key, although GAUNTLET_HOST can be reached from elsewhere |
 | GAUNTLET_KEYS_FILE | none | file with a key a line, from `python -m service keys new`; read again when it changes |
 | GAUNTLET_API_KEYS | none | the same lines in the environment; with either, a call needs a key |
@@ -76,9 +78,10 @@ class Settings(BaseSettings):
     database_url: str = ""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
-    local_workers: Annotated[int, Field(ge=0, le=1)] = 1
+    local_workers: Annotated[int, Field(ge=0, le=64)] = 1
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    executor: Annotated[str, Field(min_length=1, max_length=64)] = "local"
+    executor: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    keep_days: Annotated[float, Field(ge=0)] = 0.0
     open: bool = False
     keys_file: Path | None = None
     api_keys: str = Field(default="", repr=False)

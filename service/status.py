@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Status(StrEnum):
@@ -35,3 +36,30 @@ class Backlog:
 
     counts: Mapping[Status, int]
     oldest: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard of a report: the word of DBOS, and what its worker told of it."""
+
+    word: str
+    told: Mapping[str, Any]
+
+    @property
+    def active(self) -> bool:
+        return STATUSES[self.word] not in ENDED
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, if it did."""
+        if self.word == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+            return "the worker died each time that it computed this"
+        if STATUSES[self.word] is Status.FAILED:
+            return str(self.told.get("error", "a part of the report failed; the worker's log has the reason"))
+        return None
+
+    def done(self, cost: float) -> float:
+        """How much of its cost is behind it."""
+        if self.word == "SUCCESS":
+            return cost
+        return float(self.told.get("done", 0.0)) if self.word == "PENDING" else 0.0

@@ -1,4 +1,4 @@
-"""Building a report: the whole way in a loop, and its steps for those who make each cell durable."""
+"""Building a report: the whole way in a loop, and its steps for those who make each shard durable."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,9 +7,10 @@ from gauntlet.report.assemble import assemble
 from gauntlet.report.measure import measure, nothing
 from gauntlet.report.plan import cells, cost, validate
 from gauntlet.report.schema import Report, ReportRequest
+from gauntlet.report.shards import Shard, join, shards
 from gauntlet.runtime import Classifier
 
-__all__ = ["assemble", "build", "cells", "cost", "measure", "validate"]
+__all__ = ["Shard", "assemble", "build", "cells", "cost", "join", "measure", "shards", "validate"]
 
 
 def unheard(_: float) -> None:

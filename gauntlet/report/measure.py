@@ -50,16 +50,20 @@ def measure(
     models: Mapping[str, Classifier],
     evalset: EvalSet,
     *,
+    images: tuple[int, int] | None = None,
     stop: Callable[[], None] = nothing,
     on_images: Callable[[int], None] = ignore,
     chunk: int | None = None,
 ) -> CellResult:
-    """Run one cell. ``stop`` is called before every model evaluation and raises to end it; ``on_images`` hears how many
-    images are done. The result is the same for every ``chunk``, seconds apart.
+    """Run one cell, an attack's on ``images`` (first, behind the last) if only on those. ``stop`` is called before
+    every model evaluation and raises to end it; ``on_images`` hears how many images are done. The result is the same
+    for every ``chunk``, seconds apart.
     """
-    x, y = evalset.head(request.n)
+    first, last = images or (0, request.n)
+    assert cell.kind == "attack" or (first, last) == (0, request.n)  # the others look at all their images together
+    x, y = evalset.part(first, last)
     model = models[cell.model]
-    task = _Task(model, x, y, chunk or CHUNK[model.device.type], stop, on_images)
+    task = _Task(model, x, y, first, chunk or CHUNK[model.device.type], stop, on_images)
     others = {name: models[name] for name in request.models if name != cell.model}
     started = time.perf_counter()
     clean = _measure_clean(task, request.seed) if cell.kind == "clean" else None
@@ -67,14 +71,17 @@ def measure(
     voted = _measure_smoothed(task, request) if cell.kind == "smoothing" else None
     attack = _measure_attack(task, cell, request.seed, others) if cell.kind == "attack" else None
     seconds = round(time.perf_counter() - started, 3)
-    return CellResult(
-        cell=cell, n=request.n, seconds=seconds, clean=clean, checks=examined, smoothed=voted, attack=attack
-    )
+    return CellResult(cell=cell, n=len(x), seconds=seconds, clean=clean, checks=examined, smoothed=voted, attack=attack)
 
 
 def rounded(values: Tensor) -> list[float]:
     """To seven significant digits, which is what float32 images can tell."""
     return [float(f"{value:.7g}") for value in values.tolist()]
+
+
+def example_size(distance: float) -> float:
+    """By which examples are ranked. Rounded: a fixed budget is used up to a last bit that differs between machines."""
+    return round(distance, 4)
 
 
 def local_slopes(model: Classifier, x: Tensor, seed: int) -> list[float]:
@@ -114,6 +121,7 @@ class _Task:
     model: Classifier
     x: Tensor  # (n, C, H, W)
     y: Tensor  # (n,)
+    first: int  # index of the first of them
     chunk: int
     stop: Callable[[], None]
     on_images: Callable[[int], None]
@@ -180,17 +188,17 @@ def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Cla
     kept = _Successes(cell.norm, transfer={name: [] for name in others})
     for rows in task.chunks():
         x, y, threat = task.x[rows], task.y[rows], Threat(cell.norm, cell.eps)
-        index = torch.arange(rows.start, rows.stop)
+        index = task.first + torch.arange(rows.start, rows.stop)
         outcome = referee.run(task.model, cell.attack, x, y, threat, seed=seed, index=index, stop=task.stop)
         task.stop()
-        kept.add(outcome, x, rows.start, others)
+        kept.add(outcome, x, task.first + rows.start, others)
     return AttackMeasurement(
         broken=kept.broken,
         labels=kept.labels,
         distances=kept.distances,
         transfer=kept.transfer,
         queries=kept.queries,
-        examples=[_example(kept, task.y, picture) for picture in kept.pictures],
+        examples=[_example(kept, task.y, task.first, picture) for picture in kept.pictures],
     )
 
 
@@ -228,17 +236,16 @@ class _Successes:
         for name, other in others.items():
             self.transfer[name] += other.predict(outcome.images[won]).argmax(dim=1).tolist() if len(won) else []
         for position, row in enumerate(won.tolist(), start):
-            # Rounded: a fixed budget is used up to a last bit that differs between machines.
-            size = round(self.distances[self.norm][position], 4)
+            size = example_size(self.distances[self.norm][position])
             self.pictures.append(_Picture(size, position, x[row], outcome.images[row]))
         self.pictures = sorted(self.pictures, key=lambda picture: (picture.size, picture.position))[:EXAMPLES]
 
 
-def _example(kept: _Successes, y: Tensor, picture: _Picture) -> Example:
+def _example(kept: _Successes, y: Tensor, first: int, picture: _Picture) -> Example:
     index = kept.broken[picture.position]
     return Example(
         index=index,
-        label=int(y[index]),
+        label=int(y[index - first]),
         adversarial_label=kept.labels[picture.position],
         l2=kept.distances["l2"][picture.position],
         linf=kept.distances["linf"][picture.position],

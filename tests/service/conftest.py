@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny
+from tests.service import databases
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 3.0
@@ -114,11 +115,13 @@ class Server:
         assert not alive
         return time.monotonic() - started
 
-    def steps(self, report: str) -> dict[str, int]:
-        """The finished steps of a report with the time of their end, straight from the job database."""
+    def shards(self, report: str) -> dict[str, int]:
+        """The finished shards of a report with the time of their end, straight from the job database."""
         with contextlib.closing(sqlite3.connect(self.folder / "state" / "jobs.sqlite")) as database:
-            query = "select function_name, completed_at_epoch_ms from operation_outputs where workflow_uuid = ?"
-            return dict(database.execute(query, [report]).fetchall())
+            query = (
+                "select workflow_uuid, completed_at from workflow_status where parent_workflow_id = ? and status = ?"
+            )
+            return dict(database.execute(query, [report, "SUCCESS"]).fetchall())
 
     def status(self, report: str) -> dict[str, Any]:
         return self.client.get(f"/robustness-report/{report}").json()
@@ -158,6 +161,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield running
     if running.process.poll() is None:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[databases.Postgres]:
+    yield from databases.served()
 
 
 @pytest.fixture(scope="session")

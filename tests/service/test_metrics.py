@@ -101,7 +101,7 @@ def test_the_queue_is_told_while_nothing_works_on_it(tmp_path: Path):
     look = registry.get_sample_value
     assert (look("gauntlet_job_database_up"), look("gauntlet_workers")) == (0, None)
     DBOS.migrate(url)
-    jobs.migrate()
+    jobs.database.migrate()
     assert (look("gauntlet_job_database_up"), look("gauntlet_workers")) == (1, 0)
     assert (look("gauntlet_reports", {"status": "queued"}), look("gauntlet_queue_oldest_seconds")) == (0, 0)
     first, _ = jobs.submit({"n": 1}, {}, None, 10)

@@ -12,7 +12,7 @@ CELLS = len(cells(ReportRequest.model_validate(LONG_REPORT)))
 def running(server: Server, body: dict[str, Any] = LONG_REPORT, cells_done: int = 3) -> str:
     """A report that has been under way for some cells."""
     report = server.submit(body)
-    wait_for(lambda: len(server.steps(report)) >= cells_done)
+    wait_for(lambda: len(server.shards(report)) >= cells_done)
     assert server.status(report)["status"] == "running"
     return report
 
@@ -67,13 +67,13 @@ def test_cancelled_is_said_once_nothing_computes(server: Server):
     status = server.finished(report, 60)
     assert status["status"] == "cancelled"
     assert status["report"] is None
-    steps, worker = server.steps(report), server.worker()
+    shards, worker = server.shards(report), server.worker()
     assert worker is not None
     spent = sum(worker.cpu_times()[:2])
     time.sleep(1.5)
     assert sum(worker.cpu_times()[:2]) - spent < 0.4
-    assert server.steps(report) == steps
-    assert len(steps) < CELLS
+    assert server.shards(report) == shards
+    assert len(shards) < CELLS
     again = server.client.post(f"/robustness-report/{report}/cancel")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "report_ended")
 
@@ -86,7 +86,7 @@ def test_a_queued_report_is_cancelled_at_once_and_never_computed(server: Server)
     server.client.post(f"/robustness-report/{first}/cancel")
     assert server.finished(first)["status"] == "cancelled"
     time.sleep(1)
-    assert server.steps(second) == {}
+    assert server.shards(second) == {}
 
 
 def test_ended_reports_are_deleted(server: Server):
@@ -96,7 +96,7 @@ def test_ended_reports_are_deleted(server: Server):
     assert (answer.status_code, answer.content) == (204, b"")
     assert server.client.get(f"/robustness-report/{report}").status_code == 404
     assert server.client.delete(f"/robustness-report/{report}").status_code == 404
-    assert server.steps(report) == {}
+    assert server.shards(report) == {}
 
 
 def test_an_idempotency_key_finds_its_report_again(server: Server):
@@ -134,9 +134,9 @@ def test_the_list_has_every_report_once_and_filters_by_status(server: Server):
         assert listed == [item for item in whole["items"] if item["status"] == status]
 
 
-def test_a_killed_worker_loses_no_finished_cell(server: Server):
+def test_a_killed_worker_loses_no_finished_shard(server: Server):
     report = running(server)
-    before = server.steps(report)
+    before = server.shards(report)
     progress = server.status(report)["progress"]
     worker = server.worker()
     assert worker is not None
@@ -145,7 +145,7 @@ def test_a_killed_worker_loses_no_finished_cell(server: Server):
     assert server.status(report)["progress"] >= progress
     status = server.finished(report)
     assert status["status"] == "succeeded", status
-    after = server.steps(report)
+    after = server.shards(report)
     assert {name: after[name] for name in before} == before
-    assert len(after) == CELLS + 1
+    assert len(after) == CELLS
     Report.model_validate(status["report"])

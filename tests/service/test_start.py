@@ -72,8 +72,23 @@ def test_what_only_the_loading_of_models_shows_ends_the_start_too(tmp_path: Path
     assert "tiny.npz" in refusal(tmp_path)
 
 
+@contextlib.contextmanager
+def worker(server: Server, **settings: object) -> Iterator[None]:
+    """One that runs by itself, as on another machine."""
+    command = [sys.executable, "-m", "service.worker"]
+    environ = environment(server.folder, **settings)
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=server.log, stderr=server.log) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
 def test_a_second_worker_of_the_same_name_is_refused(server: Server):
-    assert "worker named local" in refusal(server.folder, "service.worker")
+    with worker(server, executor="one"):
+        wait_for((server.folder / "state" / "worker-one.lock").exists)
+        assert "worker named one" in refusal(server.folder, "service.worker", executor="one")
 
 
 def test_a_killed_service_loses_nothing_and_leaves_nothing_behind(server: Server):
@@ -81,8 +96,8 @@ def test_a_killed_service_loses_nothing_and_leaves_nothing_behind(server: Server
     done = server.submit(SHORT_REPORT, **{"Idempotency-Key": "before"})
     result = server.finished(done)
     report = server.submit(LONG_REPORT)
-    wait_for(lambda: len(server.steps(report)) >= 3)
-    before, progress = server.steps(report), server.status(report)["progress"]
+    wait_for(lambda: len(server.shards(report)) >= 3)
+    before, progress = server.shards(report), server.status(report)["progress"]
     server.stop(signal.SIGKILL)
     server.settings["local_workers"] = 0
     server.start("/livez")
@@ -94,21 +109,8 @@ def test_a_killed_service_loses_nothing_and_leaves_nothing_behind(server: Server
         status = server.finished(report)
     assert status["status"] == "succeeded"
     Report.model_validate(status["report"])
-    after = server.steps(report)
+    after = server.shards(report)
     assert {name: after[name] for name in before} == before
-
-
-@contextlib.contextmanager
-def worker(server: Server) -> Iterator[None]:
-    """One that runs by itself, as on another machine."""
-    command = [sys.executable, "-m", "service.worker"]
-    environ = environment(server.folder)
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=server.log, stderr=server.log) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
-    assert process.returncode == 0
 
 
 def test_without_a_worker_it_is_alive_but_not_ready_and_reports_wait(server: Server):
