@@ -83,7 +83,7 @@ class Border:
             message = "pages of this origin may not ask; GAUNTLET_CORS_ORIGINS lists those that may"
             raise ServiceError(Code.FORBIDDEN, message, field="Origin")
         length = call.headers.get("content-length", "0")
-        size = int(length) if length.isdigit() else 0
+        size = int(length) if length.isdecimal() else 0
         self._bodies.check(size, coming=size)
         media = call.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if wanted.body is not None and media != wanted.consumes:

@@ -9,10 +9,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.border import Border
+from service.errors import STATUS
 from service.headers import SecurityHeaders, cors
 from service.keys import Key
 from service.keys import Scope as KeyScope
 from service.keys import line as line_of
+from service.schemas import Envelope
 
 SECRETS = {scope: f"gauntlet_{scope}-{scope}-{scope}" for scope in KeyScope}
 """One key of each scope, called as its scope."""
@@ -59,3 +61,14 @@ class Caller:
                 return await client.request(method, path, headers=headers, **options)
 
         return anyio.run(ask)
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def told(answer: httpx.Response) -> dict[str, Any]:
+    error = Envelope.model_validate(answer.json()).error
+    assert answer.status_code == STATUS[error.code]
+    assert ("retry-after" in answer.headers) == (answer.status_code in (429, 503))
+    return answer.json()["error"]
