@@ -44,7 +44,8 @@ class Rounds:
         self._due = 0.0
 
     def go(self, now: float) -> None:
-        """Once round. Raises ServiceError while the job database is away."""
+        """Once round. Raises ServiceError while the job database is away, SettingsError where another host forbids."""
+        self._executors.check(self._executor)
         self._executors.beat(self._executor)
         signs = {name: sign for name, sign in self._executors.holders().items() if name != self._executor}
         state = self._settings.state
@@ -81,7 +82,6 @@ def _launch(settings: Settings, executor: str, executors: Executors) -> None:
     try:
         compute.jobs().database.migrate()
         executors.check(executor)
-        executors.beat(executor)
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=POLL, on_conflict="always_update")
         DBOS.register_queue(
