@@ -17,6 +17,7 @@ from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import GauntletError
 from service import compute, logs
+from service.database import told
 from service.errors import ServiceError
 from service.executors import Executors
 from service.jobs import QUEUE, SHARDS, VERSION
@@ -88,7 +89,7 @@ def _launch(settings: Settings, executor: str, executors: Executors) -> None:
             SHARDS, worker_concurrency=compute.AHEAD, polling_interval_sec=POLL, on_conflict="always_update"
         )
     except sa.exc.DBAPIError as error:
-        raise SettingsError(f"the job database cannot be used: {error.orig}") from error
+        raise SettingsError(f"the job database cannot be used: {told(error)}") from error
 
 
 def _work(settings: Settings, executor: str) -> None:
