@@ -56,7 +56,10 @@ WORKFLOWS = sa.Table(
     ),
     sa.Column("attributes", sa.JSON().with_variant(JSONB(), "postgresql")),
 )
-STEPS = sa.Table("operation_outputs", _DBOS, sa.Column("workflow_uuid", sa.Text))
+STEPS, INPUTS, OUTPUTS = (
+    sa.Table(name, _DBOS, sa.Column("workflow_uuid", sa.Text))
+    for name in ("operation_outputs", "workflow_input", "workflow_output")
+)
 
 ENQUEUED = WORKFLOWS.c.status == sa.literal_column("'ENQUEUED'")
 PENDING = WORKFLOWS.c.status == sa.literal_column("'PENDING'")  # literal: SQLite finds its partial index by the text
