@@ -18,6 +18,7 @@ from pathlib import Path
 from gauntlet import evalset, store
 from gauntlet.report.builder import shards
 from gauntlet.report.schema import ReportRequest
+from service.errors import ServiceError
 from service.jobs import SHARD, Jobs
 from service.settings import ROOT
 from service.status import ENDED, Status
@@ -30,7 +31,7 @@ class Team:
     """Workers that share a job database, worker i pinned to core i."""
 
     def __init__(self, count: int, state: Path) -> None:
-        self.count, self._state = count, state
+        self.count = count
         url = f"sqlite:///{state / 'jobs.sqlite'}"
         settings = {"MODELS": MODELS, "STATE": state, "DATABASE_URL": url, "THREADS": 1, "DEVICE": "cpu"}
         self._environment = {**os.environ, **{f"GAUNTLET_{name}": str(value) for name, value in settings.items()}}
@@ -38,14 +39,14 @@ class Team:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        command = [sys.executable, "-m", "service.worker"]
+        command = [sys.executable, "-m", "service.worker", "--parent", str(os.getpid())]
         processes = [
             subprocess.Popen(command, cwd=ROOT, env=self._environment)  # noqa: S603
             for _ in range(self.count)
         ]
         for core, process in enumerate(processes):
             os.sched_setaffinity(process.pid, {core})  # before it has threads
-        while not (self._state / "jobs.sqlite").exists() or self._jobs.workers() < self.count:
+        while not self._ready():
             time.sleep(LOOK)
         try:
             yield
@@ -53,6 +54,11 @@ class Team:
             for process in processes:
                 process.terminate()
                 process.wait()
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(ServiceError):  # no database yet
+            return self._jobs.workers() >= self.count
+        return False
 
     def warm(self, request: ReportRequest, pins: dict[str, str]) -> None:
         """Until each worker has computed something, and so has opened the models."""

@@ -57,7 +57,10 @@ WORKFLOWS = sa.Table(
     ),
     sa.Column("attributes", sa.JSON().with_variant(JSONB(), "postgresql")),
 )
-STEPS = sa.Table("operation_outputs", _DBOS, sa.Column("workflow_uuid", sa.Text))
+STEPS, INPUTS, OUTPUTS = (
+    sa.Table(name, _DBOS, sa.Column("workflow_uuid", sa.Text))
+    for name in ("operation_outputs", "workflow_input", "workflow_output")
+)
 
 ENQUEUED = WORKFLOWS.c.status == sa.literal_column("'ENQUEUED'")
 PENDING = WORKFLOWS.c.status == sa.literal_column("'PENDING'")  # literal: SQLite finds its partial index by the text
@@ -99,6 +102,11 @@ def create_engine(url: str) -> sa.Engine:
     raise SettingsError("GAUNTLET_DATABASE_URL must begin with postgresql:// or sqlite:///")
 
 
+def told(error: sa.exc.DBAPIError) -> str:
+    """What the driver says, in one line."""
+    return " ".join(str(error.orig).split())
+
+
 class Database:
     """Connections to it. What is done within ``using`` or ``begin`` raises ServiceError ``jobs_unavailable``."""
 
@@ -125,10 +133,10 @@ class Database:
         try:
             yield
         except sa.exc.ProgrammingError as error:
-            message = f"the job database has no tables yet, no worker has started: {error.orig}"
+            message = f"the job database has no tables yet, no worker has started: {told(error)}"
             raise ServiceError(Code.JOBS_UNAVAILABLE, message) from error
         except sa.exc.DBAPIError as error:
-            raise ServiceError(Code.JOBS_UNAVAILABLE, f"the job database cannot be used: {error.orig}") from error
+            raise ServiceError(Code.JOBS_UNAVAILABLE, f"the job database cannot be used: {told(error)}") from error
         except sa.exc.TimeoutError as error:
             raise ServiceError(Code.JOBS_UNAVAILABLE, "all connections to the job database are in use") from error
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.database import ENQUEUED, EXECUTORS, PENDING, STEPS, WORKFLOWS, Database, machine
+from service.database import ENQUEUED, EXECUTORS, INPUTS, OUTPUTS, PENDING, STEPS, WORKFLOWS, Database, machine
 from service.jobs import FRESH, OLDER, QUEUE, SHARD, VERSION, WORKFLOW
 from service.settings import SettingsError
 from service.status import ENDED, STATUSES
@@ -80,7 +80,7 @@ class Executors:
     def adopt(self) -> int:
         """Make the waiting reports of earlier releases ours, and say how many.
 
-        Their steps were others: what had been computed of them is computed again.
+        Their steps and shards were others: what had been computed of them is computed again.
         """
         waiting = sa.and_(
             WORKFLOWS.c.name == WORKFLOW,
@@ -95,8 +95,12 @@ class Executors:
                 .returning(WORKFLOWS.c.workflow_uuid)
             )
             found = connection.execute(ours).scalars().all()
-            if found:
-                connection.execute(sa.delete(STEPS).where(STEPS.c.workflow_uuid.in_(found)))
+            if not found:
+                return 0
+            children = sa.select(WORKFLOWS.c.workflow_uuid).where(WORKFLOWS.c.parent_workflow_id.in_(found))
+            gone = list(connection.execute(children).scalars())
+            for table, ids in ((STEPS, [*found, *gone]), (INPUTS, gone), (OUTPUTS, gone), (WORKFLOWS, gone)):
+                connection.execute(sa.delete(table).where(table.c.workflow_uuid.in_(ids)))
         return len(found)
 
     def expire(self, days: float) -> int:

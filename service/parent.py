@@ -85,7 +85,7 @@ def start_worker(settings: Settings, position: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603
 
 
-class _Keeper:
+class Keeper:
     """Restarts one worker when it dies, later each time that it dies young."""
 
     def __init__(self, settings: Settings, position: int) -> None:
@@ -106,7 +106,7 @@ class _Keeper:
 
 def _look_after(settings: Settings) -> None:
     """Keep the workers alive; end everything if the API process cannot start."""
-    keepers = [_Keeper(settings, position) for position in range(settings.local_workers)]
+    keepers = [Keeper(settings, position) for position in range(settings.local_workers)]
     failure = failure_file(settings)
     while True:
         if failure.exists():

@@ -17,6 +17,7 @@ from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import GauntletError
 from service import compute, logs
+from service.database import told
 from service.errors import ServiceError
 from service.executors import Executors
 from service.jobs import QUEUE, SHARDS, VERSION
@@ -45,7 +46,8 @@ class Rounds:
         self._due = 0.0
 
     def go(self, now: float) -> None:
-        """Once round. Raises ServiceError while the job database is away."""
+        """Once round. Raises ServiceError while the job database is away, SettingsError where another host forbids."""
+        self._executors.check(self._executor)
         self._executors.beat(self._executor)
         signs = {name: sign for name, sign in self._executors.holders().items() if name != self._executor}
         state = self._settings.state
@@ -82,14 +84,13 @@ def _launch(settings: Settings, executor: str, executors: Executors) -> None:
     try:
         compute.jobs().database.migrate()
         executors.check(executor)
-        executors.beat(executor)
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=POLL, on_conflict="always_update")
         DBOS.register_queue(
             SHARDS, worker_concurrency=compute.AHEAD, polling_interval_sec=POLL, on_conflict="always_update"
         )
     except sa.exc.DBAPIError as error:
-        raise SettingsError(f"the job database cannot be used: {error.orig}") from error
+        raise SettingsError(f"the job database cannot be used: {told(error)}") from error
 
 
 def _work(settings: Settings, executor: str) -> None:

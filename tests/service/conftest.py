@@ -228,3 +228,8 @@ LONG_REPORT = {
     "attacks": ["pgd", "cw"],
     "threats": [{"norm": "l2", "eps": [round(0.02 * step, 2) for step in range(1, 17)]}],
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that end the server that all share come last."""
+    items.sort(key=lambda item: item.path.name == "test_start.py")

@@ -187,11 +187,13 @@ def test_waiting_jobs_of_the_previous_release_are_adopted_and_begin_anew(jobs: J
     taken(jobs, running, "local")
     for job_id in (begun, running, own):
         put_step(jobs, job_id)
+    parts = [shard(jobs, job_id, status="SUCCESS") for job_id in (begun, running, own)]
     assert executors.adopt() == 2
     assert executors.adopt() == 0
     versions = [row(jobs, job_id).application_version for job_id in (old, begun, running, own, newer)]
     assert versions == [VERSION, VERSION, OLDER[0], VERSION, "99"]
     assert [steps(jobs, job_id) for job_id in (begun, running, own)] == [0, 1, 1]
+    assert [row(jobs, part) is not None for part in parts] == [False, True, True]
     executors.take_over("local")
     assert executors.adopt() == 1
     assert VERSION not in OLDER

@@ -22,7 +22,7 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
     run_dbos_database_migrations(url)
     jobs = Jobs(url)
-    jobs.migrate()
+    jobs.database.migrate()
     yield jobs
     jobs.close()
 
@@ -116,7 +116,7 @@ def test_a_new_day_is_a_new_quota_and_old_days_are_forgotten(jobs: Jobs, monkeyp
 
     monkeypatch.setattr(quota, "datetime", Later)
     jobs.submit(REPORT, {}, None, 10, ann)
-    with jobs._engine.connect() as connection:
+    with jobs.database.engine.connect() as connection:
         assert len(connection.execute(quota.sa.select(quota.USAGE)).all()) == 1
 
 

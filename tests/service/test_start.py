@@ -47,6 +47,13 @@ def test_a_setting_that_cannot_be_is_named(tmp_path: Path):
     assert "GAUNTLET_DEVICE=tpu" in refusal(tmp_path, device="tpu")
 
 
+def test_a_worker_without_its_database_says_so(tmp_path: Path):
+    url = f"postgresql://gauntlet:secret@127.0.0.1:{free_port()}/jobs"
+    reason = refusal(tmp_path, "service.worker", database_url=url)
+    assert "the job database cannot be used" in reason
+    assert "secret" not in reason
+
+
 def test_a_state_folder_that_takes_no_files_is_named(tmp_path: Path):
     build_models(tmp_path)
     (tmp_path / "state").write_text("in the way")

@@ -96,7 +96,11 @@ class Crew:
     """Executors that remember what was asked of them."""
 
     def __init__(self, **signs: int | None) -> None:
-        self.signs, self.taken, self.expired, self.away = signs, [], [], False
+        self.signs, self.taken, self.expired, self.away, self.elsewhere = signs, [], [], False, False
+
+    def check(self, executor: str) -> None:
+        if self.elsewhere:
+            raise SettingsError("another host")
 
     def beat(self, executor: str) -> None:
         if self.away:
@@ -146,6 +150,15 @@ def test_nobody_is_replaced_for_the_database_was_away(tmp_path: Path):
         else:
             turn.go(float(second))
     assert crew.taken == []
+
+
+def test_a_worker_ends_when_another_host_comes_that_it_cannot_share_with(tmp_path: Path):
+    crew = Crew()
+    turn = rounds(tmp_path, crew)
+    turn.go(0.0)
+    crew.elsewhere = True
+    with pytest.raises(SettingsError):
+        turn.go(1.0)
 
 
 def test_old_reports_are_looked_for_each_hour_if_they_are_to_go(tmp_path: Path):

@@ -1,0 +1,103 @@
+"""The workers that run with the service: how many, each with what."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbos import DBOS
+
+from service import executors
+from service.database import Database
+from service.executors import Executors
+from service.parent import LOOK, STABLE, Keeper, check, start_worker
+from service.settings import Settings, SettingsError
+from tests.service.conftest import build_models
+
+
+class Started:
+    """A process that is told when it has ended."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment, self.status = environment, None
+
+    def poll(self) -> int | None:
+        return self.status
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[Started]:
+    processes: list[Started] = []
+
+    def popen(command: list[str], *, env: dict[str, str], **_: Any) -> Started:
+        assert command[-2:] == ["--parent", str(os.getpid())]
+        processes.append(Started(env))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    return processes
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [("0", "0", "")]),
+        ({"local_workers": 3}, [("2", "0", "")] * 3),
+        ({"local_workers": 16}, [("1", "0", "")] * 16),
+        ({"local_workers": 2, "threads": 3}, [("3", "0", "")] * 2),
+        ({"local_workers": 2, "worker_port": 4000}, [("4", "4000", ""), ("4", "4001", "")]),
+        ({"local_workers": 2, "executor": "a"}, [("4", "0", "a-0"), ("4", "0", "a-1")]),
+        ({"executor": "a"}, [("0", "0", "a")]),
+    ],
+)
+def test_local_workers_share_the_cores_and_nothing_else(
+    started: list[Started], settings: dict[str, Any], expected: Any
+):
+    chosen = Settings(**settings)
+    for position in range(chosen.local_workers):
+        start_worker(chosen, position)
+    names = ("GAUNTLET_THREADS", "GAUNTLET_WORKER_PORT", "GAUNTLET_EXECUTOR")
+    assert [tuple(process.environment[name] for name in names) for process in started] == expected
+
+
+def test_each_is_restarted_when_it_dies_later_if_it_dies_young(started: list[Started]):
+    keepers = [Keeper(Settings(local_workers=2), position) for position in range(2)]
+
+    def look(now: float) -> int:
+        for keeper in keepers:
+            keeper.look(now)
+        return len(started)
+
+    assert look(100.0) == look(101.0) == 2
+    started[1].status = -9
+    assert look(110.0) == 2  # it died young
+    assert look(110.0 + LOOK) == 3
+    started[2].status = 1
+    assert look(111.0) == look(111.0 + 3 * LOOK) == 3
+    assert look(111.0 + 4 * LOOK) == 4
+    started[0].status = 1  # after a while: not its start's fault
+    assert look(100.0 + STABLE + 20) == 5
+
+
+def test_a_service_on_another_host_than_the_workers_of_an_sqlite_file_does_not_start(tmp_path: Path, monkeypatch):
+    build_models(tmp_path)
+    settings = Settings(models=tmp_path / "models", state=tmp_path / "state")
+    check(settings)
+    DBOS.migrate(settings.database_url)
+    database = Database(settings.database_url)
+    database.migrate()
+    Executors(database).beat("one")
+    check(settings)
+    monkeypatch.setattr(executors, "machine", lambda: "another")
+    with pytest.raises(SettingsError, match=r"in use by a worker on host .*postgresql://"):
+        check(settings)
+    database.close()
+
+
+@pytest.mark.parametrize("name", ["../up", "a b", "x" * 65])
+def test_a_name_that_is_none_is_refused(name: str, monkeypatch):
+    monkeypatch.setenv("GAUNTLET_EXECUTOR", name)
+    with pytest.raises(SettingsError, match="GAUNTLET_EXECUTOR"):
+        Settings.load()
