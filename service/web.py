@@ -9,10 +9,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from gauntlet.errors import GauntletError
-from service import metrics, openapi, page
+from service import metrics, openapi
 from service.errors import Code, ServiceError, invalid, respond
 from service.exposition import CONTENT_TYPE_LATEST, generate_latest
 from service.jobs import Job
+from service.page import PAGE
 from service.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
 from service.status import ENDED
 
@@ -110,11 +111,6 @@ def get_openapi(_: Request) -> Response:
     return JSONResponse(openapi.document())
 
 
-def get_index(request: Request) -> Response:
-    html = page.index(_service(request).engine.models.values())
-    return HTMLResponse(html, headers={"Content-Security-Policy": SELF_CONTAINED})
-
-
 def _json(model: BaseModel, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status_code=status, media_type="application/json")
 
@@ -126,7 +122,7 @@ def _error(_: Request, error: Exception) -> Response:
 REPORT = "/robustness-report"
 WEB = Starlette(
     routes=[
-        Route("/", get_index),
+        *PAGE,
         Route(REPORT, list_reports),
         Route(f"{REPORT}/{{id}}", get_report),
         Route(f"{REPORT}/{{id}}", delete_report, methods=["DELETE"]),
