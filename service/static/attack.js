@@ -1,14 +1,14 @@
 /** One attack on the image in hand: clean, adversarial, the noise between them, and who else is fooled. */
 
 import { get, post } from "./api.js";
-import { el, field, latest, number, options, picture, png, settled, statusLine, ticks } from "./dom.js";
+import { NORMS, el, field, latest, number, options, picture, png, settled, statusLine, ticks } from "./dom.js";
 import { fitted, payload } from "./images.js";
 import { modelSelect } from "./modelselect.js";
 import { parameters } from "./parameters.js";
 import { alike, classifiers, named, now, pair, set, watch } from "./store.js";
 
 const REACH = { linf: [0.5, 0.1], l2: [5, 1], l1: [60, 15], l0: [100, 20] }; // the slider's end, and where it starts
-const UNITS = { linf: "L∞: of every pixel", l2: "L2: Euclidean", l1: "L1: sum over the pixels", l0: "L0: number of pixels" };
+const MEANINGS = { linf: "each pixel", l2: "Euclidean", l1: "sum over the pixels", l0: "number of pixels" };
 
 export function attack(section) {
   const line = statusLine();
@@ -43,7 +43,7 @@ export function attack(section) {
   }
   function refit() {
     if (!chosen()) return;
-    options(norm, chosen().norms.map((name) => [name, UNITS[name]]), norm.value || "linf");
+    options(norm, chosen().norms.map((name) => [name, `${NORMS[name]}: ${MEANINGS[name]}`]), norm.value || "linf");
     summary.textContent = chosen().summary.split("\n")[0];
     target.disabled = !chosen().targeted;
     const made = parameters(chosen().params);
@@ -86,7 +86,7 @@ export function attack(section) {
     el(
       "div",
       { class: "beside" },
-      el("div", { class: "form" }, choice.element, field("Attack", select), field("Norm", norm), field("Towards", target)),
+      el("div", { class: "form two" }, choice.element, field("Attack", select), field("Norm", norm), field("Towards", target)),
       summary,
       el("label", { class: "field wide" }, el("span", {}, "Budget eps: ", shown), eps),
       transfer,
@@ -128,14 +128,14 @@ function outcome(answer, model, clean) {
       ),
     ),
     transferTable(one, model),
-    el("p", { class: "hint" }, `${one.queries} queries, ${number(answer.summary.seconds)} s. The pictures are those that were measured.`),
+    el("p", { class: "hint" }, `${one.queries.toLocaleString("en")} queries, ${number(answer.summary.seconds)} s. The pictures are those that were measured.`),
   ];
 }
 
 function verdict(one, name, answer) {
   const by = one.attack && one.attack !== answer.attack ? ` (found by ${one.attack})` : "";
   if (one.success) return `Fooled${by}: ${name(one.clean_label)} became ${name(one.adversarial_label)}.`;
-  return answer.eps == null ? "It held: the attack found nothing." : `It held: still ${name(one.clean_label)} within ${answer.norm} ${number(answer.eps)}.`;
+  return answer.eps == null ? "It held: the attack found nothing." : `It held: still ${name(one.clean_label)} within ${NORMS[answer.norm]} ${number(answer.eps)}.`;
 }
 
 function transferTable(one, model) {

@@ -1,6 +1,6 @@
 /** Two reports beside each other: every rate that both can have, and what became of it. */
 
-import { el, number, percent } from "./dom.js";
+import { NORMS, el, number, percent } from "./dom.js";
 
 /** Statuses with their reports, the older first. */
 export function comparison(before, after) {
@@ -31,26 +31,29 @@ function figures(model) {
   const nearest = model.perturbations.filter((one) => one.attack === null);
   return new Map([
     ["Clean accuracy", model.clean.value],
-    ...model.robustness.filter((one) => one.attack === null).map(({ norm, eps, accuracy }) => [`Robust accuracy at ${norm} ${number(eps)}`, accuracy.value]),
+    ...model.robustness.filter((one) => one.attack === null).map(({ norm, eps, accuracy }) => [`Robust accuracy at ${NORMS[norm]} ${number(eps)}`, accuracy.value]),
     ...model.curves
       .filter((curve) => curve.kind !== "robust")
-      .flatMap(({ kind, norm, points }) => points.filter(({ eps }) => asked.has(`${norm} ${eps}`)).map(({ eps, rate }) => [`${kind === "certified" ? "Certified" : "Smoothed, certified"} accuracy at ${norm} ${number(eps)}`, rate.value])),
-    ...nearest.map(({ norm, own }) => [`Median smallest ${norm} distance`, own.median]),
+      .flatMap(({ kind, norm, points }) => points.filter(({ eps }) => asked.has(`${norm} ${eps}`)).map(({ eps, rate }) => [`${kind === "certified" ? "Certified" : "Smoothed, certified"} accuracy at ${NORMS[norm]} ${number(eps)}`, rate.value])),
+    ...nearest.map(({ norm, own }) => [`Median smallest ${NORMS[norm]} distance`, own.median]),
   ]);
 }
 
 function table(name, one, two) {
   const rows = [...new Set([...one.keys(), ...two.keys()])].map((what) => {
-    const show = what.startsWith("Median") ? number : percent;
+    const distance = what.startsWith("Median");
+    const show = distance ? number : percent;
     const [a, b] = [one.get(what), two.get(what)];
-    return el("tr", {}, el("th", { scope: "row" }, what), el("td", {}, show(a)), el("td", {}, show(b)), change(a, b, show));
+    return el("tr", {}, el("th", { scope: "row" }, what), el("td", {}, show(a)), el("td", {}, show(b)), change(a, b, distance));
   });
   const heads = ["Figure", "Older", "Newer", "Change"].map((head) => el("th", { scope: "col" }, head));
   return el("div", { class: "scroll" }, el("table", { class: "figures" }, el("caption", {}, name), el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)));
 }
 
-function change(a, b, show) {
+function change(a, b, distance) {
   if (a == null || b == null) return el("td", {}, "–");
   if (a === b) return el("td", {}, "same");
-  return el("td", { "data-kind": b > a ? "held" : "fooled" }, `${b > a ? "up" : "down"} ${show(Math.abs(b - a))}`);
+  const size = Math.abs(b - a);
+  const words = distance ? number(size) : `${(100 * size).toFixed(1)} points`;
+  return el("td", { "data-kind": b > a ? "held" : "fooled" }, `${b > a ? "up" : "down"} ${words}`);
 }

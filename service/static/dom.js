@@ -76,5 +76,13 @@ export function settled(work, milliseconds = 200) {
   };
 }
 
-export const percent = (share) => (share == null ? "–" : `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 2 : 1)} %`);
+export const NORMS = { linf: "L∞", l2: "L2", l1: "L1", l0: "L0" };
+
+/** Nearly all is not all, and nearly nothing is not nothing. */
+export function percent(share) {
+  if (share == null) return "–";
+  if (share > 0 && share < 0.0005) return "< 0.1 %";
+  if (share < 1 && share >= 0.9995) return "> 99.9 %";
+  return `${(100 * share).toFixed(1)} %`;
+}
 export const number = (value) => (value == null ? "–" : String(Number(value.toPrecision(3))));

@@ -16,6 +16,7 @@ const clamp = (value) => Math.min(REACH, Math.max(-REACH, value));
 export function generate(section) {
   const line = statusLine();
   const drawn = latest(line, "Generating …");
+  const gathered = latest(line, "Drawing …");
   const mapped = latest(line, "Drawing the map …");
   const choice = modelSelect("Generator", generators, () => generators()[0]?.name, () => begin());
   const image = el("figure", { class: "preview" });
@@ -82,7 +83,7 @@ export function generate(section) {
     });
   }
   function draw() {
-    drawn(async (signal) => {
+    gathered(async (signal) => {
       const made = await ask({ n: GALLERY }, signal);
       const start = (row) => {
         move(Object.fromEntries(made.latents[row].map((value, i) => [i, value])));

@@ -4,7 +4,6 @@ import { call } from "./api.js";
 import { el, facts, field, latest, number, options, percent, statusLine } from "./dom.js";
 import { watch, words } from "./store.js";
 
-const ACCURACY = /^accuracy$/;
 const LAYOUTS = [["", "guess it from the graph"], ["nchw", "channels first (NCHW)"], ["nhwc", "channels last (NHWC)"], ["flat", "flat, C·H·W"], ["flat-nhwc", "flat, H·W·C"]];
 const RANGES = [["", "guess it"], "0..1", "0..255", "-1..1"];
 const OUTPUTS = [["", "guess it"], "logits", "probabilities", "log-probabilities", "sigmoid"];
@@ -30,10 +29,10 @@ export function models(section, reload) {
 }
 
 function row(model, forget) {
-  const accuracy = Object.entries(model.metrics).find(([name]) => ACCURACY.test(name))?.[1];
+  const { accuracy } = model.metrics;
   const remove = model.adoption ? el("button", { type: "button", "aria-label": `Delete ${model.name}`, onclick: () => forget(model.name) }, "Delete") : null;
   const link = el("a", { href: `models/${encodeURIComponent(model.name)}` }, model.name);
-  const cells = [model.kind, model.family, model.dataset, words(model.input_shape ?? model.output_shape), accuracy ? `${percent(accuracy.value)} of ${accuracy.n}` : "–", remove];
+  const cells = [model.kind, model.family, model.dataset, words(model.input_shape ?? model.output_shape), accuracy ? `${percent(accuracy.value)} of ${accuracy.n.toLocaleString("en")}` : "–", remove];
   return el("tr", {}, el("th", { scope: "row" }, link), cells.map((cell) => el("td", {}, cell)));
 }
 
@@ -79,7 +78,8 @@ function uploadForm(reload) {
   return el(
     "form",
     { onsubmit: submit },
-    el("div", { class: "form" }, field("ONNX file", file), field("Name", name, "a-z, 0-9, dot, dash"), field("Class names", classes, "with commas, in the order of the outputs")),
+    field("ONNX file", file),
+    el("div", { class: "form" }, field("Name", name, "a-z, 0-9, dot, dash"), field("Class names", classes, "with commas, in the order of the outputs")),
     el(
       "details",
       {},

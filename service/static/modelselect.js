@@ -21,7 +21,7 @@ export function modelSelect(words, list, first, onchange) {
     );
     const wanted = models.some((model) => model.name === before) ? before : first();
     if (wanted) select.value = wanted;
-    if (select.value !== before) onchange();
+    if (select.value !== before) queueMicrotask(onchange); // not before whoever asked for this list is set up
   });
   return { select, element: field(words, select) };
 }

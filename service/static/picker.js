@@ -13,7 +13,7 @@ const SAMPLES = 24;
 export function picker(section) {
   const line = statusLine();
   const tabs = {
-    "Evaluation set": samples(line),
+    Samples: samples(line),
     Draw: drawing(line),
     Upload: upload(line),
     Generated: generated(line),

@@ -2,12 +2,12 @@
 
 import { call, get, key, post } from "./api.js";
 import { comparison } from "./compare.js";
-import { el, field, latest, options, percent, statusLine, ticks } from "./dom.js";
+import { NORMS, el, field, latest, options, statusLine, ticks } from "./dom.js";
 import { alike, classifiers, now, pair, watch } from "./store.js";
 
 const EVERY = 2000; // milliseconds between looks at what is under way
 const ACTIVE = ["queued", "running"];
-const NORMS = { linf: "0.05, 0.1", l2: "0.5, 1", l1: "", l0: "" };
+const BUDGETS = { linf: "0.05, 0.1", l2: "0.5, 1", l1: "", l0: "" };
 
 export function reports(section) {
   const line = statusLine();
@@ -24,7 +24,7 @@ function reportForm(line, started) {
   const dataset = el("select", { onchange: () => fill() });
   const n = el("input", { type: "number", min: 1, max: 10000, value: 100, required: true });
   const seed = el("input", { type: "number", min: 0, value: 0, required: true });
-  const budgets = Object.entries(NORMS).map(([norm, value]) => [norm, el("input", { type: "text", value, inputmode: "decimal", placeholder: "none" })]);
+  const budgets = Object.entries(BUDGETS).map(([norm, value]) => [norm, el("input", { type: "text", value, inputmode: "decimal", placeholder: "none" })]);
   const models = el("div");
   const attacks = el("div");
   let [chosenModels, chosenAttacks] = [null, null];
@@ -32,7 +32,7 @@ function reportForm(line, started) {
 
   function fill() {
     const set = (now("evalsets") ?? []).find((one) => one.name === dataset.value);
-    const fit = classifiers().filter((model) => (set ? alike(model.input_shape, set.image_shape) && model.classes.length === set.classes.length : model.dataset === dataset.value));
+    const fit = classifiers().filter((model) => (set ? alike(model.input_shape, set.image_shape) && alike(model.classes, set.classes) : model.dataset === dataset.value));
     chosenModels = ticks("Models", fit.map((model) => model.name), pair());
     models.replaceChildren(chosenModels.group);
   }
@@ -53,7 +53,7 @@ function reportForm(line, started) {
     const wrong = threats.find((threat) => threat.eps.some((eps) => !(eps > 0)));
     const missing = !chosenModels.values().length ? "a model" : !chosenAttacks?.values().length ? "an attack" : !threats.length ? "a budget" : null;
     if (missing) return line.say(`Choose at least ${missing}.`, "error");
-    if (wrong) return line.say(`Budgets of ${wrong.norm} are numbers above 0, with commas between them.`, "error");
+    if (wrong) return line.say(`Budgets of ${NORMS[wrong.norm]} are numbers above 0, with commas between them.`, "error");
     task(async (signal) => {
       const json = { models: chosenModels.values(), dataset: dataset.value, n: Number(n.value), attacks: chosenAttacks.values(), threats, seed: Number(seed.value) };
       const once = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -68,7 +68,7 @@ function reportForm(line, started) {
     el("div", { class: "form" }, field("Evaluation set", dataset), field("Images, the first", n), field("Seed", seed)),
     models,
     attacks,
-    el("fieldset", {}, el("legend", {}, "Budgets eps, by norm; pixels are in 0 to 1"), el("div", { class: "form" }, budgets.map(([norm, input]) => field(norm, input)))),
+    el("fieldset", {}, el("legend", {}, "Budgets eps, by norm; pixels are in 0 to 1"), el("div", { class: "form" }, budgets.map(([norm, input]) => field(NORMS[norm], input)))),
     el("p", { class: "row" }, el("button", { class: "main" }, "Start the report")),
   );
   async function begin() {
@@ -135,7 +135,7 @@ function reportList(section, line) {
     const update = (item) => {
       const active = ACTIVE.includes(item.status);
       const left = item.eta_seconds == null ? "" : `, about ${Math.ceil(item.eta_seconds)} s left`;
-      words.textContent = active ? `${item.status}, ${percent(item.progress)}${left} ` : `${item.status}${item.error ? `: ${item.error}` : ""}`;
+      words.textContent = active ? `${item.status}, ${Math.round(100 * item.progress)} %${left} ` : `${item.status}${item.error ? `: ${item.error}` : ""}`;
       bar.value = item.progress;
       bar.hidden = !active;
       pick.disabled = item.status !== "succeeded";
