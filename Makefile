@@ -20,7 +20,7 @@ serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
 
 test: .venv/.dev ## the tests: minutes, no network, no data sets
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not browser"
 
 test-all: .venv/.dev ## the slow tests too, and those for a GPU where there is one
 	$(BIN)/python -m pytest

@@ -17,7 +17,7 @@ export function attack(section) {
   const select = el("select", { onchange: () => refit() });
   const norm = el("select", { onchange: () => reach() });
   const eps = el("input", { type: "range", min: 0, oninput: () => show(), onchange: () => again() });
-  const shown = el("output");
+  const shown = el("strong"); // no <output>: a label would name that one instead of the slider
   const target = el("select");
   const params = el("div");
   const transfer = el("div");

@@ -13,6 +13,7 @@ export function models(section, reload) {
   const body = el("tbody");
   const task = latest(line, "Deleting …");
   const forget = (name) =>
+    confirm(`Delete the model ${name}?`) &&
     task(async (signal) => {
       await call("DELETE", `models/${encodeURIComponent(name)}`, { signal });
       await reload();
@@ -20,7 +21,7 @@ export function models(section, reload) {
   watch("models", (all) => body.replaceChildren(...all.map((model) => row(model, forget))));
   const heads = ["Name", "Kind", "Family", "Data set", "Image", "Accuracy", ""].map((head) => el("th", { scope: "col" }, head || el("span", { class: "unseen" }, "Actions")));
   section.append(
-    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body)),
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models" }, el("table", { class: "catalogue" }, el("thead", {}, el("tr", {}, heads)), body)),
     line,
     el("h2", {}, "Bring your own"),
     el("p", { class: "hint" }, "An ONNX classifier of images. It is checked and run in a process of its own; what you leave open is guessed from the graph, and every guess is shown."),
@@ -99,6 +100,6 @@ function told({ manifest, certificate }) {
   return [
     el("p", { role: "status" }, el("strong", {}, `${manifest.name} is taken in.`)),
     facts([["Image", words(manifest.input_shape)], ["Classes", manifest.classes.join(", ")], ["Gradients", manifest.gradients], ["Certificate", proved]]),
-    el("div", { class: "scroll" }, el("table", {}, el("caption", {}, "How it was read"), el("thead", {}, el("tr", {}, ["", "Value", "", "Why"].map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, guesses))),
+    el("div", { class: "scroll" }, el("table", { class: "guesses" }, el("caption", {}, "How it was read"), el("thead", {}, el("tr", {}, ["", "Value", "", "Why"].map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, guesses))),
   ];
 }

@@ -115,7 +115,8 @@ function reportList(section, line) {
     const status = el("td");
     const actions = el("td");
     const pick = el("input", { type: "checkbox", "aria-label": `Compare ${id.slice(0, 8)}`, onchange: () => picked() });
-    const button = (words, work) => el("button", { type: "button", "aria-label": `${words} ${id.slice(0, 8)}`, onclick: () => task(work) }, words);
+    const button = (words, work, sure) =>
+      el("button", { type: "button", "aria-label": `${words} ${id.slice(0, 8)}`, onclick: () => (!sure || confirm(sure)) && task(work) }, words);
     const act = (method, path) => async (signal) => {
       await call(method, path, { signal });
       if (method === "DELETE") rows.delete(id);
@@ -125,12 +126,12 @@ function reportList(section, line) {
     const buttons = {
       open: button("Open", async (signal) => viewer.replaceChildren(await opened(id, url, viewer, signal))),
       cancel: button("Cancel", act("POST", `${url}/cancel`)),
-      remove: button("Delete", act("DELETE", url)),
+      remove: button("Delete", act("DELETE", url), `Delete the report ${id.slice(0, 8)}?`),
     };
     const bar = el("progress", { max: 1, "aria-label": `Progress of ${id.slice(0, 8)}` });
     const words = el("span");
     status.append(words, bar);
-    const element = el("tr", {}, el("td", {}, pick), el("th", { scope: "row" }, el("code", {}, id.slice(0, 8)), el("small", {}, remembered(id))), el("td", {}, new Date(created).toLocaleString()), status, actions);
+    const element = el("tr", {}, el("td", {}, pick), el("th", { scope: "row" }, el("code", {}, id.slice(0, 8)), el("small", {}, remembered(id))), status, actions, el("td", {}, new Date(created).toLocaleString()));
     let shown = null;
     const update = (item) => {
       const active = ACTIVE.includes(item.status);
@@ -153,7 +154,7 @@ function reportList(section, line) {
       viewer.replaceChildren(comparison(...[before, after].sort((a, b) => a.created_at.localeCompare(b.created_at))));
       viewer.firstChild.focus();
     });
-  const heads = ["Compare", "Report", "Asked for", "Status", "Actions"].map((head) => el("th", { scope: "col" }, head));
+  const heads = ["Compare", "Report", "Status", "Actions", "Asked for"].map((head) => el("th", { scope: "col" }, head));
   const table = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Reports" }, el("table", { class: "jobs" }, el("thead", {}, el("tr", {}, heads)), body));
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && !section.hidden && refresh());
   return { element: el("div", {}, table, el("p", { class: "row" }, compare), viewer), refresh };
