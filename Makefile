@@ -9,7 +9,7 @@ REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all check fmt lock train data report figures paper bento bench-attacks clean
+.PHONY: help install serve test test-all check fmt lock train data report figures paper screenshots bento bench-attacks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ figures: .venv/.dev ## recompute every figure of the README from the shipped mod
 
 paper: .venv/.dev ## write docs/paper.md: the student paper's figures and ours
 	$(BIN)/python -m bench.paper
+
+screenshots: .venv/.dev ## the README's pictures of the page, from `make serve` running elsewhere; needs Chromium
+	$(BIN)/python -m bench.screenshots
 
 bench-attacks: .venv-bench/.bench ## our attacks beside those of foolbox, torchattacks, adv-lib, ART and AutoAttack: hours
 	.venv-bench/bin/python -m pytest tests/bench

@@ -1,7 +1,9 @@
-"""The page at /: files under ``static/`` that load nothing but each other, under a policy that lets them load no more."""
+"""The page at /: files under ``static/`` that load nothing but each other, under a policy that allows no more."""
 
 from pathlib import Path
 
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,7 +17,10 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-FRAME_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+FRAME_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
 """Of the empty document into which the page writes a report: its styles, and no script, whatever a report holds."""
 
 
@@ -41,4 +46,5 @@ async def _file(name: str, request: Request) -> Response:
     return response
 
 
-PAGE = [Route("/", get_index), Route("/static/{file}", get_static)]
+SMALLER = [Middleware(GZipMiddleware)]
+PAGE = [Route("/", get_index), Route("/static/{file}", get_static, middleware=SMALLER)]

@@ -51,7 +51,9 @@ async function enter(name) {
 }
 
 async function show(event) {
-  const chosen = VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : VIEWS[0];
+  const asked = location.hash.slice(1);
+  if (event && !VIEWS.includes(asked)) return; // the link that skips to the content
+  const chosen = VIEWS.includes(asked) ? asked : VIEWS[0];
   for (const name of VIEWS) byId(name).hidden = name !== chosen;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${chosen}`) link.setAttribute("aria-current", "page");

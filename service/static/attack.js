@@ -16,13 +16,14 @@ export function attack(section) {
   const result = el("div", { class: "result" });
   const select = el("select", { onchange: () => refit() });
   const norm = el("select", { onchange: () => reach() });
-  const eps = el("input", { type: "range", min: 0, oninput: () => show(), onchange: () => again() });
+  const eps = el("input", { type: "range", min: 0, disabled: true, oninput: () => show(), onchange: () => again() });
   const shown = el("strong"); // no <output>: a label would name that one instead of the slider
   const target = el("select");
   const params = el("div");
   const transfer = el("div");
   const summary = el("p", { class: "hint" });
   const choice = modelSelect("Model", classifiers, () => pair()[0], () => changed());
+  const go = el("button", { type: "button", class: "main", disabled: true, onclick: () => run() }, "Attack");
   let known = [];
   let values = () => ({});
   let others = () => [];
@@ -59,7 +60,7 @@ export function attack(section) {
   }
   function show() {
     const free = chosen()?.minimum_norm;
-    shown.textContent = free ? "none: looks for the smallest" : eps.max > 10 ? eps.value : `${eps.value} (${Math.round(eps.value * 255)}/255)`;
+    shown.textContent = free ? "none: looks for the smallest" : norm.value === "linf" ? `${eps.value} (${Math.round(eps.value * 255)}/255)` : eps.value;
     eps.setAttribute("aria-valuetext", shown.textContent);
   }
   function run() {
@@ -91,7 +92,7 @@ export function attack(section) {
       el("label", { class: "field wide" }, el("span", {}, "Budget eps: ", shown), eps),
       transfer,
       el("details", {}, el("summary", {}, "Parameters of the attack"), params),
-      el("p", { class: "row" }, el("button", { type: "button", class: "main", onclick: run }, "Attack"), line),
+      el("p", { class: "row" }, go, line),
       result,
     ),
   );
@@ -105,6 +106,7 @@ export function attack(section) {
       known = (await get("attacks", { signal }).catch((error) => ((asked = false), Promise.reject(error)))).attacks;
       options(select, known.map((one) => one.name), "pgd");
       refit();
+      go.disabled = false;
     });
   };
 }

@@ -21,7 +21,7 @@ export function models(section, reload) {
   watch("models", (all) => body.replaceChildren(...all.map((model) => row(model, forget))));
   const heads = ["Name", "Kind", "Family", "Data set", "Image", "Accuracy", ""].map((head) => el("th", { scope: "col" }, head || el("span", { class: "unseen" }, "Actions")));
   section.append(
-    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models" }, el("table", { class: "catalogue" }, el("thead", {}, el("tr", {}, heads)), body)),
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All models" }, el("table", { class: "catalogue" }, el("thead", {}, el("tr", {}, heads)), body)),
     line,
     el("h2", {}, "Bring your own"),
     el("p", { class: "hint" }, "An ONNX classifier of images. It is checked and run in a process of its own; what you leave open is guessed from the graph, and every guess is shown."),

@@ -155,7 +155,7 @@ function reportList(section, line) {
       viewer.firstChild.focus();
     });
   const heads = ["Compare", "Report", "Status", "Actions", "Asked for"].map((head) => el("th", { scope: "col" }, head));
-  const table = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Reports" }, el("table", { class: "jobs" }, el("thead", {}, el("tr", {}, heads)), body));
+  const table = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All reports" }, el("table", { class: "jobs" }, el("thead", {}, el("tr", {}, heads)), body));
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && !section.hidden && refresh());
   return { element: el("div", {}, table, el("p", { class: "row" }, compare), viewer), refresh };
 }

@@ -1,4 +1,4 @@
-"""The page's files: small, complete, loading nothing from elsewhere, under policies that allow no more than they need."""
+"""The page's files: small, complete, loading nothing from elsewhere, under policies that allow no more than needed."""
 
 import re
 from pathlib import Path

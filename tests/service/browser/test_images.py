@@ -179,10 +179,10 @@ def test_the_slider_attacks_again(page):
 
 def test_a_minimum_norm_attack_needs_no_budget_and_parameters_are_sent(page):
     region = view(page, "Attack")
-    region.get_by_label("Attack").select_option("ddn")
+    region.get_by_role("combobox", name="Attack").select_option("ddn")
     expect(region.get_by_label("Budget eps")).to_be_disabled()
     region.get_by_text("Parameters of the attack").click()
-    region.get_by_label(re.compile("^steps ")).fill("7")
+    region.get_by_role("spinbutton", name=re.compile("^steps ")).fill("7")
     with page.expect_request("**/attack") as asked:
         region.get_by_role("button", name="Attack").click()
     sent = asked.value.post_data_json
@@ -194,7 +194,7 @@ def test_a_refusal_is_said_in_the_services_words(page, watched: Watched):
     watched.refused = True
     region = view(page, "Attack")
     region.get_by_text("Parameters of the attack").click()
-    region.get_by_label(re.compile("^steps ")).fill("9999")
-    region.get_by_label(re.compile("^restarts ")).fill("99")
+    region.get_by_role("spinbutton", name=re.compile("^steps ")).fill("9999")
+    region.get_by_role("spinbutton", name=re.compile("^restarts ")).fill("99")
     region.get_by_role("button", name="Attack").click()
     expect(region.locator(".status[data-kind=error]")).to_contain_text("POST /robustness-report")
