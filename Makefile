@@ -9,7 +9,7 @@ REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all check fmt lock train data report figures paper bento bench-attacks clean
+.PHONY: help install serve test test-all check fmt lock train data report figures paper screenshots bento bench-attacks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
 
 test: .venv/.dev ## the tests: minutes, no network, no data sets
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not browser"
 
 test-all: .venv/.dev ## the slow tests too, and those for a GPU where there is one
 	$(BIN)/python -m pytest
@@ -50,6 +50,9 @@ figures: .venv/.dev ## recompute every figure of the README from the shipped mod
 
 paper: .venv/.dev ## write docs/paper.md: the student paper's figures and ours
 	$(BIN)/python -m bench.paper
+
+screenshots: .venv/.dev ## the README's pictures of the page, from `make serve` running elsewhere; needs Chromium
+	$(BIN)/python -m bench.screenshots
 
 bench-attacks: .venv-bench/.bench ## our attacks beside those of foolbox, torchattacks, adv-lib, ART and AutoAttack: hours
 	.venv-bench/bin/python -m pytest tests/bench

@@ -13,6 +13,7 @@ from service.settings import Settings
 
 NEEDS: Mapping[tuple[str, str], Scope | None] = {
     ("GET", "/"): None,  # the page itself; what it shows it asks for with a key
+    ("GET", "/static/{file}"): None,
     ("POST", "/classify"): Scope.READ,
     ("POST", "/generate"): Scope.READ,
     ("POST", "/attack"): Scope.ATTACK,

@@ -1,47 +1,51 @@
-"""The page at /: what is served here and how to ask for it. One file, no outside resource."""
+"""The page at /: files under ``static/`` that load nothing but each other, under a policy that allows no more."""
 
-from collections.abc import Iterable
-from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from gauntlet.manifest import GeneratorManifest
-from service.routes import ROUTES
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 
-if TYPE_CHECKING:  # BentoML's parent imports this module and does without the networks
-    from gauntlet.runtime import Classifier, Generator
+from service.headers import FRAMELESS
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Gauntlet</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}}
-table{{border-collapse:collapse;width:100%}}td,th{{text-align:left;padding:.25rem .75rem .25rem 0;vertical-align:top}}
-code{{font:14px ui-monospace,monospace}}</style>
-<h1>Gauntlet</h1>
-<p>Image models served together with their robustness.</p>
-<h2>Models</h2><table><tr><th>name<th>kind<th>family<th>certificate</tr>{models}</table>
-<h2>Calls</h2><table>{routes}</table></html>
-"""
+FILES = StaticFiles(directory=Path(__file__).parent / "static")
+INDEX = "index.html"
+FRAME = "report.html"
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    f"frame-src 'self'; {FRAMELESS}"
+)
+FRAME_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+"""Of the empty document into which the page writes a report: its styles, and no script, whatever a report holds."""
 
 
-def index(models: "Iterable[Classifier | Generator]") -> str:
-    """HTML of the page."""
-    return PAGE.format(
-        models="".join(_row(model) for model in models),
-        routes="".join(
-            f"<tr><td><code>{route.method} {escape(route.path)}</code><td>{escape(route.summary)}</tr>"
-            for route in ROUTES
-        ),
+async def get_index(request: Request) -> Response:
+    return await _file(INDEX, request)
+
+
+async def get_static(request: Request) -> Response:
+    return await _file(request.path_params["file"], request)
+
+
+async def _file(name: str, request: Request) -> Response:
+    """Asked for anew at each visit (304 where nothing changed): no page mixes files of two versions."""
+    response = await FILES.get_response(name, request.scope)
+    response.headers.update(
+        {
+            "Content-Security-Policy": FRAME_POLICY if name == FRAME else PAGE_POLICY,
+            "Cache-Control": "no-cache",
+            "X-Frame-Options": "SAMEORIGIN" if name == FRAME else "DENY",
+        }
     )
+    return response
 
 
-def _row(model: "Classifier | Generator") -> str:
-    manifest = model.manifest
-    proved = _certificate(model)
-    link = f'<a href="models/{manifest.name}"><code>{manifest.name}</code></a>'
-    return f"<tr><td>{link}<td>{manifest.kind}<td>{manifest.family}<td>{escape(proved)}</tr>"
-
-
-def _certificate(model: "Classifier | Generator") -> str:
-    if isinstance(model.manifest, GeneratorManifest):
-        return ""
-    bound = model.certificate.lipschitz
-    return "none" if bound is None else f"L2, Lipschitz constant {bound:.4g} proved"
+SMALLER = [Middleware(GZipMiddleware)]
+PAGE = [Route("/", get_index), Route("/static/{file}", get_static, middleware=SMALLER)]

@@ -56,7 +56,8 @@ UNKNOWN = (*JOBS, Code.UNKNOWN_REPORT)
 TEXT = "text/plain; charset=utf-8"
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/", "A page about this service", {200: None}, media="text/html"),
+    Route("GET", "/", "The page: everything here with the eyes", {200: None}, media="text/html"),
+    Route("GET", "/static/{file}", "What the page is made of", {200: None}, media="*/*"),
     Route(
         "POST",
         "/classify",

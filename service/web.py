@@ -9,11 +9,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from gauntlet.errors import GauntletError
-from service import access, metrics, openapi, page
+from service import access, metrics, openapi
 from service.errors import CALL, Code, ServiceError, invalid, respond
 from service.exposition import CONTENT_TYPE_LATEST, generate_latest
 from service.headers import SELF_CONTAINED
 from service.jobs import Job, unknown_report
+from service.page import PAGE
 from service.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
 from service.status import ENDED
 from service.uploads import UPLOADS
@@ -120,12 +121,6 @@ def get_openapi(request: Request) -> Response:
     return JSONResponse(openapi.document(_service(request).keyed))
 
 
-def get_index(request: Request) -> Response:
-    service = _service(request)
-    html = page.index(() if service.keyed else service.engine.models.values())  # who has no key reads this too
-    return HTMLResponse(html, headers={"Content-Security-Policy": SELF_CONTAINED})
-
-
 def _json(model: BaseModel, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status_code=status, media_type="application/json")
 
@@ -137,7 +132,7 @@ def _error(_: Request, error: Exception) -> Response:
 REPORT = "/robustness-report"
 WEB = Starlette(
     routes=[
-        Route("/", get_index),
+        *PAGE,
         Route(REPORT, list_reports),
         Route(f"{REPORT}/{{id}}", get_report),
         Route(f"{REPORT}/{{id}}", delete_report, methods=["DELETE"]),

@@ -15,7 +15,7 @@ from service.routes import ROUTES
 from tests.service.conftest import free_port
 from tests.service.door import LINES, SECRETS, Caller, door, told
 
-PUBLIC = {"/", "/livez", "/healthz", "/readyz", "/openapi.json", "/schema.json"}
+PUBLIC = {"/", "/static/{file}", "/livez", "/healthz", "/readyz", "/openapi.json", "/schema.json"}
 
 
 @pytest.fixture(autouse=True)
