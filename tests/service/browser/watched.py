@@ -28,9 +28,9 @@ class Watched:
             self.complaints.append(text)
 
     def check(self) -> None:
-        assert not self.complaints
+        assert not self.complaints, self.complaints
         away = [request.url for request in self.requests if not request.url.startswith((self._base, "data:", "blob:"))]
-        assert not away
+        assert not away, away
         assert self.requests
 
 
