@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 
 from gauntlet.errors import DeadlineExceeded, GauntletError
 from gauntlet.report.schema import ReportRequest
-from service import metrics, parent
+from service import drain, metrics, parent
 from service.border import Border
 from service.errors import CALL, Code, ServiceError, respond, translate
 from service.jobs import Job, Jobs
@@ -80,6 +80,7 @@ class Gauntlet:
     def __init__(self) -> None:
         end_with(os.getppid())
         self.settings = Settings.load()
+        drain.on_sigterm(self.settings.drain_s)
         configure(self.settings.log_format)
         self.jobs = Jobs(self.settings.database_url)
         self.engine = self._open()
@@ -185,4 +186,5 @@ class Gauntlet:
         return self.jobs.submit(request.model_dump(mode="json"), pins, key, self.settings.report_queue)
 
 
-Gauntlet.add_asgi_middleware(Border)  # type: ignore[attr-defined]  # the decorator made a bentoml.Service of it
+for layer in (Border, drain.Drain):  # the outermost first
+    Gauntlet.add_asgi_middleware(layer)  # type: ignore[attr-defined]  # the decorator made a bentoml.Service of it

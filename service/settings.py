@@ -21,6 +21,7 @@
 | GAUNTLET_ATTACK_SLOTS | 1 | how many of them compute at the same time |
 | GAUNTLET_ATTACK_QUEUE | 8 | how many of them may wait for a slot; more get 429 |
 | GAUNTLET_REPORT_QUEUE | 100 | reports that may wait for a worker; more get 429 |
+| GAUNTLET_DRAIN_S | 25 | seconds that running requests have to finish after SIGTERM; new ones are refused |
 | GAUNTLET_ACCESS_LOG | true | one log line per request |
 | GAUNTLET_LOG_FORMAT | text | text, or json: one object a line, with the request's id |
 """
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     attack_slots: Positive = 1
     attack_queue: Annotated[int, Field(ge=0)] = 8
     report_queue: Positive = 100
+    drain_s: Positive = 25
     access_log: bool = True
     log_format: Literal["text", "json"] = "text"
 
