@@ -11,10 +11,8 @@ from pydantic import ValidationError
 
 from gauntlet.errors import GauntletError
 from service import keys
+from service.drain import SPARE
 from service.settings import ROOT, Settings
-
-GRACE = 5
-"""Seconds that running requests get at shutdown; BentoML's own default is a day."""
 
 
 def main() -> None:
@@ -49,7 +47,8 @@ def serve(settings: Settings) -> None:
     keys.check_open(settings, str(settings.host))  # BentoML's parent checks too, but takes seconds to get there
     os.environ.update(settings.export(), BENTOML_DO_NOT_TRACK="True")
     command = [sys.executable, "-m", "bentoml", "serve", "service.api:Gauntlet", "--working-dir", str(ROOT)]
-    command += ["--host", str(settings.host), "--port", str(settings.port), "--timeout-graceful-shutdown", str(GRACE)]
+    command += ["--host", str(settings.host), "--port", str(settings.port)]
+    command += ["--timeout-graceful-shutdown", str(settings.drain_s + SPARE)]  # BentoML's own default is a day
     os.execv(sys.executable, command)  # noqa: S606  no shell, and no word in it but ours
 
 

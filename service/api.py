@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 
 from gauntlet.errors import GauntletError
 from gauntlet.report.schema import ReportRequest
-from service import access, metrics, parent
+from service import access, drain, metrics, parent
 from service.border import Border
 from service.errors import CALL, Code, ServiceError, respond, translate
 from service.headers import SecurityHeaders, cors
@@ -81,6 +81,7 @@ class Gauntlet:
     def __init__(self) -> None:
         end_with(os.getppid())
         self.settings = Settings.load()
+        drain.on_sigterm(self.settings.drain_s)
         configure(self.settings.log_format)
         self.keyed = Keyring.of(self.settings) is not None
         self.jobs = Jobs(self.settings.database_url)
@@ -166,5 +167,5 @@ class Gauntlet:
         return self.jobs.submit(request.model_dump(mode="json"), pins, key, self.settings.report_queue, owner)
 
 
-for layer in (SecurityHeaders, cors, Border):  # the outermost first
+for layer in (SecurityHeaders, cors, Border, drain.Drain):  # the outermost first
     Gauntlet.add_asgi_middleware(layer)  # type: ignore[attr-defined]  # the decorator made a bentoml.Service of it

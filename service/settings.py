@@ -36,6 +36,7 @@
 | GAUNTLET_REPORT_QUEUE | 100 | reports that may wait for a worker; more get 429 |
 | GAUNTLET_MAX_UPLOADS | 100 | models, and evaluation sets, that users may keep in the job database |
 | GAUNTLET_UPLOAD_MEMORY | 2147483648 | bytes that the process of an uploaded model may take beyond its start |
+| GAUNTLET_DRAIN_S | 25 | seconds that running requests have to finish after SIGTERM; new ones are refused |
 | GAUNTLET_ACCESS_LOG | true | one log line per request |
 | GAUNTLET_LOG_FORMAT | text | text, or json: one object a line, with the request's id |
 """
@@ -102,6 +103,7 @@ class Settings(BaseSettings):
     report_queue: Positive = 100
     max_uploads: Annotated[int, Field(ge=0)] = 100
     upload_memory: Annotated[int, Field(ge=2**28)] = 2**31
+    drain_s: Positive = 25
     access_log: bool = True
     log_format: Literal["text", "json"] = "text"
 

@@ -1,0 +1,112 @@
+"""SIGTERM: who is in gets an answer, nobody new gets in, and reports go on elsewhere."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from service.jobs import Jobs
+from service.settings import Settings
+from service.status import Status
+from tests.service.conftest import LONG_REPORT, ROOT, Server, arrays, build_models, environment, wait_for
+
+pytestmark = pytest.mark.slow
+
+DRAIN = 40
+REPORT = {**LONG_REPORT, "models": ["conv"], "attacks": ["pgd"]}
+ENDLESS = {"steps": 10_000, "restarts": 50}
+
+
+@pytest.fixture
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    build_models(tmp_path)
+    server = Server(tmp_path, {"drain_s": request.param, "attack_budget": 10**9})
+    server.start()
+    yield server
+    if server.process.poll() is None:
+        server.stop(signal.SIGKILL)
+    server.client.close()
+    server.log.close()
+
+
+def attack(server: Server, params: dict[str, int]) -> httpx.Response:
+    body = {"model": "conv", "attack": "pgd", "norm": "l2", "eps": 0.5, "images": arrays(4), "params": params}
+    return httpx.post(f"http://127.0.0.1:{server.port}/attack", json=body, timeout=120)
+
+
+def begun(server: Server, pool: ThreadPoolExecutor, params: dict[str, int]) -> Future[httpx.Response]:
+    """An attack that computes."""
+    (api,) = (process for process in server.tree()[1:] if "_bentoml_impl.worker.service" in process.cmdline())
+    before = api.cpu_times().user
+    answer = pool.submit(attack, server, params)
+    wait_for(lambda: api.cpu_times().user > before + 0.5 or answer.done())
+    assert not answer.done()
+    return answer
+
+
+def refused(server: Server) -> bool:
+    try:
+        httpx.get(f"http://127.0.0.1:{server.port}/livez", timeout=30)
+    except httpx.ConnectError as error:
+        return "refused" in str(error)
+    return False
+
+
+@pytest.mark.parametrize("server", [DRAIN], indirect=True)
+def test_a_running_request_finishes_new_ones_are_refused_and_a_report_goes_on_elsewhere(server: Server):
+    report = server.submit(REPORT)
+    wait_for(lambda: len(server.steps(report)) >= 2)
+    with ThreadPoolExecutor() as pool:
+        answer = begun(server, pool, {"steps": 6000})
+        started, tree = time.monotonic(), server.tree()
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: refused(server), every=0.02)
+        assert not answer.done()  # refused while somebody is still served
+        assert answer.result().status_code == 200
+        assert server.process.wait(DRAIN) == 0
+    assert time.monotonic() - started < DRAIN
+    _, alive = psutil.wait_procs(tree, 10)
+    assert not alive
+    before = server.steps(report)
+    ended = elsewhere(server, report)
+    assert ended.status is Status.SUCCEEDED
+    after = server.steps(report)
+    assert {name: after[name] for name in before} == before
+
+
+def elsewhere(server: Server, report: str) -> Any:
+    """The report once a worker that runs by itself has finished it."""
+    jobs = Jobs(Settings(state=server.folder / "state").database_url)
+    command = [sys.executable, "-m", "service.worker"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(server.folder)) as worker:
+        try:
+            wait_for(lambda: jobs.get(report).status not in (Status.QUEUED, Status.RUNNING), 240)
+            return jobs.get(report)
+        finally:
+            worker.terminate()
+            jobs.close()
+
+
+@pytest.mark.parametrize("server", [2], indirect=True)
+def test_what_takes_longer_is_told_so_and_waits_for_nothing(server: Server):
+    with ThreadPoolExecutor() as pool:
+        answer = begun(server, pool, ENDLESS)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        response = answer.result()
+        assert server.process.wait(60) == 0
+    assert 2 <= time.monotonic() - started < 15
+    assert response.status_code == 503
+    assert response.headers["retry-after"]
+    error = response.json()["error"]
+    assert (error["code"], error["request_id"]) == ("not_ready", response.headers["x-request-id"])
+    assert "ending" in error["message"]
+    assert "Traceback" not in (server.folder / "log").read_text()
