@@ -63,7 +63,7 @@ def refused(server: Server) -> bool:
 @pytest.mark.parametrize("server", [DRAIN], indirect=True)
 def test_a_running_request_finishes_new_ones_are_refused_and_a_report_goes_on_elsewhere(server: Server):
     report = server.submit(REPORT)
-    wait_for(lambda: len(server.steps(report)) >= 2)
+    wait_for(lambda: len(server.shards(report)) >= 2)
     with ThreadPoolExecutor() as pool:
         answer = begun(server, pool, {"steps": 6000})
         started, tree = time.monotonic(), server.tree()
@@ -75,10 +75,10 @@ def test_a_running_request_finishes_new_ones_are_refused_and_a_report_goes_on_el
     assert time.monotonic() - started < DRAIN
     _, alive = psutil.wait_procs(tree, 10)
     assert not alive
-    before = server.steps(report)
+    before = server.shards(report)
     ended = elsewhere(server, report)
     assert ended.status is Status.SUCCEEDED
-    after = server.steps(report)
+    after = server.shards(report)
     assert {name: after[name] for name in before} == before
 
 
