@@ -27,6 +27,7 @@ export function generate(section) {
   let latents = [];
   let inputs = [];
   let current = null;
+  let begun = false;
 
   const model = () => named(choice.select.value);
   const ask = (json, signal) => post("generate", { model: model().name, ...json }, { signal });
@@ -46,7 +47,8 @@ export function generate(section) {
     const fields = inputs.map((input, i) => field(`Latent ${i + 1}`, input));
     const rest = fields.slice(SLIDERS);
     sliders.replaceChildren(...fields.slice(0, SLIDERS), ...(rest.length ? [el("details", {}, el("summary", {}, `${rest.length} more`), rest)] : []));
-    if (section.hidden) return;
+    begun = !section.hidden; // otherwise when somebody comes to look
+    if (!begun) return;
     show();
     drawMap();
     draw();
@@ -107,10 +109,8 @@ export function generate(section) {
       el("div", {}, el("h2", {}, "Latents"), sliders),
     ),
   );
-  let begun = false;
   return () => {
     if (!begun && model()) begin();
-    begun ||= Boolean(model());
   };
 }
 
