@@ -5,6 +5,7 @@ Every host sees the same. A database that does not exist yet holds nothing.
 
 import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ class Shelf:
         self._url = sa.make_url(url)
         self._engine = create_engine(url)
         self._ready = False
+        self._making = threading.Lock()
 
     @property
     def _exists(self) -> bool:
@@ -51,9 +53,10 @@ class Shelf:
     @contextlib.contextmanager
     def _open(self) -> Iterator[sa.Connection]:
         try:
-            if not self._ready:
-                _TABLES.create_all(self._engine)
-                self._ready = True
+            with self._making:  # two first requests at once: the second would find the tables half made
+                if not self._ready:
+                    _TABLES.create_all(self._engine)
+                    self._ready = True
             with self._engine.begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
