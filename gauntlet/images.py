@@ -1,7 +1,9 @@
 """Images at the border: bytes and nested lists in, PNG out; inside, tensors (C, H, W) in [0, 1]."""
 
+import contextlib
 import io
 import math
+from collections.abc import Iterator
 
 import torch
 from PIL import Image
@@ -24,14 +26,12 @@ def from_bytes(data: bytes, shape: Shape, resize: bool = False) -> Tensor:
     With ``resize`` an image of another size or colour mode is converted; alpha is put on black, like the data sets.
     """
     channels, height, width = shape
-    try:
+    with _readable():
         image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if math.prod(image.size) > MAX_PIXELS:
             raise InvalidInput(f"the image has {math.prod(image.size)} pixels, at most {MAX_PIXELS} are decoded")
         _check_header(image, shape, resize)
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidInput("not a readable PNG, JPEG or WebP image") from error
     mode = MODES[channels]
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         flat = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -45,6 +45,20 @@ def from_bytes(data: bytes, shape: Shape, resize: bool = False) -> Tensor:
         )
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return pixels.view(height, width, channels).permute(2, 0, 1).float() / 255
+
+
+def pixels(data: bytes) -> int:
+    """How many an image has, from its header alone. Raises InvalidInput."""
+    with _readable(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return math.prod(image.size)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidInput("not a readable PNG, JPEG or WebP image") from error
 
 
 def _check_header(image: Image.Image, shape: Shape, resize: bool) -> None:

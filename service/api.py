@@ -8,18 +8,20 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import anyio
 import anyio.to_thread
 import bentoml
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-from gauntlet.errors import DeadlineExceeded, GauntletError
+from gauntlet.errors import GauntletError
 from gauntlet.report.schema import ReportRequest
-from service import drain, metrics, parent
+from service import access, drain, metrics, parent
 from service.border import Border
 from service.errors import CALL, Code, ServiceError, respond, translate
+from service.headers import SecurityHeaders, cors
 from service.jobs import Job, Jobs
+from service.keys import Keyring
+from service.lanes import Lane
 from service.lifeline import end_with
 from service.logs import LOGGER, configure
 from service.schemas import (
@@ -36,7 +38,6 @@ from service.web import WEB
 
 A = TypeVar("A")
 B = TypeVar("B")
-T = TypeVar("T")
 
 SLOTS = 4  # predictions that compute at the same time; each uses all cores
 LONGER_THAN_ALL = 3600  # BentoML's own timeout answers in words of its own: our deadlines are shorter
@@ -82,11 +83,12 @@ class Gauntlet:
         self.settings = Settings.load()
         drain.on_sigterm(self.settings.drain_s)
         configure(self.settings.log_format)
+        self.keyed = Keyring.of(self.settings) is not None
         self.jobs = Jobs(self.settings.database_url)
         self.engine = self._open()
         metrics.REGISTRY.register(metrics.Jobs(self.jobs.backlog, self.jobs.workers, self.settings.state))
-        self._slots = anyio.CapacityLimiter(SLOTS)
-        self._attack_slots = anyio.CapacityLimiter(self.settings.attack_slots)
+        self._fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
+        self._slow = Lane(self.settings.attack_slots, self.settings.attack_queue, "attacks and certificates")
         WEB.state.service = self
 
     def _open(self) -> Any:
@@ -124,19 +126,18 @@ class Gauntlet:
     async def classify(self, request: ClassifyRequest, /) -> ClassifyResponse:
         asked = request.smoothing
         if asked is None:
-            return await self._compute(lambda: self.engine.classify(request))
+            return await self._fast.run(lambda: self.engine.classify(request))
         from service import smoothed  # noqa: PLC0415  BentoML's parent does without torch
 
         advice = "send fewer images or samples"
-        return await self._at_length(lambda stop: smoothed.classify(self.engine, request, asked, stop), advice)
+        return await self._slow.run_at_length(
+            lambda stop: smoothed.classify(self.engine, request, asked, stop), self.settings.attack_deadline, advice
+        )
 
     @bentoml.api(route="/generate")
     @answers
     async def generate(self, request: GenerateRequest, /) -> GenerateResponse:
-        return await self._compute(lambda: self.engine.generate(request))
-
-    async def _compute(self, work: Callable[[], T]) -> T:
-        return await anyio.to_thread.run_sync(work, limiter=self._slots)
+        return await self._fast.run(lambda: self.engine.generate(request))
 
     @bentoml.api(route="/attack")
     @answers
@@ -144,30 +145,9 @@ class Gauntlet:
         from service import attacking  # noqa: PLC0415  BentoML's parent does without torch
 
         advice = "send fewer images or steps, or ask POST /robustness-report"
-        return await self._at_length(lambda stop: attacking.attack(self.engine, request, stop), advice)
-
-    async def _at_length(self, work: Callable[[Callable[[], None]], T], advice: str) -> T:
-        """Compute in an attack slot; ``work`` is given what raises once the deadline of an attack is over."""
-        allowed = self.settings.attack_deadline
-        deadline = time.monotonic() + allowed
-        message = f"this was given {allowed:g} s; {advice}"
-
-        def stop() -> None:
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(message)
-
-        if self._attack_slots.statistics().tasks_waiting >= self.settings.attack_queue:
-            raise ServiceError(Code.TOO_BUSY, "too many attacks and certificates wait already; try again later")
-        slot = object()
-        try:
-            with anyio.fail_after(allowed):
-                await self._attack_slots.acquire_on_behalf_of(slot)
-        except TimeoutError as error:
-            raise DeadlineExceeded(message) from error
-        try:
-            return await anyio.to_thread.run_sync(lambda: work(stop))
-        finally:
-            self._attack_slots.release_on_behalf_of(slot)
+        return await self._slow.run_at_length(
+            lambda stop: attacking.attack(self.engine, request, stop), self.settings.attack_deadline, advice
+        )
 
     @bentoml.api(route="/robustness-report")
     @answers
@@ -183,8 +163,9 @@ class Gauntlet:
         from service.reports import check  # noqa: PLC0415  BentoML's parent does without torch
 
         pins = check(self.engine, request)
-        return self.jobs.submit(request.model_dump(mode="json"), pins, key, self.settings.report_queue)
+        owner = access.owner(CALL.get(), self.settings)
+        return self.jobs.submit(request.model_dump(mode="json"), pins, key, self.settings.report_queue, owner)
 
 
-for layer in (Border, drain.Drain):  # the outermost first
+for layer in (SecurityHeaders, cors, Border, drain.Drain):  # the outermost first
     Gauntlet.add_asgi_middleware(layer)  # type: ignore[attr-defined]  # the decorator made a bentoml.Service of it

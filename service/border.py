@@ -1,7 +1,8 @@
 """The outermost layer: what every request and answer has in common.
 
-Only known routes pass; bodies are JSON and of bounded size; every error, ours or the framework's, leaves in the one
-envelope; every answer carries X-Request-ID; every request is counted, timed and logged in one line without its content.
+Only known routes pass, for who may call them; bodies are JSON and of bounded size; every error, ours or the
+framework's, leaves in the one envelope; every answer carries X-Request-ID; every request is counted, timed and logged
+in one line without its content.
 """
 
 import json
@@ -13,8 +14,10 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import metrics, routes, tracing
+from service import access, metrics, routes, tracing
+from service.body import Bodies, Body
 from service.errors import CALL, Call, Code, ServiceError, from_status, invalid, respond, translate
+from service.headers import foreign
 from service.logs import LOGGER
 from service.settings import Settings
 
@@ -29,7 +32,9 @@ class Border:
 
     def __init__(self, app: ASGIApp) -> None:
         settings = Settings.load()
-        self._app, self._max_body, self._log = app, settings.max_body, settings.access_log
+        self._app, self._log, self._origins = app, settings.access_log, settings.cors_origins
+        self._access = access.Access(settings)
+        self._bodies = Bodies(settings.max_body, settings.max_bodies, settings.body_seconds)
         for route in routes.ROUTES:  # a rate cannot tell the first of its kind from a series that is merely new
             metrics.REQUESTS.labels(route.path, route.method, "500")
 
@@ -43,39 +48,46 @@ class Border:
         token = CALL.set(call)
         started = time.perf_counter()
         matches = routes.match(scope["path"])
+        wanted = matches.get("GET" if scope["method"] == "HEAD" else scope["method"])
         route = next(iter(matches.values())).path if matches else ELSEWHERE
         method = scope["method"] if scope["method"] in METHODS else ELSEWHERE
         tracing.describe(method, route, call.request_id)  # before the answer: its end is the span's
-        answer = _Answer(call, scope, receive, send)
+        host = (scope.get("client") or ("",))[0]
+        body = Body(receive, self._bodies)
+        call.gone = body.gone
+        answer = _Answer(call, scope, body, send)
         try:
-            refusal = self._refusal(scope, headers, matches)
-            if refusal is not None:
-                allow = {"Allow": ", ".join(sorted(matches))} if refusal.code is Code.METHOD_NOT_ALLOWED else {}
-                await answer.error(refusal, allow)
-            else:
-                await self._app(scope, _Body(receive, self._max_body, answer), answer.send)
+            self._admit(call, matches, wanted, host)
+            await self._app(scope, body, answer.send)
         except Exception as error:
             if translate(error).code is Code.INTERNAL:
                 LOGGER.exception("request %s failed", call.request_id)
             await answer.error(error)
         finally:
+            body.close()
+            if call.admin and wanted is not None:
+                access.note("admin", call, wanted, host, path=scope["path"][:200], status=answer.status)
             CALL.reset(token)
             self._account(route, method, answer.status, time.perf_counter() - started, call.request_id)
 
-    def _refusal(self, scope: Scope, headers: Headers, matches: dict[str, routes.Route]) -> ServiceError | None:
-        """Why the request does not get in, if it does not."""
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    def _admit(self, call: Call, matches: dict[str, routes.Route], wanted: routes.Route | None, host: str) -> None:
+        """Raises ServiceError where the request does not get in."""
         if not matches:
-            return ServiceError(Code.NOT_FOUND, "no such path; GET /openapi.json lists all there are")
-        if method not in matches:
-            return ServiceError(Code.METHOD_NOT_ALLOWED, f"this path knows {' and '.join(sorted(matches))}")
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max_body:
-            return _too_large(self._max_body)
-        media = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if matches[method].body is not None and media != "application/json":
-            return ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, f"send Content-Type: application/json, not {media[:100]}")
-        return None
+            raise ServiceError(Code.NOT_FOUND, "no such path; GET /openapi.json lists all there are")
+        if wanted is None:
+            known = sorted(matches)
+            message = f"this path knows {' and '.join(known)}"
+            raise ServiceError(Code.METHOD_NOT_ALLOWED, message, headers={"Allow": ", ".join(known)})
+        self._access.admit(call, wanted, host)
+        if foreign(wanted.method, call.headers, self._origins):
+            message = "pages of this origin may not ask; GAUNTLET_CORS_ORIGINS lists those that may"
+            raise ServiceError(Code.FORBIDDEN, message, field="Origin")
+        length = call.headers.get("content-length", "0")
+        size = int(length) if length.isdecimal() else 0
+        self._bodies.check(size, coming=size)
+        media = call.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if wanted.body is not None and media != "application/json":
+            raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, f"send Content-Type: application/json, not {media[:100]}")
 
     def _account(self, route: str, method: str, status: int, seconds: float, request_id: str) -> None:
         metrics.REQUESTS.labels(route, method, str(status)).inc()
@@ -86,33 +98,12 @@ class Border:
             LOGGER.info("%s %s %d %.1f ms id=%s", method, route, status, ms, request_id, extra={"fields": fields})
 
 
-def _too_large(limit: int) -> ServiceError:
-    return ServiceError(Code.TOO_LARGE, f"the body may have {limit} bytes", limit=limit)
-
-
-class _Body:
-    """The request body, cut off where it grows too large without having said so."""
-
-    def __init__(self, receive: Receive, limit: int, answer: "_Answer") -> None:
-        self._receive, self._limit, self._answer = receive, limit, answer
-        self._size = 0
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._size += len(message.get("body", b""))
-        if self._size > self._limit:
-            self._answer.refusal = _too_large(self._limit)  # the framework would make a 500 of what is raised
-            raise self._answer.refusal
-        return message
-
-
 class _Answer:
     """The answer on its way out: stamped, and turned into the envelope where it is somebody else's error."""
 
-    def __init__(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        self._call, self._scope, self._receive, self._send = call, scope, receive, send
+    def __init__(self, call: Call, scope: Scope, body: Body, send: Send) -> None:
+        self._call, self._scope, self._body, self._send = call, scope, body, send
         self.status = 500
-        self.refusal: ServiceError | None = None
         self._started = False
         self._foreign: bytearray | None = None  # the body of an error that is not in our envelope
         self._foreign_status = 500
@@ -126,7 +117,7 @@ class _Answer:
             if len(self._foreign) < KEPT:
                 self._foreign += message.get("body", b"")
             if not message.get("more_body", False):
-                await self.error(self.refusal or _understand(self._foreign_status, bytes(self._foreign)))
+                await self.error(_understand(self._foreign_status, bytes(self._foreign)))
 
     async def _pass(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -134,13 +125,10 @@ class _Answer:
             MutableHeaders(scope=message)["X-Request-ID"] = self._call.request_id
         await self._send(message)
 
-    async def error(self, error: Exception, headers: dict[str, str] | None = None) -> None:
-        """Send the envelope, unless something has been sent already."""
-        if self._started:
-            return
-        response = respond(self.refusal or error)
-        response.headers.update(headers or {})
-        await response(self._scope, self._receive, self._pass)
+    async def error(self, error: Exception) -> None:
+        """Send the envelope, unless something has been sent already. A body that was refused is why all else failed."""
+        if not self._started:
+            await respond(self._body.refusal or error)(self._scope, self._body, self._pass)
 
 
 def _understand(status: int, body: bytes) -> ServiceError:

@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,19 +14,43 @@ from gauntlet.errors import InvalidInput
 from gauntlet.images import Shape
 from service.errors import Code, ServiceError
 
+MAX_PIXELS = 64_000_000
+"""Of all images of a request together, before they are resized: half a second of decoding."""
+
 
 def decode(values: Sequence[Any], shape: Shape, *, resize: bool, limit: int) -> Tensor:
     """Request images to (n, C, H, W) float32 in [0, 1]. The first bad one is an error with its field."""
     if len(values) > limit:
         raise ServiceError(Code.INVALID, f"at most {limit} images a request, not {len(values)}", field="images")
+    if resize:  # otherwise an image of another size is refused from its header
+        _bounded(values)
     return torch.stack([_decode(value, shape, resize, f"images.{i}") for i, value in enumerate(values)])
 
 
+def _bounded(values: Sequence[Any]) -> None:
+    """Refuse what would be too many pixels, before any is decoded."""
+    total = 0
+    for i, value in enumerate(values):
+        if isinstance(value, str):
+            with _named(f"images.{i}"):
+                total += images.pixels(base64.b64decode(value, validate=True))
+        if total > MAX_PIXELS:
+            message = f"images.{i}: at most {MAX_PIXELS} pixels are decoded for one request"
+            raise ServiceError(Code.INVALID, message, field=f"images.{i}")
+
+
 def _decode(value: Any, shape: Shape, resize: bool, field: str) -> Tensor:
-    try:
+    with _named(field):
         if isinstance(value, str):
             return images.from_bytes(base64.b64decode(value, validate=True), shape, resize)
         return images.from_nested(value, shape)
+
+
+@contextlib.contextmanager
+def _named(field: str) -> Iterator[None]:
+    """An error gets the name of the image that it is about."""
+    try:
+        yield
     except binascii.Error as error:
         raise InvalidInput(f"{field}: not valid base64 ({error})", field) from error
     except InvalidInput as error:

@@ -3,29 +3,36 @@
 ``{"error": {"code", "message", "details", "request_id"}}`` for every 4xx and 5xx, whoever raised it.
 """
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
 from gauntlet.errors import DeadlineExceeded, InvalidInput
 
+if TYPE_CHECKING:
+    from service.keys import Key
+
 
 class Code(StrEnum):
     """Every ``error.code`` there is; a client may switch on them."""
 
     MALFORMED = "malformed"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_ATTACK = "unknown_attack"
     UNKNOWN_DATASET = "unknown_dataset"
     UNKNOWN_REPORT = "unknown_report"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    BODY_TOO_SLOW = "body_too_slow"
     REPORT_ACTIVE = "report_active"
     REPORT_ENDED = "report_ended"
     REPORT_NOT_READY = "report_not_ready"
@@ -36,20 +43,27 @@ class Code(StrEnum):
     TOO_EXPENSIVE = "too_expensive"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     TOO_BUSY = "too_busy"
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    CLIENT_GONE = "client_gone"  # for the log: nobody is there to read it
     INTERNAL = "internal"
     NOT_READY = "not_ready"
+    OVERLOADED = "overloaded"
     JOBS_UNAVAILABLE = "jobs_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
 STATUS: Mapping[Code, int] = {
     Code.MALFORMED: 400,
+    Code.UNAUTHENTICATED: 401,
+    Code.FORBIDDEN: 403,
     Code.NOT_FOUND: 404,
     Code.UNKNOWN_MODEL: 404,
     Code.UNKNOWN_ATTACK: 404,
     Code.UNKNOWN_DATASET: 404,
     Code.UNKNOWN_REPORT: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.BODY_TOO_SLOW: 408,
     Code.REPORT_ACTIVE: 409,
     Code.REPORT_ENDED: 409,
     Code.REPORT_NOT_READY: 409,
@@ -60,25 +74,43 @@ STATUS: Mapping[Code, int] = {
     Code.TOO_EXPENSIVE: 422,
     Code.IDEMPOTENCY_MISMATCH: 422,
     Code.TOO_BUSY: 429,
+    Code.RATE_LIMITED: 429,
+    Code.QUOTA_EXCEEDED: 429,
+    Code.CLIENT_GONE: 499,
     Code.INTERNAL: 500,
     Code.NOT_READY: 503,
+    Code.OVERLOADED: 503,
     Code.JOBS_UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
-RETRY_AFTER = {429: 5, 503: 2}  # seconds, by status
+RETRY_AFTER = {429: 5, 503: 2}  # seconds, by status, where nothing better is known
 
 
 class ServiceError(Exception):
     """An answer that is an error. ``field`` names the part of the request that is wrong, as ``images.3``."""
 
-    def __init__(self, code: Code, message: str, *, field: str | None = None, **details: Any) -> None:
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **details: Any,
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.headers = headers or {}
         self.details = {**({} if field is None else {"field": field}), **details}
 
     @property
     def status(self) -> int:
         return STATUS[self.code]
+
+
+async def never() -> None:
+    """Does not return."""
+    await asyncio.get_running_loop().create_future()
 
 
 NO_REQUEST = "none"
@@ -92,6 +124,9 @@ class Call:
     request_id: str = NO_REQUEST
     headers: Headers = field(default_factory=Headers)
     answered: bool = False  # an envelope of ours is on its way
+    key: "Key | None" = None  # that it was asked with
+    admin: bool = False  # the scope admin was needed
+    gone: Callable[[], Awaitable[None]] = never  # returns once the client has hung up
 
 
 CALL: ContextVar[Call] = ContextVar("CALL", default=Call())  # noqa: B039  every request sets its own
@@ -110,7 +145,7 @@ def respond(error: Exception) -> JSONResponse:
     }
     wait = RETRY_AFTER.get(known.status)
     headers = {} if wait is None else {"Retry-After": str(wait)}
-    return JSONResponse({"error": body}, status_code=known.status, headers=headers)
+    return JSONResponse({"error": body}, status_code=known.status, headers={**headers, **known.headers})
 
 
 def translate(error: Exception) -> ServiceError:
@@ -143,6 +178,12 @@ def invalid(problems: Iterable[Mapping[str, Any]]) -> ServiceError:
 def from_status(status: int) -> ServiceError:
     """For an error of the framework that carries nothing but its status."""
     codes = {code_status: code for code, code_status in STATUS.items()}
-    generic = {404: Code.NOT_FOUND, 409: Code.REPORT_ACTIVE, 422: Code.INVALID, 503: Code.NOT_READY}
+    generic = {
+        404: Code.NOT_FOUND,
+        409: Code.REPORT_ACTIVE,
+        422: Code.INVALID,
+        429: Code.TOO_BUSY,
+        503: Code.NOT_READY,
+    }
     code = generic.get(status) or codes.get(status) or (Code.MALFORMED if status < 500 else Code.INTERNAL)
     return ServiceError(code, HTTPStatus(STATUS[code]).phrase.lower())

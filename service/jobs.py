@@ -7,6 +7,7 @@ by the API for a job that no worker had taken when the wish was recorded, by the
 
 import contextlib
 import json
+import threading
 import time
 import uuid
 from collections import Counter
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from dbos import DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
+from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
+from service import quota
 from service.errors import Code, ServiceError
+from service.quota import Owner
 from service.status import ENDED, STATUSES, Backlog, Status
 
 QUEUE = "reports"
@@ -53,6 +56,7 @@ class Job:
     eta_seconds: float | None
     created_at: str
     error: str | None
+    owner: str | None  # the key that asked for it; None: none was needed
     output: Mapping[str, Any] | None
 
     @property
@@ -83,6 +87,7 @@ class Jobs:
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url)
         self._engine = create_engine(url)
+        self._submitting = threading.Lock()
         self._client = DBOSClient(
             system_database_engine=self._engine,
             serializer=DBOSPortableJSONSerializer(),
@@ -107,15 +112,22 @@ class Jobs:
     # Asking for work
 
     def submit(
-        self, request: Mapping[str, Any], pins: Mapping[str, str], key: str | None, limit: int
+        self,
+        request: Mapping[str, Any],
+        pins: Mapping[str, str],
+        key: str | None,
+        limit: int,
+        owner: Owner | None = None,
     ) -> tuple[Job, bool]:
-        """Enqueue a report, or find the one that the same key already has; says whether it is new.
+        """Enqueue a report, or find the one that the owner's same Idempotency-Key has; says whether it is new.
 
         ``pins`` are the sha256 of what it is to be measured on: a worker takes nothing else (service.laboratory).
 
-        Raises ServiceError ``idempotency_mismatch`` for a known key with another request, ``too_busy`` over the limit.
+        Raises ServiceError ``idempotency_mismatch`` for a known key with another request, ``too_busy`` over the limit,
+        ``quota_exceeded`` over the owner's.
         """
-        job_id = str(uuid.uuid4() if key is None else uuid.uuid5(IDEMPOTENCY, key))
+        whose = "" if owner is None else f"{owner.name}\n"
+        job_id = str(uuid.uuid4() if key is None else uuid.uuid5(IDEMPOTENCY, whose + key))
         with self._database():
             known = self._find(job_id) if key is not None else None
             if known is None:
@@ -124,11 +136,7 @@ class Jobs:
                 )
                 if len(waiting) >= limit:
                     raise ServiceError(Code.TOO_BUSY, f"{limit} reports wait already; try again later")
-                self._client.enqueue(
-                    {"workflow_name": WORKFLOW, "queue_name": QUEUE, "workflow_id": job_id, "app_version": VERSION},
-                    dict(request),
-                    dict(pins),
-                )
+                self._enqueue(job_id, request, pins, owner)
             row = self._find(job_id, load_input=True)
         assert row is not None
         assert row.input is not None
@@ -136,6 +144,25 @@ class Jobs:
             message = "this Idempotency-Key belongs to another request; use a new one"
             raise ServiceError(Code.IDEMPOTENCY_MISMATCH, message, field="Idempotency-Key")
         return _job(row), known is None
+
+    def _enqueue(self, job_id: str, request: Mapping[str, Any], pins: Mapping[str, str], owner: Owner | None) -> None:
+        options: EnqueueOptions = {
+            "workflow_name": WORKFLOW,
+            "queue_name": QUEUE,
+            "workflow_id": job_id,
+            "app_version": VERSION,
+        }
+        if owner is None:
+            self._client.enqueue(options, dict(request), dict(pins))
+            return
+        with self._submitting:  # what is stored is counted before one more is
+            stored = self._client.list_workflows(name=WORKFLOW, user=owner.name, load_input=False, load_output=False)
+            day = quota.reserve(self._engine, owner, len(stored))
+            try:
+                self._client.enqueue({**options, "authenticated_user": owner.name}, dict(request), dict(pins))
+            except Exception:
+                quota.refund(self._engine, owner, day)
+                raise
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job; it is ``cancelled`` once nothing computes for it any more. 409 if it has ended."""
@@ -168,7 +195,7 @@ class Jobs:
         with self._database():
             row = self._find(job_id, **load)
         if row is None:
-            raise ServiceError(Code.UNKNOWN_REPORT, f"there is no report {job_id!r}", field="id")
+            raise unknown_report(job_id)
         return row
 
     def _find(self, job_id: str, *, load_input: bool = False, load_output: bool = False) -> WorkflowStatus | None:
@@ -177,12 +204,15 @@ class Jobs:
         )
         return rows[0] if rows else None
 
-    def page(self, status: Status | None, limit: int, cursor: str | None) -> tuple[list[Job], str | None]:
-        """Newest first, and the cursor of the next page. New jobs do not move the pages that follow."""
+    def page(
+        self, status: Status | None, limit: int, cursor: str | None, owner: str | None = None
+    ) -> tuple[list[Job], str | None]:
+        """Newest first, of one owner or of all, and the cursor of the next page. New jobs do not move those pages."""
         before, skip = _parse_cursor(cursor)
         with self._database():
             rows = self._client.list_workflows(
                 name=WORKFLOW,
+                user=owner,
                 status=None if status is None else [name for name, word in STATUSES.items() if word is status],
                 end_time=None if before is None else datetime.fromtimestamp((before + 0.5) / 1000, UTC).isoformat(),
                 offset=skip,
@@ -222,6 +252,7 @@ class Jobs:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             connection.commit()
         _TABLES.create_all(self._engine)
+        quota.TABLES.create_all(self._engine)
 
     def beat(self, executor: str) -> None:
         """A worker's sign of life."""
@@ -258,6 +289,11 @@ class Jobs:
             self._client.cancel_workflow(job_id)
 
 
+def unknown_report(job_id: str) -> ServiceError:
+    """For what is not there, and for what is not for the one who asks."""
+    return ServiceError(Code.UNKNOWN_REPORT, f"there is no report {job_id!r}", field="id")
+
+
 def _job(row: WorkflowStatus) -> Job:
     status = STATUSES[row.status]
     told = row.attributes or {}
@@ -272,6 +308,7 @@ def _job(row: WorkflowStatus) -> Job:
         eta_seconds=eta,
         created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         error=_reason(row) if status is Status.FAILED else None,
+        owner=row.authenticated_user,
         output=row.output if status is Status.SUCCEEDED else None,
     )
 

@@ -15,6 +15,8 @@ from opentelemetry import trace
 from service.errors import CALL, NO_REQUEST
 
 LOGGER = logging.getLogger("gauntlet.service")
+AUDIT = logging.getLogger("gauntlet.audit")
+"""Who was refused, and what admins did. Always JSON, whatever GAUNTLET_LOG_FORMAT says."""
 Format = Literal["text", "json"]
 TEXT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -49,7 +51,18 @@ def configure(form: Format) -> None:
         LOGGER.addHandler(handler)
         LOGGER.setLevel(logging.INFO)
         LOGGER.propagate = False
+    audit()
     shape(form)
+
+
+def audit() -> None:
+    """Write the audit's lines to standard output."""
+    if not AUDIT.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(Json())
+        AUDIT.addHandler(handler)
+        AUDIT.setLevel(logging.INFO)
+        AUDIT.propagate = False
 
 
 def shape(form: Format) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.access import UNMETERED, needs
 from service.errors import STATUS, Code
 from service.routes import ROUTES, Route
 from service.schemas import Envelope
@@ -22,18 +23,27 @@ HEADERS = {
 }
 
 
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "a key, as `python -m service keys new` makes them"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same key"},
+}
+WITH_KEY = (Code.UNAUTHENTICATED, Code.FORBIDDEN)
+WITH_BODY = (Code.BODY_TOO_SLOW, Code.TOO_LARGE, Code.OVERLOADED, Code.FORBIDDEN)
+
+
 @cache
-def document() -> dict[str, Any]:
-    """The whole description."""
+def document(keyed: bool) -> dict[str, Any]:
+    """The whole description of a service that asks for keys, or of one that does not."""
     schemas, names = _schemas()
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas, keyed)
+    security = {"securitySchemes": SCHEMES} if keyed else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Gauntlet", "version": _version(), "description": DESCRIPTION},
         "paths": paths,
-        "components": {"schemas": names},
+        "components": {"schemas": names, **security},
     }
 
 
@@ -63,13 +73,16 @@ def _models(answer: type[BaseModel] | tuple[type[BaseModel], ...] | None) -> tup
     return answer if isinstance(answer, tuple) else (answer,)
 
 
-def _operation(route: Route, refs: Refs) -> dict[str, Any]:
+def _operation(route: Route, refs: Refs, keyed: bool) -> dict[str, Any]:
+    scope = needs(route.method, route.path) if keyed else None
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": f"{route.method.lower()}{route.path.replace('/', '_').translate({123: None, 125: None})}",
         "parameters": _parameters(route),
-        "responses": {**_answers(route, refs), **_errors(route, refs)},
+        "responses": {**_answers(route, refs), **_errors(route, refs, scope is not None)},
     }
+    if keyed:  # a list of alternatives; OpenAPI 3.1 has scopes there for every scheme
+        operation["security"] = [] if scope is None else [{name: [scope]} for name in SCHEMES]
     if route.body is not None:
         schema = refs[route.body, "validation"]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -122,9 +135,11 @@ def _answers(route: Route, refs: Refs) -> dict[str, Any]:
     return answers
 
 
-def _errors(route: Route, refs: Refs) -> dict[str, Any]:
+def _errors(route: Route, refs: Refs, guarded: bool) -> dict[str, Any]:
     by_status: dict[int, list[Code]] = {}
-    for code in route.errors:
+    metered = () if route.path in UNMETERED else (Code.RATE_LIMITED,)
+    sent = WITH_BODY if route.method != "GET" else ()
+    for code in dict.fromkeys((*route.errors, *metered, *sent, *(WITH_KEY if guarded else ()))):
         by_status.setdefault(STATUS[code], []).append(code)
     content = {"application/json": {"schema": refs[Envelope, "serialization"]}}
     return {

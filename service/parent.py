@@ -8,8 +8,11 @@ import threading
 import time
 from pathlib import Path
 
+import click
+
 from gauntlet import store
 from gauntlet.errors import GauntletError
+from service.keys import check_open
 from service.logs import LOGGER, configure
 from service.settings import ROOT, Settings, SettingsError
 
@@ -22,6 +25,7 @@ def prepare() -> None:
     """Check what cannot heal, then look after the worker. Ends the process with status 1 and one line of reason."""
     try:
         settings = Settings.load()
+        check_open(settings, _host())
         check(settings)
     except GauntletError as error:
         sys.stderr.write(f"gauntlet: {error}\n")
@@ -29,6 +33,12 @@ def prepare() -> None:
     configure(settings.log_format)
     os.environ.update(settings.export(), BENTOML_DO_NOT_TRACK="True")
     threading.Thread(target=_look_after, args=(settings,), name="supervisor", daemon=True).start()
+
+
+def _host() -> str | None:
+    """The address that BentoML was told to listen on; None if it was not started by its command line."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.params.get("host")
 
 
 def check(settings: Settings) -> None:

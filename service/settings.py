@@ -13,8 +13,19 @@
 | GAUNTLET_LOCAL_WORKERS | 1 | 0: `python -m service.worker` runs elsewhere |
 | GAUNTLET_WORKER_PORT | 0 | port of a worker's own /livez and /metrics, on GAUNTLET_HOST; 0: none |
 | GAUNTLET_EXECUTOR | local | name of a worker; workers that share a database need different ones |
+| GAUNTLET_OPEN | false | true: ask nobody for a key, although GAUNTLET_HOST can be reached from elsewhere |
+| GAUNTLET_KEYS_FILE | none | file with a key a line, from `python -m service keys new`; read again when it changes |
+| GAUNTLET_API_KEYS | none | the same lines in the environment; with either, a call needs a key |
+| GAUNTLET_METRICS_OPEN | false | true: /metrics needs no key, the worker's neither |
+| GAUNTLET_REQUESTS_PER_MINUTE | 0 | of one key, or of one address where no keys are in use; per process; 0: no limit |
+| GAUNTLET_REPORTS_PER_DAY | 0 | that one key may ask for, by the UTC day; 0: no limit |
+| GAUNTLET_STORED_REPORTS | 0 | that one key may have in the job database; 0: no limit |
+| GAUNTLET_CORS_ORIGINS | none | origins whose pages may ask, as https://example.org, with commas; or * |
 | GAUNTLET_MAX_BODY | 33554432 | bytes of a request body |
+| GAUNTLET_MAX_BODIES | 536870912 | bytes of the bodies of all requests that are being answered; more get 503 |
+| GAUNTLET_BODY_SECONDS | 60 | seconds that the body of a request may take to arrive |
 | GAUNTLET_MAX_IMAGES | 1024 | images of one request |
+| GAUNTLET_PREDICT_QUEUE | 256 | predictions and generations that may wait; more get 429 |
 | GAUNTLET_ATTACK_BUDGET | 200000 | price of one /attack: images x gradient steps x restarts x (1 + transfer models) |
 | | | ... and of one /classify with smoothing: images x draws |
 | GAUNTLET_ATTACK_DEADLINE | 60 | seconds that one of these may take, waiting included |
@@ -30,8 +41,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, IPvAnyAddress, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, IPvAnyAddress, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gauntlet.errors import GauntletError
 
@@ -39,6 +50,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)]  # 0: none
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s,]+)$")]
+
+
+def _listed(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class SettingsError(GauntletError):
@@ -61,8 +78,19 @@ class Settings(BaseSettings):
     local_workers: Annotated[int, Field(ge=0, le=1)] = 1
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
     executor: Annotated[str, Field(min_length=1, max_length=64)] = "local"
+    open: bool = False
+    keys_file: Path | None = None
+    api_keys: str = Field(default="", repr=False)
+    metrics_open: bool = False
+    requests_per_minute: Limit = 0
+    reports_per_day: Limit = 0
+    stored_reports: Limit = 0
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)] = ()
     max_body: Positive = 32 * 2**20
+    max_bodies: Positive = 512 * 2**20
+    body_seconds: Annotated[float, Field(gt=0)] = 60.0
     max_images: Positive = 1024
+    predict_queue: Annotated[int, Field(ge=0)] = 256
     attack_budget: Positive = 200_000
     attack_deadline: Annotated[float, Field(gt=0, le=3000)] = 60.0
     attack_slots: Positive = 1
@@ -80,12 +108,14 @@ class Settings(BaseSettings):
         database = values.get("database_url") or f"sqlite:///{state / 'jobs.sqlite'}"
         models = Path(str(values.get("models", ROOT / "models"))).resolve()
         data = Path(str(values.get("data", "data"))).resolve()
-        return {**values, "models": models, "data": data, "state": state, "database_url": database}
+        keys = Path(str(values["keys_file"])).resolve() if values.get("keys_file") else None
+        paths = {"models": models, "data": data, "state": state, "keys_file": keys}
+        return {**values, **paths, "database_url": database}
 
     def export(self) -> dict[str, str]:
         """The variables that make every process started from here agree on the folders."""
-        folders = {"MODELS": self.models, "DATA": self.data, "STATE": self.state}
-        return {f"GAUNTLET_{name}": str(folder) for name, folder in folders.items()}
+        paths = {"MODELS": self.models, "DATA": self.data, "STATE": self.state, "KEYS_FILE": self.keys_file}
+        return {f"GAUNTLET_{name}": str(path) for name, path in paths.items() if path is not None}
 
     @property
     def artifacts(self) -> Path:

@@ -9,18 +9,16 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from gauntlet.errors import GauntletError
-from service import metrics, openapi, page
-from service.errors import Code, ServiceError, invalid, respond
+from service import access, metrics, openapi, page
+from service.errors import CALL, Code, ServiceError, invalid, respond
 from service.exposition import CONTENT_TYPE_LATEST, generate_latest
-from service.jobs import Job
+from service.headers import SELF_CONTAINED
+from service.jobs import Job, unknown_report
 from service.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
 from service.status import ENDED
 
 if TYPE_CHECKING:
     from service.api import Gauntlet
-
-SELF_CONTAINED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-"""A page under this policy cannot load anything from anywhere."""
 
 
 def _service(request: Request) -> "Gauntlet":
@@ -47,18 +45,29 @@ def list_reports(request: Request) -> Response:
         query = ReportQuery.model_validate(dict(request.query_params))
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False)) from error
-    jobs, cursor = _service(request).jobs.page(query.status, query.limit, query.cursor)
+    jobs, cursor = _service(request).jobs.page(query.status, query.limit, query.cursor, access.sees(CALL.get()))
     return _json(ReportList(items=[item(job) for job in jobs], next_cursor=cursor))
 
 
+def _job(request: Request, *, output: bool = False) -> Job:
+    """The job of the path, if the key may know of it. Whoever needs the scope admin for that is noted."""
+    job_id, call = request.path_params["id"], CALL.get()
+    job = _service(request).jobs.get(job_id, output=output)
+    if access.sees(call) not in (None, job.owner):
+        raise unknown_report(job_id)
+    if call.key is not None and job.owner != call.key.name:
+        call.admin = True
+    return job
+
+
 def get_report(request: Request) -> Response:
-    job = _service(request).jobs.get(request.path_params["id"], output=True)
+    job = _job(request, output=True)
     report = job.output["report"] if job.output else None
     return JSONResponse({**item(job).model_dump(mode="json"), "report": report})
 
 
 def get_report_page(request: Request) -> Response:
-    job = _service(request).jobs.get(request.path_params["id"], output=True)
+    job = _job(request, output=True)
     if job.output is None:
         hope = "it has none" if job.status in ENDED else "ask again later"
         raise ServiceError(Code.REPORT_NOT_READY, f"the report is {job.status}: {hope}", status=job.status)
@@ -66,11 +75,11 @@ def get_report_page(request: Request) -> Response:
 
 
 def cancel_report(request: Request) -> Response:
-    return _json(item(_service(request).jobs.cancel(request.path_params["id"])), status=202)
+    return _json(item(_service(request).jobs.cancel(_job(request).id)), status=202)
 
 
 def delete_report(request: Request) -> Response:
-    _service(request).jobs.delete(request.path_params["id"])
+    _service(request).jobs.delete(_job(request).id)
     return Response(status_code=204)
 
 
@@ -106,12 +115,13 @@ def get_metrics(_: Request) -> Response:
     return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
-def get_openapi(_: Request) -> Response:
-    return JSONResponse(openapi.document())
+def get_openapi(request: Request) -> Response:
+    return JSONResponse(openapi.document(_service(request).keyed))
 
 
 def get_index(request: Request) -> Response:
-    html = page.index(_service(request).engine.models.values())
+    service = _service(request)
+    html = page.index(() if service.keyed else service.engine.models.values())  # who has no key reads this too
     return HTMLResponse(html, headers={"Content-Security-Policy": SELF_CONTAINED})
 
 

@@ -23,6 +23,7 @@ from gauntlet.errors import Cancelled, GauntletError
 from service import logs
 from service.errors import Code, ServiceError
 from service.jobs import HEARTBEAT, QUEUE, VERSION, WORKFLOW, Jobs
+from service.keys import Keyring, check_open
 from service.lifeline import end_with
 from service.probe import Probe
 from service.progress import PULSE, count_cell
@@ -220,13 +221,15 @@ def main() -> int:
     try:
         settings = _settings()
         logs.shape(settings.log_format)
+        logs.audit()
         if parent is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
             end_with(parent)
         os.nice(NICE)
         with _alone(settings):
             if settings.worker_port:
-                Probe(settings.host, settings.worker_port)
+                check_open(settings, str(settings.host))
+                Probe(settings.host, settings.worker_port, None if settings.metrics_open else Keyring.of(settings))
             _launch(settings)
             logs.shape(settings.log_format)  # DBOS has its own handler
             signal.signal(signal.SIGTERM, _end)

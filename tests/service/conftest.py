@@ -3,6 +3,8 @@
 import base64
 import contextlib
 import io
+import json
+import logging
 import os
 import signal
 import socket
@@ -21,6 +23,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from service.logs import AUDIT, Json
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +185,25 @@ def encoded(array: np.ndarray, form: str = "PNG", **options: Any) -> str:
 
 def pngs(n: int, seed: int = 0) -> list[str]:
     return [encoded(image[0]) for image in pixels(n, seed)]
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets GAUNTLET_ variables for what is made in this process."""
+
+    def choose(**values: object) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"GAUNTLET_{name.upper()}", str(value))
+
+    return choose
+
+
+@pytest.fixture
+def audit(caplog, monkeypatch):
+    """The lines of the audit so far, as they are written."""
+    monkeypatch.setattr(AUDIT, "propagate", True)
+    caplog.set_level(logging.INFO)
+    return lambda: [json.loads(Json().format(record)) for record in caplog.records if record.name == AUDIT.name]
 
 
 SHORT_REPORT = {

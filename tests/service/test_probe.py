@@ -23,7 +23,7 @@ def value(name: str, **labels: str) -> float:
 def port(monkeypatch):
     monkeypatch.setattr(progress, "PULSE", progress.Pulse())
     port = free_port()
-    with Probe(IPv4Address("127.0.0.1"), port) as probe:
+    with Probe(IPv4Address("127.0.0.1"), port, None) as probe:
         yield port
         probe.shutdown()
 
@@ -70,7 +70,7 @@ def test_how_a_report_ends_is_counted():
 def test_other_paths_are_refused_and_a_taken_port_is_named(port: int):
     assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 404
     with pytest.raises(SettingsError, match=f"GAUNTLET_WORKER_PORT={port}"):
-        Probe(IPv4Address("127.0.0.1"), port)
+        Probe(IPv4Address("127.0.0.1"), port, None)
 
 
 def test_the_worker_counts_what_it_computes(server: Server):

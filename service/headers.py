@@ -1,0 +1,67 @@
+"""What every answer says to browsers, and which other origins may ask at all."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.settings import Settings
+
+FRAMELESS = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+NOTHING = f"default-src 'none'; {FRAMELESS}"
+SELF_CONTAINED = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; {FRAMELESS}"
+"""For a page of ours: it runs no script and cannot load anything from anywhere."""
+
+SECURITY: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": NOTHING,
+    "Cache-Control": "no-store",  # an answer is for who holds the key
+}
+"""On every answer that does not say otherwise itself."""
+RAW = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
+
+SENT = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "X-Request-ID")
+TOLD = ("Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class SecurityHeaders:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                said = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in RAW if pair[0] not in said)]
+            await send(message)
+
+        await self._app(scope, receive, stamped)
+
+
+def cors(app: ASGIApp) -> ASGIApp:
+    """Starlette's middleware for the origins of the settings, and nothing where there are none."""
+    origins = Settings.load().cors_origins
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=SENT,
+        expose_headers=TOLD,
+    )
+
+
+def foreign(method: str, headers: Headers, allowed: tuple[str, ...]) -> bool:
+    """Whether a page of another origin makes a browser change something here. CORS lets a form's post pass unasked."""
+    origin = headers.get("origin")
+    if origin is None or method in SAFE or "*" in allowed or origin in allowed:
+        return False
+    return urlsplit(origin).netloc != headers.get("host")

@@ -1,0 +1,147 @@
+"""Whose reports there are, and how many: on a real job database in this process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from dbos import run_dbos_database_migrations
+
+from service import access, keys, quota
+from service.jobs import Jobs
+from service.quota import Owner
+from service.settings import Settings
+from service.web import WEB
+from tests.service.door import LINES, SECRETS, Caller, door, entry, told
+
+REPORT = {"models": ["linear"]}
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    run_dbos_database_migrations(url)
+    jobs = Jobs(url)
+    jobs.migrate()
+    yield jobs
+    jobs.close()
+
+
+@pytest.fixture
+def web(settings, jobs: Jobs, monkeypatch) -> Caller:
+    """The real routes on a real job database; keys of two users beside those of every scope."""
+    settings(api_keys="\n".join([LINES, *(entry(name, name, "attack") for name in ("ann", "bob"))]))
+    monkeypatch.setattr(WEB.state, "service", SimpleNamespace(jobs=jobs, keyed=True), raising=False)
+    return Caller(door(WEB))
+
+
+def test_a_key_sees_and_ends_its_own_reports_alone_and_admin_all(web: Caller, jobs: Jobs):
+    mine, _ = jobs.submit(REPORT, {}, None, 10, Owner("ann"))
+    other, _ = jobs.submit(REPORT, {}, None, 10, Owner("bob"))
+    nobodys, _ = jobs.submit(REPORT, {}, None, 10)
+
+    def listed(key: str) -> set[str]:
+        return {item["id"] for item in web("GET", "/robustness-report", key=key).json()["items"]}
+
+    assert listed("ann") == {mine.id}
+    assert listed("bob") == {other.id}
+    assert listed(SECRETS["read"]) == set()
+    assert listed(SECRETS["admin"]) == {mine.id, other.id, nobodys.id}
+    assert web("GET", mine.status_url, key="ann").json()["id"] == mine.id
+    calls = [("GET", ""), ("GET", "/html"), ("POST", "/cancel"), ("DELETE", "")]
+    for job in (other, nobodys):
+        for method, path in calls:
+            absent = told(web(method, f"{job.status_url}{path}", key="ann"))
+            assert absent["message"] == f"there is no report {job.id!r}"
+            assert absent["code"] == "unknown_report"
+    assert told(web("DELETE", mine.status_url, key="ann"))["code"] == "report_active"
+    assert web("POST", f"{mine.status_url}/cancel", key="ann").status_code == 202
+    assert web("DELETE", mine.status_url, key="ann").status_code == 204
+    assert web("POST", f"{other.status_url}/cancel", key=SECRETS["admin"]).status_code == 202
+    assert web("DELETE", other.status_url, key=SECRETS["admin"]).status_code == 204
+
+
+def test_two_users_may_use_the_same_idempotency_key(jobs: Jobs):
+    first, _ = jobs.submit(REPORT, {}, "mine", 10, Owner("ann"))
+    again, new = jobs.submit(REPORT, {}, "mine", 10, Owner("ann"))
+    other, fresh = jobs.submit({"models": ["conv"]}, {}, "mine", 10, Owner("bob"))
+    assert (again.id, new) == (first.id, False)
+    assert (other.id != first.id, fresh) == (True, True)
+    assert (first.owner, other.owner) == ("ann", "bob")
+
+
+def test_what_an_admin_does_to_others_is_one_line(web: Caller, jobs: Jobs, audit):
+    job, _ = jobs.submit(REPORT, {}, None, 10, Owner("ann"))
+    web("GET", "/robustness-report", key=SECRETS["admin"])
+    assert audit() == []
+    web("POST", f"{job.status_url}/cancel", key=SECRETS["admin"])
+    web("DELETE", job.status_url, key=SECRETS["admin"])
+    lines = [(line["audit"], line["key"], line["method"], line["path"], line["status"]) for line in audit()]
+    assert lines == [
+        ("admin", "admin", "POST", f"{job.status_url}/cancel", 202),
+        ("admin", "admin", "DELETE", job.status_url, 204),
+    ]
+
+
+# Quotas
+
+
+def refused(jobs: Jobs, owner: Owner) -> access.ServiceError:
+    with pytest.raises(access.ServiceError) as error:
+        jobs.submit(REPORT, {}, None, 10, owner)
+    assert error.value.code == "quota_exceeded"
+    return error.value
+
+
+def test_reports_of_a_day_are_counted_deleted_ones_too(jobs: Jobs):
+    ann = Owner("ann", reports_per_day=2)
+    first, _ = jobs.submit(REPORT, {}, "key", 10, ann)
+    jobs.cancel(first.id)
+    jobs.delete(first.id)
+    second, _ = jobs.submit(REPORT, {}, "another", 10, ann)
+    assert 0 < int(refused(jobs, ann).headers["Retry-After"]) <= 86400
+    assert jobs.submit(REPORT, {}, "another", 10, ann)[0].id == second.id  # known already: asks for nothing
+    jobs.submit(REPORT, {}, None, 10, Owner("bob", reports_per_day=2))
+
+
+def test_a_new_day_is_a_new_quota_and_old_days_are_forgotten(jobs: Jobs, monkeypatch):
+    ann = Owner("ann", reports_per_day=1)
+    jobs.submit(REPORT, {}, None, 10, ann)
+    refused(jobs, ann)
+
+    class Later(quota.datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return super().now(zone) + quota.timedelta(days=40)
+
+    monkeypatch.setattr(quota, "datetime", Later)
+    jobs.submit(REPORT, {}, None, 10, ann)
+    with jobs._engine.connect() as connection:
+        assert len(connection.execute(quota.sa.select(quota.USAGE)).all()) == 1
+
+
+def test_stored_reports_are_counted_until_they_are_deleted(jobs: Jobs):
+    ann = Owner("ann", stored_reports=1)
+    first, _ = jobs.submit(REPORT, {}, None, 10, ann)
+    assert "delete some" in str(refused(jobs, ann))
+    jobs.cancel(first.id)
+    refused(jobs, ann)
+    jobs.delete(first.id)
+    jobs.submit(REPORT, {}, None, 10, ann)
+
+
+def test_a_report_that_could_not_be_queued_costs_nothing(jobs: Jobs, monkeypatch):
+    ann = Owner("ann", reports_per_day=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(jobs._client, "enqueue", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            jobs.submit(REPORT, {}, None, 10, ann)
+    jobs.submit(REPORT, {}, None, 10, ann)
+
+
+def test_the_quota_of_a_key_goes_before_that_of_the_settings():
+    call = access.Call(key=keys.parse(entry("ann", "x", "read", reports_per_day=0, stored_reports=7), "test")[0])
+    assert access.owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("ann", 0, 7)
+    call = access.Call(key=keys.parse(entry("bob", "x", "read"), "test")[0])
+    assert access.owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("bob", 3, 4)
+    assert access.owner(access.Call(), Settings(reports_per_day=3)) is None
