@@ -5,14 +5,15 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' && echo $$p && break; done)
 BIN := .venv/bin
 BENCH ?=
+OPTIONS ?=
 REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all check fmt lock train data report figures paper screenshots bento bench-attacks clean
+.PHONY: help install serve test test-all check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: .venv/.service ## what serving needs, into .venv (downloads 3.2 GB, takes 6 GB of disk)
 
@@ -61,10 +62,21 @@ bench-attacks: .venv-bench/.bench ## our attacks beside those of foolbox, torcha
 bento: .venv/.service ## build the bento
 	$(BIN)/bentoml build
 
+image: .venv/.service ## an image of the service, with CUDA; BUILDER=docker, podman or buildah, OPTIONS="name=value ..." for it
+	deploy/container/build.sh cuda $(OPTIONS)
+
+image-cpu: .venv/.service ## one without; OPTIONS=build-arg=TORCH_INDEX=... names an index that has torch without CUDA
+	deploy/container/build.sh cpu $(OPTIONS)
+
+container-check: .venv/.dev ## build the image and prove what it promises, without a container engine; IMAGE=gauntlet:cpu: of that one
+	$(BIN)/python -m pytest tests/deploy/test_container.py
+
 lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with hashes
 	$(BIN)/uv pip compile $(LOCK) --group dev -o requirements/dev.txt
 	for group in service training bench; do \
 	  $(BIN)/uv pip compile $(LOCK) --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
+	$(BIN)/uv pip compile $(LOCK) deploy/container/cpu.in --group service --override deploy/container/cpu-without.txt \
+	  -c requirements/dev.txt -o requirements/cpu.txt
 LOCK := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11 pyproject.toml
 
 clean: ## remove what was built; keeps .venv, data, runs and state

@@ -37,6 +37,8 @@ class Body:
         try:
             async with asyncio.timeout_at(self._due):
                 message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ServiceError(Code.CLIENT_GONE, "the client has hung up")
             self._take(len(message.get("body", b"")))
         except TimeoutError:
             said = f"the body did not arrive within {self._bodies.seconds:g} s"

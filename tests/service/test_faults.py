@@ -71,7 +71,7 @@ def read_only(folder: Path) -> Iterator[None]:
 @as_root
 def test_without_room_for_a_job_only_reports_are_refused_and_those_accepted_go_on_later(server: Server):
     report = server.submit(LONG_REPORT)
-    wait_for(lambda: len(server.steps(report)) >= 2)
+    wait_for(lambda: server.status(report)["progress"] > 0)
     with full(server.folder / "state"):
         answers = [server.client.post("/robustness-report", json=SHORT_REPORT) for _ in range(3)]
         refused = [answer for answer in answers if answer.status_code == 503]
@@ -114,11 +114,10 @@ def test_clients_that_go_leave_nothing_behind(server: Server):
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(HEAD + b'{"model"')
     attack = {"model": "conv", "attack": "pgd", "norm": "l2", "eps": 0.5, "images": arrays(1)}
-    endless = {**attack, "params": {"steps": 10_000, "restarts": 50}}
+    endless = {**attack, "eps": 1e-4, "params": {"steps": 10_000, "restarts": 50}}
     with contextlib.suppress(httpx.ReadTimeout):
         httpx.post(f"{server.client.base_url}/attack", json=endless, timeout=1)
-    answers = [server.client.post("/attack", json=attack).status_code for _ in range(2)]
-    assert answers[-1] == 200
+    assert server.client.post("/attack", json=attack).status_code == 200
     assert classifies(server)
     (api,) = (process for process in server.tree()[1:] if "_bentoml_impl.worker.service" in process.cmdline())
     assert wait_for(lambda: sum(c.status == "ESTABLISHED" for c in api.net_connections("tcp")) <= 2, 30)
@@ -127,7 +126,7 @@ def test_clients_that_go_leave_nothing_behind(server: Server):
 
 def test_the_process_that_answers_comes_back_when_killed_and_reports_do_not_notice(server: Server):
     report = server.submit(LONG_REPORT)
-    wait_for(lambda: len(server.steps(report)) >= 1)
+    wait_for(lambda: server.status(report)["progress"] > 0)
     worker = server.worker()
     (api,) = (process for process in server.tree()[1:] if "_bentoml_impl.worker.service" in process.cmdline())
     api.kill()
