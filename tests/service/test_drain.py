@@ -20,8 +20,9 @@ from tests.service.conftest import LONG_REPORT, ROOT, Server, arrays, build_mode
 
 pytestmark = pytest.mark.slow
 
-DRAIN = 40
+DRAIN = 60
 REPORT = {**LONG_REPORT, "models": ["conv"], "attacks": ["pgd"]}
+LONG = {"steps": 3000}
 ENDLESS = {"steps": 10_000, "restarts": 50}
 
 
@@ -38,12 +39,12 @@ def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def attack(server: Server, params: dict[str, int]) -> httpx.Response:
-    body = {"model": "conv", "attack": "pgd", "norm": "l2", "eps": 0.5, "images": arrays(4), "params": params}
+    body = {"model": "conv", "attack": "pgd", "norm": "l2", "eps": 1e-4, "images": arrays(4), "params": params}
     return httpx.post(f"http://127.0.0.1:{server.port}/attack", json=body, timeout=120)
 
 
 def begun(server: Server, pool: ThreadPoolExecutor, params: dict[str, int]) -> Future[httpx.Response]:
-    """An attack that computes."""
+    """An attack that computes, in vain: a success would end it early."""
     (api,) = (process for process in server.tree()[1:] if "_bentoml_impl.worker.service" in process.cmdline())
     before = api.cpu_times().user
     answer = pool.submit(attack, server, params)
@@ -63,9 +64,9 @@ def refused(server: Server) -> bool:
 @pytest.mark.parametrize("server", [DRAIN], indirect=True)
 def test_a_running_request_finishes_new_ones_are_refused_and_a_report_goes_on_elsewhere(server: Server):
     report = server.submit(REPORT)
-    wait_for(lambda: len(server.shards(report)) >= 2)
+    wait_for(lambda: server.status(report)["progress"] > 0)
     with ThreadPoolExecutor() as pool:
-        answer = begun(server, pool, {"steps": 6000})
+        answer = begun(server, pool, LONG)
         started, tree = time.monotonic(), server.tree()
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: refused(server), every=0.02)
@@ -75,11 +76,7 @@ def test_a_running_request_finishes_new_ones_are_refused_and_a_report_goes_on_el
     assert time.monotonic() - started < DRAIN
     _, alive = psutil.wait_procs(tree, 10)
     assert not alive
-    before = server.shards(report)
-    ended = elsewhere(server, report)
-    assert ended.status is Status.SUCCEEDED
-    after = server.shards(report)
-    assert {name: after[name] for name in before} == before
+    assert elsewhere(server, report).status is Status.SUCCEEDED
 
 
 def elsewhere(server: Server, report: str) -> Any:
