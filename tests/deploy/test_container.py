@@ -51,7 +51,7 @@ def running(image: Image, tmp_path: Path) -> Iterator[Container]:
     with Container.running(image, tmp_path / "state", SERVICE, SETTINGS) as running:
         look = running.within("curl", "--silent", "--fail", "--output", "/dev/null", "http://127.0.0.1:3000/readyz")
         ended = running.process.poll
-        wait_for(lambda: subprocess.run(look, check=False).returncode == 0 or ended() is not None, 240, 0.5)
+        wait_for(lambda: subprocess.run(look, check=False).returncode == 0 or ended() is not None, 600, 0.5)
         assert ended() is None, running.log.read_text()
         yield running
 

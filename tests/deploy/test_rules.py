@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,13 @@ def promtool(*words: str) -> str:
 @pytest.mark.prometheus
 def test_prometheus_takes_the_configuration_and_the_rules():
     assert "FAILED" not in promtool("check", "config", "--lint=all", "--lint-fatal", str(PROMETHEUS / "prometheus.yml"))
+
+
+@pytest.mark.prometheus
+def test_prometheus_takes_the_configuration_of_compose(tmp_path: Path):
+    shutil.copytree(PROMETHEUS / "rules", tmp_path / "rules")
+    shutil.copy(ROOT / "deploy" / "compose" / "prometheus.yml", tmp_path)
+    assert "FAILED" not in promtool("check", "config", "--lint=all", "--lint-fatal", str(tmp_path / "prometheus.yml"))
 
 
 @pytest.mark.slow
