@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/de
 BIN := .venv/bin
 BENCH ?=
 OPTIONS ?=
+JOBS ?= 2
 REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
@@ -20,8 +21,8 @@ install: .venv/.service ## what serving needs, into .venv (downloads 3.2 GB, tak
 serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
 
-test: .venv/.dev ## the tests: minutes, no network, no data sets
-	$(BIN)/python -m pytest -m "not slow and not gpu and not browser"
+test: .venv/.dev ## the tests, in JOBS=2 processes: minutes, no network, no data sets
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not browser"
 
 test-all: .venv/.dev ## the slow tests too, and those for a GPU where there is one
 	$(BIN)/python -m pytest

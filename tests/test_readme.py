@@ -62,6 +62,7 @@ def test_generate(run, tmp_path):
         assert sheet.size == (4 * 28, 4 * 28)
 
 
+@pytest.mark.slow
 def test_report(run, server):
     accepted = json.loads(curl(run, "/robustness-report"))
     report = server.finished(accepted["id"])["report"]

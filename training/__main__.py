@@ -140,7 +140,8 @@ def spread(options: argparse.Namespace) -> None:
     """Train a recipe from several seeds, and print mean and range of what they reach on the validation images."""
     recipe, reached = RECIPES[options.recipe], list[dict[str, float]]()
     for seed in range(options.seeds):
-        config = configure(options.recipe, {"seed": seed, "name": f"{options.recipe}.seed{seed}"})
+        own = seed == recipe.config.seed  # what ships: its run counts, where it still lies there
+        config = configure(options.recipe, {"seed": seed, "name": options.recipe + ("" if own else f".seed{seed}")})
         folder = options.runs / config.name
         resume = (folder / CHECKPOINT_FILE).is_file()
         run = Run(folder, config, device=device_of(options.device), artifacts=options.out, resume=resume)

@@ -162,8 +162,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     running.start()
     yield running
-    if running.process.poll() is None:
-        running.stop()
+    running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -228,8 +227,3 @@ LONG_REPORT = {
     "attacks": ["pgd", "cw"],
     "threats": [{"norm": "l2", "eps": [round(0.02 * step, 2) for step in range(1, 17)]}],
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that end the server that all share come last."""
-    items.sort(key=lambda item: item.path.name == "test_start.py")

@@ -1,4 +1,4 @@
-"""How the service refuses to start, comes back, and ends. Runs last: it ends the common server, step by step."""
+"""How the service refuses to start; how it comes back, and ends: step by step, with a server of its own."""
 
 import contextlib
 import signal
@@ -79,6 +79,17 @@ def test_what_only_the_loading_of_models_shows_ends_the_start_too(tmp_path: Path
     assert "tiny.npz" in refusal(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("start")
+    build_models(folder)
+    running = Server(folder, {})
+    running.start()
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
 @contextlib.contextmanager
 def worker(server: Server, **settings: object) -> Iterator[None]:
     """One that runs by itself, as on another machine."""
@@ -92,12 +103,14 @@ def worker(server: Server, **settings: object) -> Iterator[None]:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_second_worker_of_the_same_name_is_refused(server: Server):
     with worker(server, executor="one"):
         wait_for((server.folder / "state" / "worker-one.lock").exists)
         assert "worker named one" in refusal(server.folder, "service.worker", executor="one")
 
 
+@pytest.mark.slow
 def test_a_killed_service_loses_nothing_and_leaves_nothing_behind(server: Server):
     """Only its first process is killed: the others must go too, and free the port. It comes back without a worker."""
     done = server.submit(SHORT_REPORT, **{"Idempotency-Key": "before"})
@@ -120,6 +133,7 @@ def test_a_killed_service_loses_nothing_and_leaves_nothing_behind(server: Server
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.slow
 def test_without_a_worker_it_is_alive_but_not_ready_and_reports_wait(server: Server):
     answer = server.client.get("/readyz")
     assert answer.status_code == 503
@@ -153,6 +167,7 @@ def test_without_a_worker_it_is_alive_but_not_ready_and_reports_wait(server: Ser
     assert server.client.get("/readyz").status_code == 503
 
 
+@pytest.mark.slow
 def test_without_the_job_database_only_reports_are_away(server: Server):
     state = server.folder / "state"
     (state / "jobs.sqlite").rename(state / "elsewhere")
@@ -168,5 +183,6 @@ def test_without_the_job_database_only_reports_are_away(server: Server):
     assert set(server.client.get("/readyz").json()["error"]["details"]["components"]) == {"worker"}
 
 
+@pytest.mark.slow
 def test_it_ends_within_seconds(server: Server):
     assert server.stop(signal.SIGTERM) < 8

@@ -209,6 +209,10 @@ def test_several_seeds_give_a_mean_and_a_range(
     first = capsys.readouterr().out
     lowest, highest = re.search(r"train_loss +mean [\d.]+, from ([\d.]+) to ([\d.]+)", first).groups()
     assert float(lowest) < float(highest)
+    assert {folder.name for folder in (tmp_path / "runs").iterdir()} == {
+        "fashion-mnist-standard",  # the run that makes the artefact is one of them
+        "fashion-mnist-standard.seed1",
+    }
     assert main(words) == 0  # finished runs are not repeated
     assert capsys.readouterr().out == first
 
