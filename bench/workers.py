@@ -19,9 +19,9 @@ from gauntlet import evalset, store
 from gauntlet.report.builder import shards
 from gauntlet.report.schema import ReportRequest
 from service.errors import ServiceError
-from service.jobs import SHARD, Jobs
+from service.jobs.queue import SHARD, Jobs
+from service.jobs.status import ENDED, Status
 from service.settings import ROOT
-from service.status import ENDED, Status
 
 MODELS = ROOT / "models"
 LOOK = 0.05  # seconds between two looks at the job

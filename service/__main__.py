@@ -10,7 +10,7 @@ import sys
 from pydantic import ValidationError
 
 from gauntlet.errors import GauntletError
-from service import keys
+from service.access import keys
 from service.drain import SPARE
 from service.settings import ROOT, Settings
 

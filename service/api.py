@@ -15,16 +15,14 @@ from starlette.responses import JSONResponse
 
 from gauntlet.errors import GauntletError
 from gauntlet.report.schema import ReportRequest
-from service import access, drain, metrics, parent
-from service.border import Border
+from service import drain, parent
+from service.access import scopes
+from service.access.keys import Keyring
 from service.errors import CALL, Code, ServiceError, respond, translate
-from service.headers import SecurityHeaders, cors
-from service.jobs import Job, Jobs
-from service.keys import Keyring
-from service.lanes import Lane
-from service.lifeline import end_with
-from service.logs import LOGGER, configure
-from service.schemas import (
+from service.http.border import Border
+from service.http.headers import SecurityHeaders, cors
+from service.http.lanes import Lane
+from service.http.schemas import (
     AttackRequest,
     AttackResponse,
     ClassifyRequest,
@@ -33,8 +31,12 @@ from service.schemas import (
     GenerateResponse,
     ReportAccepted,
 )
+from service.http.web import WEB
+from service.jobs.queue import Job, Jobs
+from service.lifeline import end_with
 from service.settings import Settings
-from service.web import WEB
+from service.watch import metrics
+from service.watch.logs import LOGGER, configure
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -71,8 +73,8 @@ logging.getLogger("bentoml._internal.server.http_app").addFilter(quiet)
     name="gauntlet",
     workers=1,  # one copy of the models; the metrics and the attack slots count on it
     traffic={"timeout": LONGER_THAN_ALL},
-    metrics={"enabled": False},  # BentoML labels with the raw path: ours are in service.metrics
-    logging={"access": {"enabled": False}},  # service.border logs
+    metrics={"enabled": False},  # BentoML labels with the raw path: ours are in service.watch.metrics
+    logging={"access": {"enabled": False}},  # service.http.border logs
 )
 @bentoml.asgi_app(WEB, path="/")
 class Gauntlet:
@@ -93,7 +95,7 @@ class Gauntlet:
 
     def _open(self) -> Any:
         """The engine. A failure ends the whole service: BentoML would try again for ever while clients hang."""
-        from service.engine import Engine  # noqa: PLC0415  BentoML's parent does without torch
+        from service.models.engine import Engine  # noqa: PLC0415  BentoML's parent does without torch
 
         try:
             return Engine(self.settings)
@@ -127,7 +129,7 @@ class Gauntlet:
         asked = request.smoothing
         if asked is None:
             return await self._fast.run(lambda: self.engine.classify(request))
-        from service import smoothed  # noqa: PLC0415  BentoML's parent does without torch
+        from service.models import smoothed  # noqa: PLC0415  BentoML's parent does without torch
 
         advice = "send fewer images or samples"
         return await self._slow.run_at_length(
@@ -142,7 +144,7 @@ class Gauntlet:
     @bentoml.api(route="/attack")
     @answers
     async def attack(self, request: AttackRequest, /) -> AttackResponse:
-        from service import attacking  # noqa: PLC0415  BentoML's parent does without torch
+        from service.models import attacking  # noqa: PLC0415  BentoML's parent does without torch
 
         advice = "send fewer images or steps, or ask POST /robustness-report"
         return await self._slow.run_at_length(
@@ -160,10 +162,10 @@ class Gauntlet:
         )
 
     def _submit(self, request: ReportRequest, key: str | None) -> tuple[Job, bool]:
-        from service.reports import check  # noqa: PLC0415  BentoML's parent does without torch
+        from service.jobs.reports import check  # noqa: PLC0415  BentoML's parent does without torch
 
         pins = check(self.engine, request)
-        owner = access.owner(CALL.get(), self.settings)
+        owner = scopes.owner(CALL.get(), self.settings)
         return self.jobs.submit(request.model_dump(mode="json"), pins, key, self.settings.report_queue, owner)
 
 

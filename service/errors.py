@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from gauntlet.errors import DeadlineExceeded, InvalidInput, ModelFailed
 
 if TYPE_CHECKING:
-    from service.keys import Key
+    from service.access.keys import Key
 
 
 class Code(StrEnum):

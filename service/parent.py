@@ -13,12 +13,12 @@ import click
 
 from gauntlet import store
 from gauntlet.errors import GauntletError
-from service.database import Database
+from service.access.keys import check_open
 from service.errors import ServiceError
-from service.executors import Executors
-from service.keys import check_open
-from service.logs import LOGGER, configure
+from service.jobs.database import Database
+from service.jobs.executors import Executors
 from service.settings import ROOT, Settings, SettingsError
+from service.watch.logs import LOGGER, configure
 
 LOOK = 0.2  # seconds between two looks at the workers
 STABLE = 30.0  # seconds after which a worker's death is no longer its start's fault

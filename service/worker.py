@@ -16,17 +16,18 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import GauntletError
-from service import compute, logs
-from service.database import told
+from service.access.keys import Keyring, check_open
 from service.errors import ServiceError
-from service.executors import Executors
-from service.jobs import QUEUE, SHARDS, VERSION
-from service.keys import Keyring, check_open
+from service.jobs import compute
+from service.jobs.database import told
+from service.jobs.executors import Executors
+from service.jobs.queue import QUEUE, SHARDS, VERSION
+from service.jobs.takeover import Silence, alone, ended, tidy
 from service.lifeline import end_with
-from service.probe import Probe
-from service.progress import PULSE
 from service.settings import Settings, SettingsError
-from service.takeover import Silence, alone, ended, tidy
+from service.watch import logs
+from service.watch.probe import Probe
+from service.watch.progress import PULSE
 
 logger = logging.getLogger("gauntlet.worker")
 

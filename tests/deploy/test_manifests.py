@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from gauntlet.errors import GauntletError
-from service import metrics, routes
 from service.drain import SPARE
+from service.http import routes
+from service.jobs.status import Backlog, Status
 from service.settings import Settings
-from service.status import Backlog, Status
+from service.watch import metrics
 from tests.deploy import manifests, promql
 
 SCHEMAS = Path(__file__).parent / "schemas"

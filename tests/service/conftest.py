@@ -23,7 +23,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from service.logs import AUDIT, Json
+from service.watch.logs import AUDIT, Json
 from tests import tiny
 from tests.service import databases
 

@@ -8,13 +8,13 @@ import httpx
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.border import Border
+from service.access.keys import Key
+from service.access.keys import Scope as KeyScope
+from service.access.keys import line as line_of
 from service.errors import STATUS
-from service.headers import SecurityHeaders, cors
-from service.keys import Key
-from service.keys import Scope as KeyScope
-from service.keys import line as line_of
-from service.schemas import Envelope
+from service.http.border import Border
+from service.http.headers import SecurityHeaders, cors
+from service.http.schemas import Envelope
 
 SECRETS = {scope: f"gauntlet_{scope}-{scope}-{scope}" for scope in KeyScope}
 """One key of each scope, called as its scope."""

@@ -6,12 +6,13 @@ from ipaddress import IPv4Address
 import httpx
 import pytest
 
-from service import access, keys, openapi
-from service.access import NEEDS
-from service.keys import Keyring, Scope, digest
-from service.logs import AUDIT
-from service.probe import Probe
-from service.routes import ROUTES
+from service.access import keys, scopes
+from service.access.keys import Keyring, Scope, digest
+from service.access.scopes import NEEDS
+from service.http import openapi
+from service.http.routes import ROUTES
+from service.watch.logs import AUDIT
+from service.watch.probe import Probe
 from tests.service.conftest import free_port
 from tests.service.door import LINES, SECRETS, Caller, door, told
 
@@ -26,7 +27,7 @@ def _keys(settings) -> None:
 def test_the_table_of_scopes_has_every_route_and_no_other():
     assert NEEDS.keys() == {(route.method, route.path) for route in ROUTES}
     assert {path for (_, path), scope in NEEDS.items() if scope is None} == PUBLIC
-    assert access.needs("POST", "/nobody/thought/of/it") is Scope.ADMIN
+    assert scopes.needs("POST", "/nobody/thought/of/it") is Scope.ADMIN
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
@@ -125,7 +126,7 @@ def test_every_key_that_fails_is_one_line_without_the_key(settings, audit, caplo
 
 
 def test_a_call_that_needs_admin_is_one_line_with_or_without_keys(settings, audit, monkeypatch):
-    monkeypatch.setattr(access, "NEEDS", {**NEEDS, ("GET", "/models/{name}"): Scope.ADMIN})
+    monkeypatch.setattr(scopes, "NEEDS", {**NEEDS, ("GET", "/models/{name}"): Scope.ADMIN})
     Caller(door())("GET", "/models/some", key=SECRETS["admin"])
     Caller(door())("GET", "/models/some", key=SECRETS["attack"])
     settings(api_keys="")

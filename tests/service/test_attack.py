@@ -4,7 +4,7 @@ import time
 import httpx
 import pytest
 
-from service.schemas import AttackResponse
+from service.http.schemas import AttackResponse
 from tests.service.conftest import BUDGET, DEADLINE, arrays, pngs
 
 SLOW = {"model": "linear", "attack": "pgd", "norm": "l2", "eps": 1e-6, "params": {"steps": 900, "restarts": 100}}

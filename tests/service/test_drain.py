@@ -13,9 +13,9 @@ import httpx
 import psutil
 import pytest
 
-from service.jobs import Jobs
+from service.jobs.queue import Jobs
+from service.jobs.status import Status
 from service.settings import Settings
-from service.status import Status
 from tests.service.conftest import LONG_REPORT, ROOT, Server, arrays, build_models, environment, wait_for
 
 pytestmark = pytest.mark.slow

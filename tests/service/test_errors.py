@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.errors import STATUS, Code
-from service.schemas import Envelope
+from service.http.schemas import Envelope
 from tests.service.conftest import MAX_BODY, Server, arrays, encoded, pngs, wait_for
 
 CLASSIFY = {"model": "linear", "images": arrays(1)}

@@ -11,13 +11,13 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
-from service import executors as module
-from service.database import EXECUTORS, STEPS, WORKFLOWS, Database, create_engine, machine
 from service.errors import Code, ServiceError
-from service.executors import DAY, Executors
-from service.jobs import OLDER, QUEUE, SHARD, VERSION, WORKFLOW, Jobs
+from service.jobs import executors as module
+from service.jobs.database import EXECUTORS, STEPS, WORKFLOWS, Database, create_engine, machine
+from service.jobs.executors import DAY, Executors
+from service.jobs.queue import OLDER, QUEUE, SHARD, VERSION, WORKFLOW, Jobs
+from service.jobs.status import Status
 from service.settings import SettingsError
-from service.status import Status
 from tests.service.conftest import free_port
 from tests.service.databases import Postgres
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from gauntlet.errors import Cancelled
-from service import following
 from service.errors import Code, ServiceError
-from service.following import Pace, ReportFailed, begin, follow
-from service.status import Part
+from service.jobs import following
+from service.jobs.following import Pace, ReportFailed, begin, follow
+from service.jobs.status import Part
 
 COSTS = {"a": 3.0, "b": 1.0}
 

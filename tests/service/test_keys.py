@@ -8,8 +8,9 @@ import click
 import pytest
 
 from service import __main__ as command
-from service import keys, parent
-from service.keys import Scope, check_open, digest
+from service import parent
+from service.access import keys
+from service.access.keys import Scope, check_open, digest
 from service.settings import Settings, SettingsError
 from tests.service.door import LINES, Caller, door, entry
 

@@ -14,10 +14,10 @@ import pytest
 
 from gauntlet import images
 from gauntlet.errors import DeadlineExceeded, InvalidInput
-from service import codec
-from service.body import Bodies, Body
 from service.errors import CALL, Call, Code, ServiceError
-from service.lanes import Lane
+from service.http import codec
+from service.http.body import Bodies, Body
+from service.http.lanes import Lane
 from tests.service.conftest import Server, arrays, encoded, wait_for
 from tests.service.door import Caller, code, door
 from tests.service.test_attack import SLOW

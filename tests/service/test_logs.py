@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from service.errors import CALL, Call
-from service.logs import Json
+from service.watch.logs import Json
 from tests.service.conftest import Server, wait_for
 
 

@@ -8,8 +8,8 @@ from dbos import DBOS
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import metrics
-from service.jobs import Job, Jobs
+from service.jobs.queue import Job, Jobs
+from service.watch import metrics
 from tests.service.conftest import SHORT_REPORT, Server, arrays, pngs
 
 

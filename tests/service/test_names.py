@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import metrics, progress
+from service.watch import metrics, progress
 from tests.deploy import promql
 from tests.service.conftest import Server
 

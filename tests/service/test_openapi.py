@@ -6,8 +6,8 @@ import pytest
 from pydantic import TypeAdapter
 from starlette.routing import Route as StarletteRoute
 
-from service.routes import ROUTES, Route
-from service.web import WEB
+from service.http.routes import ROUTES, Route
+from service.http.web import WEB
 from tests.service.conftest import SHORT_REPORT, Server, arrays
 
 BENTOML = {("GET", "/livez"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/schema.json")}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from dbos import DBOS
 
-from service import executors
-from service.database import Database
-from service.executors import Executors
+from service.jobs import executors
+from service.jobs.database import Database
+from service.jobs.executors import Executors
 from service.parent import LOOK, STABLE, Keeper, check, start_worker
 from service.settings import Settings, SettingsError
 from tests.service.conftest import build_models

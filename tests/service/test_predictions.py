@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gauntlet import store
-from service.schemas import ClassifyResponse, GenerateResponse
+from service.http.schemas import ClassifyResponse, GenerateResponse
 from tests.service.conftest import Server, arrays, encoded, pngs
 
 

@@ -8,10 +8,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gauntlet.errors import Cancelled
-from service import progress
-from service.probe import Probe
-from service.progress import HUNG, PULSE, REGISTRY
 from service.settings import SettingsError
+from service.watch import progress
+from service.watch.probe import Probe
+from service.watch.progress import HUNG, PULSE, REGISTRY
 from tests.service.conftest import SHORT_REPORT, Server, free_port
 
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from dbos import run_dbos_database_migrations
 
-from service import access, keys, quota
-from service.jobs import Jobs
-from service.quota import Owner
+from service.access import keys, quota, scopes
+from service.access.quota import Owner
+from service.http.web import WEB
+from service.jobs.queue import Jobs
 from service.settings import Settings
-from service.web import WEB
 from tests.service.door import LINES, SECRETS, Caller, door, entry, told
 
 REPORT = {"models": ["linear"]}
@@ -86,8 +86,8 @@ def test_what_an_admin_does_to_others_is_one_line(web: Caller, jobs: Jobs, audit
 # Quotas
 
 
-def refused(jobs: Jobs, owner: Owner) -> access.ServiceError:
-    with pytest.raises(access.ServiceError) as error:
+def refused(jobs: Jobs, owner: Owner) -> scopes.ServiceError:
+    with pytest.raises(scopes.ServiceError) as error:
         jobs.submit(REPORT, {}, None, 10, owner)
     assert error.value.code == "quota_exceeded"
     return error.value
@@ -140,8 +140,8 @@ def test_a_report_that_could_not_be_queued_costs_nothing(jobs: Jobs, monkeypatch
 
 
 def test_the_quota_of_a_key_goes_before_that_of_the_settings():
-    call = access.Call(key=keys.parse(entry("ann", "x", "read", reports_per_day=0, stored_reports=7), "test")[0])
-    assert access.owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("ann", 0, 7)
-    call = access.Call(key=keys.parse(entry("bob", "x", "read"), "test")[0])
-    assert access.owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("bob", 3, 4)
-    assert access.owner(access.Call(), Settings(reports_per_day=3)) is None
+    call = scopes.Call(key=keys.parse(entry("ann", "x", "read", reports_per_day=0, stored_reports=7), "test")[0])
+    assert scopes.owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("ann", 0, 7)
+    call = scopes.Call(key=keys.parse(entry("bob", "x", "read"), "test")[0])
+    assert scopes.owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("bob", 3, 4)
+    assert scopes.owner(scopes.Call(), Settings(reports_per_day=3)) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.limits import Buckets, neighbourhood
+from service.access.rates import Buckets, neighbourhood
 from tests.service.door import LINES, SECRETS, Caller, door, entry, told
 
 
@@ -25,7 +25,7 @@ def test_a_bucket_fills_with_time_and_says_how_long_to_wait():
 
 
 def test_buckets_of_who_has_not_asked_for_longest_are_forgotten(monkeypatch):
-    monkeypatch.setattr("service.limits.FORGOTTEN", 2)
+    monkeypatch.setattr("service.access.rates.FORGOTTEN", 2)
     buckets = Buckets(lambda: 0.0)
     assert [buckets.take(who, 1) > 0 for who in "aabbcc"] == [False, True] * 3
     assert [buckets.take(who, 1) > 0 for who in "cba"] == [True, True, False]

@@ -3,7 +3,7 @@ from typing import Any
 
 from gauntlet.report.builder import cells
 from gauntlet.report.schema import Report, ReportRequest
-from service.schemas import ReportStatus
+from service.http.schemas import ReportStatus
 from tests.service.conftest import LONG_REPORT, SHORT_REPORT, Server, arrays, wait_for
 
 CELLS = len(cells(ReportRequest.model_validate(LONG_REPORT)))

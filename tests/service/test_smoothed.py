@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gauntlet.errors import DeadlineExceeded, InvalidInput
-from service import smoothed
-from service.engine import Engine
-from service.schemas import ClassifyRequest, ClassifyResponse, SmoothedCertificate
+from service.http.schemas import ClassifyRequest, ClassifyResponse, SmoothedCertificate
+from service.models import smoothed
+from service.models.engine import Engine
 from service.settings import Settings
 from tests import tiny
 from tests.service.conftest import BUDGET, DEADLINE, SHORT_REPORT, Server, arrays

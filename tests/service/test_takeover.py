@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from service import takeover
 from service.errors import Code, ServiceError
+from service.jobs import takeover
+from service.jobs.takeover import GAP, SILENT, Silence, alone, ended, tidy
 from service.settings import Settings, SettingsError
-from service.takeover import GAP, SILENT, Silence, alone, ended, tidy
 from service.worker import Rounds
+from tests.service.conftest import ROOT
 
 
 def watch(silence: Silence, signs: dict[str, int | None], start: float, end: float) -> list[str]:
@@ -86,9 +87,9 @@ def test_a_file_removed_between_opening_and_locking_is_made_again(tmp_path: Path
 
 
 def test_the_lock_ends_with_a_killed_process(tmp_path: Path):
-    code = "import os, sys, pathlib; from service.takeover import alone\n"
+    code = "import os, sys, pathlib; from service.jobs.takeover import alone\n"
     code += "with alone(pathlib.Path(sys.argv[1]), 'one'): os._exit(9)"
-    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=Path(takeover.__file__).parents[1], check=False)
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False).returncode == 9
     assert ended(tmp_path, "one")
 
 

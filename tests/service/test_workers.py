@@ -19,16 +19,16 @@ from dbos import DBOS
 from gauntlet import evalset, runtime, store
 from gauntlet.report.builder import build, shards
 from gauntlet.report.schema import ReportRequest
-from service.database import EXECUTORS, WORKFLOWS
 from service.errors import ServiceError
-from service.jobs import OLDER, VERSION, WORKFLOW, Jobs
+from service.jobs.database import EXECUTORS, WORKFLOWS
+from service.jobs.queue import OLDER, VERSION, WORKFLOW, Jobs
 from tests import tiny
 from tests.service.conftest import ROOT, build_models, environment, wait_for
 from tests.service.databases import Postgres
 
 pytestmark = pytest.mark.slow
 
-HASTY = "from service import takeover, worker; takeover.SILENT = 3.0; worker.main()"
+HASTY = "from service import worker; from service.jobs import takeover; takeover.SILENT = 3.0; worker.main()"
 """A worker that holds another for dead sooner: the thirty seconds themselves are tested in test_takeover."""
 
 REPORT: dict[str, Any] = {

@@ -14,8 +14,8 @@ import torch
 
 from gauntlet import store
 from gauntlet.manifest import ClassifierManifest
-from service.engine import Engine
-from service.schemas import ClassifyRequest, GenerateRequest
+from service.http.schemas import ClassifyRequest, GenerateRequest
+from service.models.engine import Engine
 from service.settings import Settings
 from training.__main__ import main
 from training.export import predict, session

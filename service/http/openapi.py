@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.access import UNMETERED, needs
+from service.access.scopes import UNMETERED, needs
 from service.errors import STATUS, Code
-from service.routes import ROUTES, Route
-from service.schemas import Envelope
+from service.http.routes import ROUTES, Route
+from service.http.schemas import Envelope
 
 REF = "#/components/schemas/{model}"
 DESCRIPTION = (

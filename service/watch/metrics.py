@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.exposition import Collector, Counter, GaugeMetricFamily, Histogram, Metric, registry
-from service.status import Backlog, Status
+from service.jobs.status import Backlog, Status
+from service.watch.exposition import Collector, Counter, GaugeMetricFamily, Histogram, Metric, registry
 
 if TYPE_CHECKING:
-    from service.schemas import Prediction
+    from service.http.schemas import Prediction
 
 REGISTRY = registry()
 

@@ -11,7 +11,7 @@ from gauntlet.evalset import EvalSet
 from gauntlet.sandbox.guest import read_pictures
 from gauntlet.sandbox.nursery import Nursery
 from service.errors import Code, ServiceError
-from service.shelf import Shelf, taken
+from service.models.shelf import Shelf, taken
 
 KEPT = 4  # of those brought, in memory
 

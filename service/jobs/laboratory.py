@@ -13,10 +13,10 @@ from gauntlet.report.page import render
 from gauntlet.report.schema import CellResult, ReportRequest
 from gauntlet.runtime import Classifier, open_model
 from gauntlet.sandbox.nursery import Limits, Nursery
-from service.evalsets import EvalSets
-from service.guests import Guests
+from service.models.evalsets import EvalSets
+from service.models.guests import Guests
+from service.models.shelf import Shelf
 from service.settings import Settings
-from service.shelf import Shelf
 
 __all__ = [
     "CHUNK",

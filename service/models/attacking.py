@@ -13,11 +13,11 @@ from gauntlet.attacks import ATTACKS
 from gauntlet.outcome import Outcome
 from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
-from service import metrics
-from service.codec import decode, encode
-from service.engine import Engine
 from service.errors import Code, ServiceError
-from service.schemas import AttackRequest, AttackResponse, AttackResult, AttackSummary, Transfer
+from service.http.codec import decode, encode
+from service.http.schemas import AttackRequest, AttackResponse, AttackResult, AttackSummary, Transfer
+from service.models.engine import Engine
+from service.watch import metrics
 
 OUTCOMES = ("success", "failure", "misclassified")
 

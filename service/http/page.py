@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from service.headers import FRAMELESS
+from service.http.headers import FRAMELESS
 
 FILES = StaticFiles(directory=Path(__file__).parent / "static")
 INDEX = "index.html"

@@ -9,7 +9,7 @@ from gauntlet.manifest import ClassifierManifest
 from gauntlet.sandbox.guest import Guest, adopt, open_guest
 from gauntlet.sandbox.nursery import Nursery
 from service.errors import Code, ServiceError
-from service.shelf import Shelf, taken
+from service.models.shelf import Shelf, taken
 
 OPEN = 4  # children that wait for questions; more models take turns
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from gauntlet.manifest import ClassifierManifest, Sha256
-from service.schemas import Answer, Class, Png, Request
+from service.http.schemas import Answer, Class, Png, Request
 
 
 class CertificateInfo(Answer):

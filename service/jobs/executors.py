@@ -6,10 +6,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.database import ENQUEUED, EXECUTORS, INPUTS, OUTPUTS, PENDING, STEPS, WORKFLOWS, Database, machine
-from service.jobs import FRESH, OLDER, QUEUE, SHARD, VERSION, WORKFLOW
+from service.jobs.database import ENQUEUED, EXECUTORS, INPUTS, OUTPUTS, PENDING, STEPS, WORKFLOWS, Database, machine
+from service.jobs.queue import FRESH, OLDER, QUEUE, SHARD, VERSION, WORKFLOW
+from service.jobs.status import ENDED, STATUSES
 from service.settings import SettingsError
-from service.status import ENDED, STATUSES
 
 FORGOTTEN = 86_400  # seconds after which a silent worker is no longer listed
 BATCH = 50  # reports deleted at once

@@ -9,15 +9,17 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from gauntlet.errors import GauntletError
-from service import access, metrics, openapi
+from service.access import scopes
 from service.errors import CALL, Code, ServiceError, invalid, respond
-from service.exposition import CONTENT_TYPE_LATEST, generate_latest
-from service.headers import SELF_CONTAINED
-from service.jobs import Job, unknown_report
-from service.page import PAGE
-from service.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
-from service.status import ENDED
-from service.uploads import UPLOADS
+from service.http import openapi
+from service.http.headers import SELF_CONTAINED
+from service.http.page import PAGE
+from service.http.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
+from service.http.uploads import UPLOADS
+from service.jobs.queue import Job, unknown_report
+from service.jobs.status import ENDED
+from service.watch import metrics
+from service.watch.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
     from service.api import Gauntlet
@@ -47,7 +49,7 @@ def list_reports(request: Request) -> Response:
         query = ReportQuery.model_validate(dict(request.query_params))
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False)) from error
-    jobs, cursor = _service(request).jobs.page(query.status, query.limit, query.cursor, access.sees(CALL.get()))
+    jobs, cursor = _service(request).jobs.page(query.status, query.limit, query.cursor, scopes.sees(CALL.get()))
     return _json(ReportList(items=[item(job) for job in jobs], next_cursor=cursor))
 
 
@@ -55,7 +57,7 @@ def _job(request: Request, *, output: bool = False) -> Job:
     """The job of the path, if the key may know of it. Whoever needs the scope admin for that is noted."""
     job_id, call = request.path_params["id"], CALL.get()
     job = _service(request).jobs.get(job_id, output=output)
-    if access.sees(call) not in (None, job.owner):
+    if scopes.sees(call) not in (None, job.owner):
         raise unknown_report(job_id)
     if call.key is not None and job.owner != call.key.name:
         call.admin = True

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from gauntlet.draws import Smoothing
 from gauntlet.smoothing import ABSTAINED, certify
-from service import metrics
-from service.codec import decode
-from service.engine import Engine, predict
 from service.errors import Code, ServiceError
-from service.schemas import ClassifyRequest, ClassifyResponse, SmoothedCertificate, SmoothingIn
+from service.http.codec import decode
+from service.http.schemas import ClassifyRequest, ClassifyResponse, SmoothedCertificate, SmoothingIn
+from service.models.engine import Engine, predict
+from service.watch import metrics
 
 
 def classify(

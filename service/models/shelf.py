@@ -13,8 +13,8 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from service.database import create_engine
 from service.errors import Code, ServiceError
+from service.jobs.database import create_engine
 
 Kind = Literal["model", "evalset"]
 

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gauntlet.adopt.declared import Declared, DeclaredImages
-from service.brought import CertificateInfo, EvalSetInfo, EvalSetList, ModelAdded, Sample, SamplesQuery
 from service.errors import Code, ServiceError, invalid
+from service.http.brought import CertificateInfo, EvalSetInfo, EvalSetList, ModelAdded, Sample, SamplesQuery
 
 if TYPE_CHECKING:
     from gauntlet.evalset import EvalSet
@@ -121,7 +121,7 @@ def _samples(request: Request) -> int:
 
 
 def _info(sets: Any, found: "EvalSet", samples: int) -> EvalSetInfo:
-    from service.codec import png  # noqa: PLC0415  BentoML's parent imports this module and does without torch
+    from service.http.codec import png  # noqa: PLC0415  BentoML's parent imports this module and does without torch
 
     images, labels = found.head(min(samples, len(found.labels))) if samples else ((), ())
     channels, height, width = found.images.shape[1:]
@@ -143,7 +143,7 @@ def _json(model: BaseModel, status: int = 200, location: str | None = None) -> R
 
 
 async def reload_models(request: Request) -> Response:
-    from service.folders import reload  # noqa: PLC0415  BentoML's parent imports this module and does without torch
+    from service.models.folders import reload  # noqa: PLC0415  BentoML's parent imports this module and does without torch
 
     engine = _service(request).engine
     return _json(await _alone(lambda: reload(engine)))

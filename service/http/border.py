@@ -14,12 +14,14 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import access, metrics, routes, tracing
-from service.body import Bodies, Body
+from service.access import scopes
 from service.errors import CALL, Call, Code, ServiceError, from_status, invalid, respond, translate
-from service.headers import foreign
-from service.logs import LOGGER
+from service.http import routes
+from service.http.body import Bodies, Body
+from service.http.headers import foreign
 from service.settings import Settings
+from service.watch import metrics, tracing
+from service.watch.logs import LOGGER
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -33,7 +35,7 @@ class Border:
     def __init__(self, app: ASGIApp) -> None:
         settings = Settings.load()
         self._app, self._log, self._origins = app, settings.access_log, settings.cors_origins
-        self._access = access.Access(settings)
+        self._access = scopes.Access(settings)
         self._bodies = Bodies(settings.max_body, settings.max_bodies, settings.body_seconds)
         for route in routes.ROUTES:  # a rate cannot tell the first of its kind from a series that is merely new
             metrics.REQUESTS.labels(route.path, route.method, "500")
@@ -66,7 +68,7 @@ class Border:
         finally:
             body.close()
             if call.admin and wanted is not None:
-                access.note("admin", call, wanted, host, path=scope["path"][:200], status=answer.status)
+                scopes.note("admin", call, wanted, host, path=scope["path"][:200], status=answer.status)
             CALL.reset(token)
             self._account(route, method, answer.status, time.perf_counter() - started, call.request_id)
 

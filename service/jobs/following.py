@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from gauntlet.errors import Cancelled, GauntletError
 from service.errors import Code, ServiceError
-from service.jobs import Jobs
+from service.jobs.queue import Jobs
 
 T = TypeVar("T")
 

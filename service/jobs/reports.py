@@ -3,8 +3,8 @@
 from gauntlet.attacks import ATTACKS
 from gauntlet.report.builder import validate
 from gauntlet.report.schema import ReportRequest
-from service.engine import Engine
 from service.errors import Code, ServiceError
+from service.models.engine import Engine
 
 
 def check(engine: Engine, request: ReportRequest) -> dict[str, str]:

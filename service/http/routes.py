@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from gauntlet.adopt.declared import Declared, DeclaredImages
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.report.schema import ReportRequest
-from service import brought, schemas
 from service.errors import Code
+from service.http import brought, schemas
 
 Method = Literal["GET", "POST", "DELETE"]
 

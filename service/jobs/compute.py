@@ -16,13 +16,13 @@ from dbos import DBOS
 
 from gauntlet.errors import Cancelled, GauntletError
 from service.errors import ServiceError
-from service.following import begin, follow, patiently
-from service.jobs import SHARD, SHARDS, WORKFLOW, Jobs
-from service.progress import PULSE, REPORTS, count
+from service.jobs.following import begin, follow, patiently
+from service.jobs.queue import SHARD, SHARDS, WORKFLOW, Jobs
 from service.settings import Settings
+from service.watch.progress import PULSE, REPORTS, count
 
 if TYPE_CHECKING:
-    from service.laboratory import Laboratory, Shard
+    from service.jobs.laboratory import Laboratory, Shard
 
 logger = logging.getLogger("gauntlet.worker")
 
@@ -47,7 +47,7 @@ def jobs() -> Jobs:
 
 @cache
 def _laboratory() -> "Laboratory":
-    from service.laboratory import Laboratory  # noqa: PLC0415  an idle worker does without torch
+    from service.jobs.laboratory import Laboratory  # noqa: PLC0415  an idle worker does without torch
 
     return Laboratory(settings())
 
@@ -71,7 +71,7 @@ def robustness_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> dict[
 
 
 def _report(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str]) -> dict[str, Any]:
-    from service import laboratory  # noqa: PLC0415  an idle worker does without torch
+    from service.jobs import laboratory  # noqa: PLC0415  an idle worker does without torch
 
     request = laboratory.ReportRequest.model_validate(body)
     shards = laboratory.shards(request)
@@ -106,7 +106,7 @@ def report_shard(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str], 
 
 def _measure(watch: "_Watch", body: Mapping[str, Any], pins: Mapping[str, str], part: Mapping[str, Any]) -> str:
     watch.stop()
-    from service import laboratory  # noqa: PLC0415  an idle worker does without torch
+    from service.jobs import laboratory  # noqa: PLC0415  an idle worker does without torch
 
     with PULSE.computing():
         request, shard = laboratory.ReportRequest.model_validate(body), laboratory.Shard.model_validate(part)

@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Mapping
 
+from service.access.keys import Key, Keyring, Scope, presented
+from service.access.quota import Owner
+from service.access.rates import Buckets, neighbourhood
 from service.errors import Call, Code, ServiceError
-from service.keys import Key, Keyring, Scope, presented
-from service.limits import Buckets, neighbourhood
-from service.logs import AUDIT
-from service.quota import Owner
-from service.routes import REPORT, Route
+from service.http.routes import REPORT, Route
 from service.settings import Settings
+from service.watch.logs import AUDIT
 
 NEEDS: Mapping[tuple[str, str], Scope | None] = {
     ("GET", "/"): None,  # the page itself; what it shows it asks for with a key

@@ -9,7 +9,7 @@ from gauntlet.manifest import ClassifierManifest, GeneratorManifest, Sha256
 from gauntlet.norms import Norm
 from gauntlet.report.schema import Report
 from service.errors import Code
-from service.status import Status
+from service.jobs.status import Status
 
 FORMAT_DESCRIPTION = "png: base64 PNG strings; array: nested lists of floats in [0, 1], shaped C, H, W"
 IMAGE_IN = {

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from service.exposition import Counter, Gauge, Histogram, registry
+from service.watch.exposition import Counter, Gauge, Histogram, registry
 
 if TYPE_CHECKING:
-    from service.laboratory import CellResult
+    from service.jobs.laboratory import CellResult
 
 HUNG = 600.0
 """Seconds without a turn of the main loop, or a step of the report under way, after which a worker counts as hung."""

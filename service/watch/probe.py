@@ -6,11 +6,11 @@ from ipaddress import IPv4Address, IPv6Address
 from socket import AF_INET, AF_INET6
 from socketserver import ThreadingTCPServer
 
-from service import exposition, progress
-from service.keys import Keyring, presented
-from service.limits import Buckets
-from service.logs import AUDIT
+from service.access.keys import Keyring, presented
+from service.access.rates import Buckets
 from service.settings import SettingsError
+from service.watch import exposition, progress
+from service.watch.logs import AUDIT
 
 SILENT = 10.0  # seconds after which a client that says nothing is let go
 LINES = 60  # refusals that are written to the audit in a minute

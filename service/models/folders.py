@@ -14,10 +14,10 @@ from gauntlet.adopt.declared import Declared
 from gauntlet.errors import ArtefactError, GauntletError
 from gauntlet.manifest import MANIFEST_FILE, MODEL_FILE
 from gauntlet.runtime import open_model
-from service.brought import Reloaded
-from service.engine import Engine
 from service.errors import ServiceError, invalid
-from service.shelf import taken
+from service.http.brought import Reloaded
+from service.models.engine import Engine
+from service.models.shelf import taken
 
 SETTINGS_FILE = "settings.json"
 

@@ -13,12 +13,9 @@ from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier, Generator, open_all
 from gauntlet.sandbox.nursery import Limits, Nursery
-from service import metrics
-from service.codec import decode, encode, png
 from service.errors import Code, ServiceError
-from service.evalsets import EvalSets
-from service.guests import Guests
-from service.schemas import (
+from service.http.codec import decode, encode, png
+from service.http.schemas import (
     CertificateOut,
     ClassifyRequest,
     ClassifyResponse,
@@ -26,8 +23,11 @@ from service.schemas import (
     GenerateResponse,
     Prediction,
 )
+from service.models.evalsets import EvalSets
+from service.models.guests import Guests
+from service.models.shelf import Shelf
 from service.settings import Settings
-from service.shelf import Shelf
+from service.watch import metrics
 
 M = TypeVar("M", Classifier, Generator)
 DEFAULT_N = 16

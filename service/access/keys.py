@@ -17,8 +17,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gauntlet.manifest import Sha256
-from service.logs import LOGGER
 from service.settings import Settings, SettingsError
+from service.watch.logs import LOGGER
 
 PREFIX = "gauntlet_"  # lets a scanner of repositories recognise a key that leaked
 LOOK = 1.0  # seconds between two looks at the file: a key that was taken out is refused from then on

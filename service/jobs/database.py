@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from dbos import DBOSClient, DBOSPortableJSONSerializer
 from sqlalchemy.dialects.postgresql import JSONB
 
-from service import quota
+from service.access import quota
 from service.errors import Code, ServiceError
 from service.settings import SettingsError
 

@@ -19,11 +19,11 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import EnqueueOptions, WorkflowStatus
 
-from service import quota
-from service.database import ENQUEUED, EXECUTORS, WORKFLOWS, Database
+from service.access import quota
+from service.access.quota import Owner
 from service.errors import Code, ServiceError
-from service.quota import Owner
-from service.status import ENDED, STATUSES, Backlog, Part, Status
+from service.jobs.database import ENQUEUED, EXECUTORS, WORKFLOWS, Database
+from service.jobs.status import ENDED, STATUSES, Backlog, Part, Status
 
 QUEUE, SHARDS = "reports", "shards"
 WORKFLOW, SHARD = "robustness_report", "report_shard"
@@ -85,7 +85,7 @@ class Jobs:
     ) -> tuple[Job, bool]:
         """Enqueue a report, or find the one that the owner's same Idempotency-Key has; says whether it is new.
 
-        ``pins`` are the sha256 of what it is to be measured on: a worker takes nothing else (service.laboratory).
+        ``pins`` are the sha256 of what it is to be measured on: a worker takes nothing else (service.jobs.laboratory).
 
         Raises ServiceError ``idempotency_mismatch`` for a known key with another request, ``too_busy`` over the limit,
         ``quota_exceeded`` over the owner's.

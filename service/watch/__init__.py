@@ -1,0 +1,1 @@
+"""How the service is watched: metrics, logs, traces, the worker's port."""
