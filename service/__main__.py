@@ -1,5 +1,6 @@
-"""``python -m service``: serve on GAUNTLET_HOST and GAUNTLET_PORT. See ``service.settings`` for all settings.
+"""``python -m service``: serve on GAUNTLET_HOST and GAUNTLET_PORT.
 
+``python -m service settings``: print all settings and what they mean.
 ``python -m service keys new NAME --scope read|attack|admin``: make an API key.
 """
 
@@ -12,20 +13,23 @@ from pydantic import ValidationError
 from gauntlet.errors import GauntletError
 from service.access import keys
 from service.drain import SPARE
-from service.settings import ROOT, Settings
+from service.settings import ROOT, Settings, described
 
 
 def main() -> None:
-    """Become BentoML's server, or make a key. Ends with status 1 and one line of reason for what cannot be."""
+    """Become BentoML's server, make a key, or tell the settings; status 1 and one line of reason for what cannot be."""
     parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND")
     new = commands.add_parser("keys", help="API keys").add_subparsers(required=True).add_parser("new", help="make one")
     new.add_argument("name", help="letters, digits, dots, dashes and underscores")
     new.add_argument("--scope", choices=list(keys.Scope), required=True, help="each includes those before it")
+    commands.add_parser("settings", help="print them").set_defaults(told=True)
     asked = parser.parse_args()
     try:
         if "name" in asked:
             make_key(asked.name, keys.Scope(asked.scope))
+        elif "told" in asked:
+            sys.stdout.write(f"{described()}\n")
         else:
             serve(Settings.load())
     except GauntletError as error:

@@ -1,45 +1,4 @@
-"""Every setting of the service, read from the environment.
-
-| variable | default | meaning |
-| --- | --- | --- |
-| GAUNTLET_HOST | 127.0.0.1 | address to listen on |
-| GAUNTLET_PORT | 3000 | port to listen on |
-| GAUNTLET_MODELS | models/ beside the code | folder with artifacts/ and evalsets/ |
-| GAUNTLET_DATA | data | folder whose evalsets/ holds more evaluation sets; relative to the working directory |
-| GAUNTLET_STATE | state | folder for the job database; relative to the working directory |
-| GAUNTLET_DATABASE_URL | SQLite in GAUNTLET_STATE | the job database; PostgreSQL lets several hosts share it |
-| GAUNTLET_DEVICE | auto | auto, cuda or cpu; cuda fails at start where there is none |
-| GAUNTLET_THREADS | all cores | threads of one computation |
-| GAUNTLET_LOCAL_WORKERS | 1 | workers that run with the service; 0: `python -m service.worker` runs elsewhere |
-| GAUNTLET_WORKER_PORT | 0 | port of a worker's own /livez and /metrics, on GAUNTLET_HOST; 0: none |
-| | | ... of the first worker that runs with the service; the others have the ports behind it |
-| GAUNTLET_EXECUTOR | host and a random part | name of a worker; workers that share a database need different ones |
-| GAUNTLET_KEEP_DAYS | 0 | days after which a worker deletes a report that has ended; 0: never |
-| GAUNTLET_OPEN | false | true: ask nobody for a key, although GAUNTLET_HOST can be reached from elsewhere |
-| GAUNTLET_KEYS_FILE | none | file with a key a line, from `python -m service keys new`; read again when it changes |
-| GAUNTLET_API_KEYS | none | the same lines in the environment; with either, a call needs a key |
-| GAUNTLET_METRICS_OPEN | false | true: /metrics needs no key, the worker's neither |
-| GAUNTLET_REQUESTS_PER_MINUTE | 0 | of one key, or of one address where no keys are in use; per process; 0: no limit |
-| GAUNTLET_REPORTS_PER_DAY | 0 | that one key may ask for, by the UTC day; 0: no limit |
-| GAUNTLET_STORED_REPORTS | 0 | that one key may have in the job database; 0: no limit |
-| GAUNTLET_CORS_ORIGINS | none | origins whose pages may ask, as https://example.org, with commas; or * |
-| GAUNTLET_MAX_BODY | 33554432 | bytes of a request body |
-| GAUNTLET_MAX_BODIES | 536870912 | bytes of the bodies of all requests that are being answered; more get 503 |
-| GAUNTLET_BODY_SECONDS | 60 | seconds that the body of a request may take to arrive |
-| GAUNTLET_MAX_IMAGES | 1024 | images of one request |
-| GAUNTLET_PREDICT_QUEUE | 256 | predictions and generations that may wait; more get 429 |
-| GAUNTLET_ATTACK_BUDGET | 200000 | price of one /attack: images x gradient steps x restarts x (1 + transfer models) |
-| | | ... and of one /classify with smoothing: images x draws |
-| GAUNTLET_ATTACK_DEADLINE | 60 | seconds that one of these may take, waiting included |
-| GAUNTLET_ATTACK_SLOTS | 1 | how many of them compute at the same time |
-| GAUNTLET_ATTACK_QUEUE | 8 | how many of them may wait for a slot; more get 429 |
-| GAUNTLET_REPORT_QUEUE | 100 | reports that may wait for a worker; more get 429 |
-| GAUNTLET_MAX_UPLOADS | 100 | models, and evaluation sets, that users may keep in the job database |
-| GAUNTLET_UPLOAD_MEMORY | 2147483648 | bytes that the process of an uploaded model may take beyond its start |
-| GAUNTLET_DRAIN_S | 25 | seconds that running requests have to finish after SIGTERM; new ones are refused |
-| GAUNTLET_ACCESS_LOG | true | one log line per request |
-| GAUNTLET_LOG_FORMAT | text | text, or json: one object a line, with the request's id |
-"""
+"""Every setting of the service, read from the environment: ``python -m service settings`` prints them as a table."""
 
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -67,45 +26,82 @@ class SettingsError(GauntletError):
 
 
 class Settings(BaseSettings):
-    """See the table above; a wrong value is refused at start."""
+    """A wrong value is refused at start."""
 
-    model_config = SettingsConfigDict(env_prefix="GAUNTLET_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GAUNTLET_", frozen=True, use_attribute_docstrings=True)
 
     host: IPvAnyAddress = IPv4Address("127.0.0.1")
+    """Address to listen on."""
     port: Port = 3000
+    """Port to listen on."""
     models: Path = ROOT / "models"
+    """Folder with artifacts/ and evalsets/."""
     data: Path = Path("data")
+    """Folder whose evalsets/ holds more evaluation sets; relative to the working directory."""
     state: Path = Path("state")
+    """Folder for the job database; relative to the working directory."""
     database_url: str = ""
+    """The job database; none: SQLite in GAUNTLET_STATE; PostgreSQL lets several hosts share it."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
+    """`auto`, `cuda` or `cpu`; `cuda` fails at start where there is none."""
     threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of one computation; 0: all cores."""
     local_workers: Annotated[int, Field(ge=0, le=64)] = 1
+    """Workers that run with the service; 0: `python -m service.worker` runs elsewhere."""
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of a worker's own /livez and /metrics, on GAUNTLET_HOST; with several local workers of the first, the
+    others have those behind it; 0: none."""
     executor: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    """Name of a worker; none: host and a random part; workers that share a database need different ones."""
     keep_days: Annotated[float, Field(ge=0)] = 0.0
+    """Days after which a worker deletes a report that has ended; 0: never."""
     open: bool = False
+    """`true`: ask nobody for a key, although GAUNTLET_HOST can be reached from elsewhere."""
     keys_file: Path | None = None
+    """File with a key a line, from `python -m service keys new`; read again when it changes."""
     api_keys: str = Field(default="", repr=False)
+    """The lines of such a file, in the environment; with either, a call needs a key."""
     metrics_open: bool = False
+    """`true`: /metrics needs no key, the worker's neither."""
     requests_per_minute: Limit = 0
+    """Requests of one key, or of one address where no keys are in use; per process; 0: no limit."""
     reports_per_day: Limit = 0
+    """Reports that one key may ask for, by the UTC day; 0: no limit."""
     stored_reports: Limit = 0
+    """Reports that one key may have in the job database; 0: no limit."""
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Origins whose pages may ask, as https://example.org, with commas; or *."""
     max_body: Positive = 32 * 2**20
+    """Bytes of a request body."""
     max_bodies: Positive = 512 * 2**20
+    """Bytes of the bodies of all requests that are being answered; more get 503."""
     body_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that the body of a request may take to arrive."""
     max_images: Positive = 1024
+    """Images of one request."""
     predict_queue: Annotated[int, Field(ge=0)] = 256
+    """Predictions and generations that may wait; more get 429."""
     attack_budget: Positive = 200_000
+    """Price of one /attack: images x gradient steps x restarts x (1 + transfer models); of one /classify with
+    smoothing: images x draws."""
     attack_deadline: Annotated[float, Field(gt=0, le=3000)] = 60.0
+    """Seconds that one /attack, or /classify with smoothing, may take, waiting included."""
     attack_slots: Positive = 1
+    """How many of these compute at the same time."""
     attack_queue: Annotated[int, Field(ge=0)] = 8
+    """How many of these may wait for a slot; more get 429."""
     report_queue: Positive = 100
+    """Reports that may wait for a worker; more get 429."""
     max_uploads: Annotated[int, Field(ge=0)] = 100
+    """Models, and evaluation sets, that users may keep in the job database."""
     upload_memory: Annotated[int, Field(ge=2**28)] = 2**31
+    """Bytes that the process of an uploaded model may take beyond its start."""
     drain_s: Positive = 25
+    """Seconds that running requests have to finish after SIGTERM; new ones are refused."""
     access_log: bool = True
+    """One log line per request."""
     log_format: Literal["text", "json"] = "text"
+    """`text`, or `json`: one object a line, with the request's id."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,3 +138,16 @@ class Settings(BaseSettings):
             first = error.errors(include_url=False)[0]
             name = "_".join(str(part) for part in first["loc"]).upper()
             raise SettingsError(f"GAUNTLET_{name}={first['input']}: {first['msg']}") from error
+
+
+def described() -> str:
+    """All settings as a page of Markdown, which is docs/settings.md: variable, default, meaning."""
+    lines = ["# Settings", "", "Environment variables; `python -m service settings` prints this page.", ""]
+    lines += ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default, meaning = field.default, " ".join((field.description or "").split())
+        if isinstance(default, Path) and default.is_relative_to(ROOT):
+            default = f"{default.relative_to(ROOT)}/ beside the code"
+        told = "none" if default in ("", (), None) else str(default).lower() if isinstance(default, bool) else default
+        lines.append(f"| `GAUNTLET_{name.upper()}` | {told} | {meaning} |")
+    return "\n".join(lines)
