@@ -101,7 +101,7 @@ class Jobs:
             row = self._find(job_id, load_input=True)
         assert row is not None
         assert row.input is not None
-        if row.input["args"][0] != json.loads(json.dumps(request)):
+        if _given(row.input["args"][0]) != _given(json.loads(json.dumps(request))):
             message = "this Idempotency-Key belongs to another request; use a new one"
             raise ServiceError(Code.IDEMPOTENCY_MISMATCH, message, field="Idempotency-Key")
         return _job(row), known is None
@@ -266,6 +266,11 @@ class Jobs:
         """A worker's word that nothing computes for a cancelled job any more."""
         with self.database.using():
             self._client.cancel_workflow(job_id)
+
+
+def _given(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request without what is left open: a request from an older release says nothing of what that did not know."""
+    return {name: value for name, value in request.items() if value is not None}
 
 
 def unknown_report(job_id: str) -> ServiceError:
