@@ -157,6 +157,12 @@ class Threat:
     def radius(self) -> float:
         return float("inf") if self.eps is None else self.eps
 
+    def on_grid(self) -> "Threat":
+        """What is left of it where pixels are multiples of 1/255: in Linf the next such eps below."""
+        if self.norm != "linf" or self.eps is None:
+            return self
+        return Threat(self.norm, math.floor(self.eps * 255 + 1e-6) / 255)
+
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """``x_adv`` brought into the ball, then into the box: that clipping only ever shortens the way from x."""
         if self.eps is None:

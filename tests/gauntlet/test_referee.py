@@ -49,6 +49,25 @@ def test_what_is_measured_is_what_is_returned(convolutional, images):
             assert bool((outcome.minimal["l2"] <= outcome.l2 + 1e-3).all())
 
 
+@pytest.mark.parametrize(
+    ("name", "norm", "eps", "params"),
+    [
+        ("square", "linf", 7.7 / 255, {"queries": 200}),
+        ("square", "l2", 0.12, {"queries": 200}),
+        ("apgd", "linf", 2.9 / 255, {}),
+        ("pgd", "l2", 0.1, {}),
+    ],
+)
+def test_eight_bits_cost_little_of_a_success(name, norm, eps, params, convolutional, images):
+    """Also of an attack that stops as soon as it succeeds, where rounding towards the image would undo it."""
+    y, threat = labels_of(convolutional, images), Threat(norm, eps)
+    free = referee.run(convolutional, name, images, y, threat.on_grid(), params=params).success
+    bound = referee.run(convolutional, name, images, y, threat, params=params, eight_bit=True)
+    assert int(free.sum()) > 5
+    assert int(bound.success.sum()) >= int(free.sum()) - (0 if norm == "linf" else 2)
+    assert float(threat.size(images, bound.images).max()) <= eps + 1e-6
+
+
 def test_eight_bit_success_needs_the_budget(convolutional, images):
     """Rounding to 8 bits may not smuggle an image out of the ball: 0.5 / 255 allows no change of any pixel."""
     outcome = referee.run(
