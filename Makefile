@@ -11,7 +11,7 @@ REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks clean
+.PHONY: help install serve test test-all check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ image-cpu: .venv/.service ## one without; OPTIONS=build-arg=TORCH_INDEX=... name
 
 container-check: .venv/.dev ## build the image and prove what it promises, without a container engine; IMAGE=gauntlet:cpu: of that one
 	$(BIN)/python -m pytest tests/deploy/test_container.py
+
+client: .venv/.dev ## write the client's answers again, from /openapi.json
+	PYTHONPATH=. $(BIN)/python client/generate.py
 
 lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with hashes
 	$(BIN)/uv pip compile $(LOCK) --group dev -o requirements/dev.txt

@@ -1,6 +1,7 @@
 """Every command of the README is run as printed (but for the port) against the shipped models."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -74,6 +75,35 @@ def test_python(run):
     printed = run(example, sys.executable, "-W", "ignore", "-c")
     assert "Pullover" in printed
     assert "fooled by a perturbation" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("health", "serves fashion-mnist-lipschitz"),
+        pytest.param("paper_claims", "old adversarial examples right", marks=pytest.mark.slow),
+        pytest.param("security_review", "these fool fashion-mnist-lipschitz", marks=pytest.mark.slow),
+        pytest.param("ci_gate", "checks: all passed", marks=pytest.mark.slow),
+    ],
+)
+def test_examples(name, told, server, tmp_path):
+    """As their first lines say."""
+    script = ROOT / "examples" / f"{name}.py"
+    command = re.search(r"^python examples/\w+\.py(.*)$", script.read_text(), re.MULTILINE)[1]
+    url = (
+        [f"http://127.0.0.1:{server.port}"] if name == "paper_claims" else ["--url", f"http://127.0.0.1:{server.port}"]
+    )
+    done = subprocess.run(
+        [sys.executable, script, *command.split(), *url],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "client")},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
 
 
 def test_every_block_is_tested():

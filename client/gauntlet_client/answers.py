@@ -1,0 +1,886 @@
+"""What the service answers. Written by client/generate.py."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from pydantic import BaseModel, Field
+
+
+class AttackInfo(BaseModel):
+    """
+    One attack, and the JSON schema of its ``params``.
+    """
+
+    name: str
+    summary: str
+    norms: list[Literal["linf", "l2", "l1", "l0"]]
+    minimum_norm: bool
+    targeted: bool
+    params: dict[str, Any]
+
+
+class AttackList(BaseModel):
+    """
+    Every attack.
+    """
+
+    attacks: list[AttackInfo]
+
+
+class AttackRecord(BaseModel):
+    name: str
+    summary: str
+    """
+    what it does, and the paper it comes from
+    """
+    minimum_norm: bool
+    params: dict[str, Any]
+
+
+class AttackSummary(BaseModel):
+    """
+    Over all images of the request.
+    """
+
+    n: int
+    clean_accuracy: float | None
+    """
+    null without labels
+    """
+    robust_accuracy: float | None
+    """
+    of all images; null without labels or without eps
+    """
+    success_rate: float | None
+    """
+    of the images classified correctly at first
+    """
+    median_l2: float | None
+    """
+    same images, a failure counts as infinite; null: the median is one
+    """
+    seconds: float
+
+
+class Cell(BaseModel):
+    """
+    The unit of durable work. ``eps`` None: a minimum-norm attack.
+    """
+
+    model: str
+    kind: Literal["clean", "checks", "smoothing", "attack"] | None = "attack"
+    attack: str | None = None
+    norm: Literal["linf", "l2", "l1", "l0"] | None = None
+    eps: float | None = None
+    cost: int
+    """
+    passes through a network times images
+    """
+
+
+class CertificateInfo(BaseModel):
+    """
+    What the prover found for a whole model.
+    """
+
+    lipschitz: float | None
+    """
+    proved L2 constant of the logits; null: use `smoothing`
+    """
+    reason: str
+    steepest: float | None
+    """
+    the largest Jacobian norm found on noise: the constant is no smaller
+    """
+    looseness: float | None
+    """
+    lipschitz / steepest: how much too large it may be, at most
+    """
+
+
+class CertificateOut(BaseModel):
+    """
+    What is proved of one prediction: within ``radius`` in ``norm`` it cannot change.
+    """
+
+    norm: Literal["l2"]
+    radius: float
+    method: str
+    lipschitz: float
+    """
+    proved L2 Lipschitz constant of the logits
+    """
+    abstained: bool
+    """
+    nothing could be proved of this prediction
+    """
+
+
+class CheckRecord(BaseModel):
+    """
+    One check of whether the evaluation is to be believed; what an alarm means, and what to do about it.
+    """
+
+    name: str
+    passed: bool
+    measured: str
+    meaning: str
+    advice: str
+
+
+class Choice(BaseModel):
+    """
+    How one open question about somebody's model was settled.
+    """
+
+    value: str
+    given: bool
+    reason: str
+
+
+class Distribution(BaseModel):
+    """
+    Of ``n`` values, ``failed`` of them infinite; a quantile that falls on an infinite one is None.
+    """
+
+    n: int
+    failed: int
+    q05: float | None
+    q25: float | None
+    median: float | None
+    q75: float | None
+    q95: float | None
+
+
+class Effort(BaseModel):
+    cell: Cell
+    queries: int
+    seconds: float
+
+
+class ErrorBody(BaseModel):
+    """
+    What went wrong.
+    """
+
+    code: str
+    message: str
+    details: dict[str, Any] | None
+    """
+    `field` names the part of the request that is wrong
+    """
+    request_id: str
+
+
+class EvalSetRecord(BaseModel):
+    name: str
+    sha256: str
+    licence: str
+    classes: list[str]
+    available: int
+
+
+class Example(BaseModel):
+    """
+    One image that an attack broke; the pictures are base64 PNG, ``noise`` amplified around mid-grey.
+    """
+
+    index: int
+    label: int
+    adversarial_label: int
+    l2: float
+    linf: float
+    clean: str
+    adversarial: str
+    noise: str
+
+
+class ExampleSet(BaseModel):
+    """
+    The worst examples: the smallest perturbations of the smallest budget at which the attack broke anything.
+    """
+
+    attack: str
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: float | None
+    examples: list[Example]
+
+
+class GenerateResponse(BaseModel):
+    """
+    Image i came from latent i; the same seed gives the same image i whatever ``n`` is.
+    """
+
+    model: str
+    model_sha256: str
+    seed: int | None
+    images: list[str | list[Any]]
+    latents: list[list[float]]
+    grid: str
+
+
+class Metric(BaseModel):
+    """
+    One measured figure, with what it was measured on.
+    """
+
+    value: float
+    n: int
+    split: Literal["train", "validation", "test", "generated"]
+
+
+class Perturbation(BaseModel):
+    """
+    Smallest distances that minimum-norm attacks needed. ``attack`` None: the smallest of them, sample by sample.
+    """
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    attack: str | None
+    own: Distribution
+    """
+    on the images that this model classifies correctly
+    """
+    shared: Distribution
+    """
+    on the images that all models of the report classify correctly
+    """
+    histogram: list[int]
+    """
+    of `own`, between the edges that the report gives for the norm
+    """
+
+
+class Rate(BaseModel):
+    """
+    ``k`` of ``n`` with the 95 % Wilson interval; ``value`` is None where there was nothing to count.
+    """
+
+    value: float | None
+    low: float
+    high: float
+    k: int
+    n: int
+
+
+class Reloaded(BaseModel):
+    """
+    What was found under GAUNTLET_MODELS: new or changed, and what could not be taken.
+    """
+
+    loaded: list[str]
+    refused: dict[str, str]
+
+
+class Robustness(BaseModel):
+    """
+    At one budget. ``attack`` None: the worst of all that were run, sample by sample.
+    """
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: float
+    attack: str | None
+    accuracy: Rate
+    """
+    robust accuracy: of all images
+    """
+    success: Rate
+    """
+    attack success: of the images classified correctly at first
+    """
+
+
+class Sample(BaseModel):
+    """
+    One image of an evaluation set.
+    """
+
+    label: int
+    image: str
+
+
+class SmoothedCertificate(BaseModel):
+    """
+    What randomized smoothing (arXiv 1902.02918) says of an image: of the smoothed classifier, not of the model.
+    """
+
+    guess: int | None = 100
+    """
+    draws that choose the class
+    """
+    samples: int | None = 10000
+    """
+    draws that prove it
+    """
+    alpha: float | None = 0.001
+    """
+    probability that a certificate is wrong
+    """
+    sigma: float
+    """
+    deviation of the noise, in pixels of [0, 1]
+    """
+    norm: Literal["l2"]
+    radius: float
+    """
+    within it the smoothed classifier answers `label`; 0 where it abstained
+    """
+    method: Literal["randomized smoothing"]
+    label: int | None
+    """
+    the smoothed classifier's; null: it abstained
+    """
+    class_name: str | None
+    abstained: bool
+    """
+    no class has more than half of the votes at this confidence
+    """
+    seed: int
+
+
+class Smoothing(BaseModel):
+    """
+    What a smoothed classifier and its certificates are made of.
+    """
+
+    guess: int | None = 100
+    """
+    draws that choose the class
+    """
+    samples: int | None = 10000
+    """
+    draws that prove it
+    """
+    alpha: float | None = 0.001
+    """
+    probability that a certificate is wrong
+    """
+    sigma: float
+    """
+    deviation of the noise, in pixels of [0, 1]
+    """
+
+
+class SmoothingSpec(BaseModel):
+    """
+    Certify the smoothed classifier of every model by randomized smoothing, on the first images of the report.
+    """
+
+    guess: int | None = 100
+    """
+    draws that choose the class
+    """
+    samples: int | None = 10000
+    """
+    draws that prove it
+    """
+    alpha: float | None = 0.001
+    """
+    probability that a certificate is wrong
+    """
+    sigma: float | None = None
+    """
+    null: that of the noise the model was trained with
+    """
+    images: int | None = 100
+    """
+    at most; there are no more than n
+    """
+
+
+class StandardRecord(BaseModel):
+    """
+    What a framework asks for, and where this report answers it; None where this request leaves it open.
+    """
+
+    framework: str
+    item: str
+    answer: str | None
+
+
+class ThreatSpec(BaseModel):
+    """
+    One norm and the budgets at which robust accuracy is wanted.
+    """
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: list[float]
+
+
+class TrainingRecord(BaseModel):
+    """
+    How the artefact came to be: enough to repeat it.
+    """
+
+    command: str
+    config: dict[str, Any]
+    seed: int
+    epochs: int
+    selected_epoch: int
+    commit: str
+    data_sha256: str
+    test_sha256: str
+    data_official: bool
+    builds_on: dict[str, str] | None = None
+    hardware: str
+    seconds: float
+    versions: dict[str, str]
+
+
+class Transfer(BaseModel):
+    """
+    The returned image shown to another model.
+    """
+
+    label: int
+    fooled: bool
+    """
+    right on the clean image, and wrong (or: the target) on this one
+    """
+
+
+class TransferRate(BaseModel):
+    """
+    Examples that fool ``source``, shown to ``target``: fooled, among those it classifies correctly when clean.
+    """
+
+    source: str
+    target: str
+    fooled: Rate
+
+
+class Adoption(BaseModel):
+    """
+    How somebody's own file became this artefact.
+    """
+
+    source_sha256: str
+    source_opset: int
+    choices: dict[str, Choice]
+
+
+class AttackResult(BaseModel):
+    """
+    One image. A failed minimum-norm attack has no image, and nothing that would describe it.
+    """
+
+    label: int
+    clean_label: int
+    adversarial_label: int | None
+    success: bool
+    """
+    classified as label before, not after; targeted: as the target after
+    """
+    l2: float | None
+    """
+    of the image returned
+    """
+    linf: float | None
+    """
+    of the image returned
+    """
+    minimal_l2: float | None
+    """
+    of the unrounded result; minimum-norm attacks that succeeded only
+    """
+    attack: str | None
+    """
+    whose success it is: of `strongest`, the member
+    """
+    queries: int
+    """
+    evaluations of the model by the attack
+    """
+    image: str | list[Any] | None
+    noise: str | list[Any] | None
+    """
+    the perturbation, amplified around mid-grey
+    """
+    transfer: dict[str, Transfer]
+
+
+class CertificateRecord(BaseModel):
+    """
+    ``lipschitz`` is the proved L2 constant of the whole logit map, None (and a ``reason``) where none is proved.
+    """
+
+    lipschitz: float | None
+    method: str
+    reason: str
+    slopes: Distribution
+    """
+    spectral norms of the Jacobian found around single images
+    """
+    steepest: float
+    """
+    the largest of them; it must not exceed the proved constant
+    """
+    ratio: Distribution | None
+    """
+    smallest L2 distance found over certified radius, where correct
+    """
+    contradictions: int
+    """
+    images broken inside their certified radius: must be 0
+    """
+    contradicted: list[int]
+    """
+    the first of them
+    """
+    refuted: bool
+    """
+    the Jacobian found is larger than the constant proved: must be false
+    """
+
+
+class ClassBudget(BaseModel):
+    """
+    Of the images of one class, at one budget: what stands against all the attacks, and what is proved.
+    """
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: float
+    robust: Rate
+    certified: Rate | None
+    """
+    None: no certificate
+    """
+
+
+class ClassReport(BaseModel):
+    """
+    The images of one class.
+    """
+
+    label: int
+    clean: Rate
+    budgets: list[ClassBudget]
+    taken_for: int | None
+    """
+    what its broken images are most often called; None: none was broken
+    """
+
+
+class ClassifierManifest(BaseModel):
+    """
+    Images (B, C, H, W) in [0, 1] to logits (B, len(classes)).
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    family: Literal[
+        "standard",
+        "lipschitz",
+        "lipschitz-paper",
+        "penalty",
+        "adversarial",
+        "smoothed",
+        "gan",
+        "dcgan",
+        "vae",
+        "custom",
+    ]
+    dataset: str
+    metrics: dict[str, Metric]
+    files: dict[str, str]
+    training: TrainingRecord | None
+    kind: Literal["classifier"] = "classifier"
+    input_shape: tuple[int, int, int]
+    classes: list[str]
+    sigma: float | None = None
+    gradients: str | None = "verified"
+    adoption: Adoption | None = None
+
+
+class CurvePoint(BaseModel):
+    eps: float
+    rate: Rate
+
+
+class Envelope(BaseModel):
+    """
+    The body of every 4xx and 5xx.
+    """
+
+    error: ErrorBody
+
+
+class EvalSetInfo(BaseModel):
+    """
+    An evaluation set; `samples` are its first images.
+    """
+
+    name: str
+    n: int
+    image_shape: tuple[int, int, int]
+    classes: list[str]
+    licence: str
+    sha256: str
+    uploaded: bool
+    samples: list[Sample]
+
+
+class EvalSetList(BaseModel):
+    """
+    Every evaluation set that a report can name.
+    """
+
+    evalsets: list[EvalSetInfo]
+
+
+class GeneratorManifest(BaseModel):
+    """
+    Standard normal latents (B, latent_dim) to images (B, C, H, W) in [0, 1].
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    family: Literal[
+        "standard",
+        "lipschitz",
+        "lipschitz-paper",
+        "penalty",
+        "adversarial",
+        "smoothed",
+        "gan",
+        "dcgan",
+        "vae",
+        "custom",
+    ]
+    dataset: str
+    metrics: dict[str, Metric]
+    files: dict[str, str]
+    training: TrainingRecord | None
+    kind: Literal["generator"] = "generator"
+    latent_dim: int
+    output_shape: tuple[int, int, int]
+
+
+class ModelAdded(BaseModel):
+    """
+    An uploaded model: its manifest shows every guess (`adoption`) and whether attacks have gradients.
+    """
+
+    manifest: ClassifierManifest
+    certificate: CertificateInfo
+
+
+class ModelList(BaseModel):
+    """
+    The manifests of all models.
+    """
+
+    models: list[
+        Annotated[ClassifierManifest | GeneratorManifest, Field(discriminator="kind")]
+    ]
+
+
+class Prediction(BaseModel):
+    """
+    One image.
+    """
+
+    label: int
+    class_name: str
+    probability: float
+    probabilities: list[float]
+    margin: float
+    """
+    largest logit less the second largest
+    """
+    certified_radius: float | None
+    """
+    deterministic L2 radius in pixel units; null: none proved, or `smoothing` was asked for
+    """
+    certificate: CertificateOut | SmoothedCertificate | None
+
+
+class ReportAccepted(BaseModel):
+    """
+    Where to ask for the report.
+    """
+
+    id: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    """
+    As the API tells it.
+    """
+    status_url: str
+    report_url: str
+
+
+class ReportItem(BaseModel):
+    """
+    A report without its content.
+    """
+
+    id: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    """
+    As the API tells it.
+    """
+    progress: float
+    """
+    never falls
+    """
+    eta_seconds: float | None
+    created_at: str
+    error: str | None
+    status_url: str
+    report_url: str
+
+
+class ReportList(BaseModel):
+    """
+    Newest first; ``next_cursor`` null: there are no more.
+    """
+
+    items: list[ReportItem]
+    next_cursor: str | None
+
+
+class ReportRequest(BaseModel):
+    """
+    The first ``n`` images of an evaluation set, every model under every attack and threat that go together.
+    """
+
+    models: list[str]
+    dataset: str
+    n: int
+    threats: list[ThreatSpec] | None = Field(
+        [{"norm": "l2", "eps": [0.25, 0.5, 1.0]}, {"norm": "linf", "eps": [0.03, 0.1]}],
+        validate_default=True,
+    )
+    attacks: list[str] | None = None
+    """
+    each in all of its norms that are asked for; by default a few for each norm
+    """
+    seed: int | None = 0
+    smoothing: SmoothingSpec | None = None
+    """
+    certify the smoothed classifier as well
+    """
+
+
+class SmoothedReport(BaseModel):
+    """
+    Of the smoothed classifier, on the first ``accuracy.n`` images.
+    """
+
+    smoothing: Smoothing
+    accuracy: Rate
+    """
+    right and not abstaining
+    """
+    abstained: int
+    radii: Distribution
+    """
+    certified L2 radii, where right
+    """
+
+
+class TransferMatrix(BaseModel):
+    attack: str
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: float | None
+    rates: list[TransferRate]
+
+
+class AttackResponse(BaseModel):
+    """
+    Results in the order of the images.
+    """
+
+    model: str
+    model_sha256: str
+    attack: str
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: float | None
+    results: list[AttackResult]
+    summary: AttackSummary
+
+
+class ClassifyResponse(BaseModel):
+    """
+    Predictions in the order of the images.
+    """
+
+    model: str
+    model_sha256: str
+    predictions: list[Prediction]
+
+
+class Curve(BaseModel):
+    """
+    Accuracy over eps: ``robust`` from the smallest distance found (an upper bound), ``certified`` a lower bound.
+
+    ``smoothed``: a lower bound too, but of the smoothed classifier, up to its alpha, and over fewer images.
+    """
+
+    kind: Literal["robust", "certified", "smoothed"]
+    norm: Literal["linf", "l2", "l1", "l0"]
+    derived_from: Literal["linf", "l2", "l1", "l0"] | None
+    """
+    the norm in which it was proved, if another: L2 balls inside
+    """
+    points: list[CurvePoint]
+
+
+class ModelReport(BaseModel):
+    name: str
+    family: str
+    sha256: str
+    device: str
+    clean: Rate
+    margins: Distribution
+    checks: list[CheckRecord]
+    certificate: CertificateRecord
+    smoothed: SmoothedReport | None = None
+    robustness: list[Robustness]
+    perturbations: list[Perturbation]
+    curves: list[Curve]
+    classes: list[ClassReport]
+    examples: list[ExampleSet]
+
+
+class Report(BaseModel):
+    """
+    Everything but ``seconds`` is the same each time that the same request is measured on the same machine.
+    """
+
+    schema_version: Literal[2] = 2
+    request: ReportRequest
+    evalset: EvalSetRecord
+    attacks: list[AttackRecord]
+    models: list[ModelReport]
+    shared_correct: int
+    edges: dict[Literal["linf", "l2", "l1", "l0"], list[float]]
+    """
+    of the histograms of smallest distances
+    """
+    transfer: list[TransferMatrix]
+    standards: list[StandardRecord]
+    versions: dict[str, str]
+    effort: list[Effort]
+    seconds: float
+
+
+class ReportStatus(BaseModel):
+    """
+    A report, with its content once it has succeeded.
+    """
+
+    id: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    """
+    As the API tells it.
+    """
+    progress: float
+    """
+    never falls
+    """
+    eta_seconds: float | None
+    created_at: str
+    error: str | None
+    status_url: str
+    report_url: str
+    report: Report | None

@@ -1,0 +1,255 @@
+"""The calls of the service, each with the answer as an object."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from gauntlet_client import answers
+from gauntlet_client.errors import ReportNotDone, ServiceError
+from gauntlet_client.images import Image, encoded
+from gauntlet_client.transport import Transport
+
+Answer = TypeVar("Answer", bound=BaseModel)
+Format = Literal["png", "array"]
+Norm = Literal["linf", "l2", "l1", "l0"]
+Manifest = answers.ClassifierManifest | answers.GeneratorManifest
+
+REPORTS = "/robustness-report"
+
+
+class Client:
+    """A Gauntlet service. Use it in a ``with`` block, or ``close`` it.
+
+    Args:
+        base_url: where it is.
+        key: an API key, where the service asks for one.
+        timeout: seconds that an answer may take.
+        retries: how often a request is repeated that met a busy service (429, 503) or a broken connection.
+        pause: seconds before the first repetition where the service does not say; then twice as long each time.
+        transport: httpx's, as for a proxy or a Unix socket.
+
+    Every call raises ServiceError if the service refuses, and ClientError if it cannot be reached.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:3000",
+        *,
+        key: str | None = None,
+        timeout: float = 120.0,
+        retries: int = 4,
+        pause: float = 0.5,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout, transport=transport)
+        self._transport = Transport(client, retries, pause)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def _get(self, answer: type[Answer], path: str, **params: Any) -> Answer:
+        chosen = {name: value for name, value in params.items() if value is not None}
+        return answer.model_validate_json(self._transport.ask("GET", path, params=chosen).content)
+
+    def _post(self, answer: type[Answer], path: str, body: dict[str, Any], **options: Any) -> Answer:
+        chosen = {name: value for name, value in body.items() if value is not None}
+        return answer.model_validate_json(self._transport.ask("POST", path, json=chosen, **options).content)
+
+    # Models at work
+
+    def classify(
+        self, model: str, images: Sequence[Image], *, resize: bool = False, smoothing: dict[str, Any] | None = None
+    ) -> answers.ClassifyResponse:
+        """Predictions in the order of the images, each with what is proved of it.
+
+        Args:
+            model: a classifier.
+            images: as ``gauntlet_client.images`` lists them.
+            resize: fit images of another size or colour; otherwise they are refused.
+            smoothing: ``{"sigma": 0.25}``, beside it ``samples``, ``alpha``, ``seed``: certify the smoothed classifier.
+        """
+        body = {"model": model, "images": [*map(encoded, images)], "resize": resize, "smoothing": smoothing}
+        return self._post(answers.ClassifyResponse, "/classify", body)
+
+    def generate(
+        self,
+        model: str,
+        n: int | None = None,
+        *,
+        seed: int | None = None,
+        latents: Sequence[Sequence[float]] | None = None,
+        format: Format = "png",
+    ) -> answers.GenerateResponse:
+        """Draw ``n`` images, or decode the latents given."""
+        body = {"model": model, "n": n, "seed": seed, "latents": latents, "format": format}
+        return self._post(answers.GenerateResponse, "/generate", body)
+
+    def attack(
+        self,
+        model: str,
+        attack: str,
+        images: Sequence[Image],
+        norm: Norm,
+        *,
+        eps: float | None = None,
+        labels: Sequence[int] | None = None,
+        target_labels: Sequence[int] | None = None,
+        seed: int = 0,
+        params: dict[str, Any] | None = None,
+        transfer_to: Sequence[str] = (),
+        format: Format = "png",
+        resize: bool = False,
+    ) -> answers.AttackResponse:
+        """Perturb images until the model errs: ``attacks()`` has the attacks, their norms and their ``params``.
+
+        ``eps`` is in units of pixels in [0, 1], minimum-norm attacks need none. Without ``labels`` what the model says
+        counts as right. The result is shown to the models of ``transfer_to`` as well.
+        """
+        body = {
+            "model": model,
+            "attack": attack,
+            "images": [*map(encoded, images)],
+            "norm": norm,
+            "eps": eps,
+            "labels": labels,
+            "target_labels": target_labels,
+            "seed": seed,
+            "params": params,
+            "transfer_to": list(transfer_to),
+            "format": format,
+            "resize": resize,
+        }
+        return self._post(answers.AttackResponse, "/attack", body)
+
+    def attacks(self) -> list[answers.AttackInfo]:
+        """Every attack, with the JSON schema of its ``params``."""
+        return self._get(answers.AttackList, "/attacks").attacks
+
+    # Reports
+
+    def submit(
+        self, models: Sequence[str], dataset: str, *, idempotency_key: str | None = None, **request: Any
+    ) -> answers.ReportAccepted:
+        """Ask for a robustness report. ``request``: ``n``, ``attacks``, ``threats``, ``seed``... as /openapi.json says.
+
+        The same ``idempotency_key`` with the same request finds the first report again; without one a key is made up,
+        so that a request that has to be repeated makes no second report.
+        """
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        body = {"models": list(models), "dataset": dataset, **request}
+        return self._post(answers.ReportAccepted, REPORTS, body, headers=headers)
+
+    def report(self, report_id: str) -> answers.ReportStatus:
+        """Where a report stands, and the report itself once it has succeeded."""
+        return self._get(answers.ReportStatus, f"{REPORTS}/{report_id}")
+
+    def wait(
+        self,
+        report_id: str,
+        *,
+        timeout: float | None = None,
+        every: float = 1.0,
+        progress: Callable[[answers.ReportStatus], None] | None = None,
+    ) -> answers.Report:
+        """The report, when it is done.
+
+        Args:
+            report_id: what ``submit`` gave.
+            timeout: seconds; None: as long as it takes.
+            every: seconds between two looks.
+            progress: called with where it stands at every look.
+
+        Raises:
+            ReportNotDone: it failed, was cancelled, or took longer.
+        """
+        end = time.monotonic() + timeout if timeout is not None else None
+        while True:
+            status = self.report(report_id)
+            if progress is not None:
+                progress(status)
+            if status.report is not None:
+                return status.report
+            if status.status in ("failed", "cancelled"):
+                raise ReportNotDone(status, status.status + (f": {status.error}" if status.error else ""))
+            if end is not None and time.monotonic() + every > end:
+                raise ReportNotDone(status, f"is {status.status} after {timeout} s")
+            time.sleep(every)
+
+    def reports(self, status: str | None = None) -> Iterator[answers.ReportItem]:
+        """All reports, newest first, of a status or of any."""
+        cursor = None
+        while True:
+            page = self._get(answers.ReportList, REPORTS, status=status, cursor=cursor)
+            yield from page.items
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def report_html(self, report_id: str) -> str:
+        """The report as one self-contained page."""
+        return self._transport.ask("GET", f"{REPORTS}/{report_id}/html").text
+
+    def cancel(self, report_id: str) -> answers.ReportItem:
+        """Stop a report; its status is ``cancelled`` once nothing computes any more."""
+        return self._post(answers.ReportItem, f"{REPORTS}/{report_id}/cancel", {})
+
+    def delete_report(self, report_id: str) -> None:
+        """Forget a report that has ended."""
+        self._transport.ask("DELETE", f"{REPORTS}/{report_id}", repeatable=False)
+
+    # What is there, and what is brought
+
+    def not_ready(self) -> dict[str, str]:
+        """What keeps the service from being ready, with the reason; empty: it is ready."""
+        try:
+            self._transport.ask("GET", "/readyz", patient=False)
+        except ServiceError as error:
+            if error.code != "not_ready":
+                raise
+            return dict(error.details.get("components", {"service": error.message}))
+        return {}
+
+    def models(self) -> list[Manifest]:
+        """The manifests of all models."""
+        return self._get(answers.ModelList, "/models").models
+
+    def add_model(self, onnx: Path | bytes, **settings: Any) -> answers.ModelAdded:
+        """Bring an ONNX classifier. ``settings``: ``name``, ``classes``, ``layout``... what is left out is guessed."""
+        return self._upload(answers.ModelAdded, "/models", onnx, settings)
+
+    def delete_model(self, name: str) -> None:
+        """Forget an uploaded model."""
+        self._transport.ask("DELETE", f"/models/{name}", repeatable=False)
+
+    def evalsets(self, samples: int = 0) -> list[answers.EvalSetInfo]:
+        """Every evaluation set that a report can name, with its first images."""
+        return self._get(answers.EvalSetList, "/evalsets", samples=samples).evalsets
+
+    def add_evalset(self, file: Path | bytes, **settings: Any) -> answers.EvalSetInfo:
+        """Bring labelled images: an .npz with images and labels, or a zip of one folder per class."""
+        return self._upload(answers.EvalSetInfo, "/evalsets", file, settings)
+
+    def delete_evalset(self, name: str) -> None:
+        """Forget an uploaded evaluation set."""
+        self._transport.ask("DELETE", f"/evalsets/{name}", repeatable=False)
+
+    def _upload(self, answer: type[Answer], path: str, file: Path | bytes, settings: dict[str, Any]) -> Answer:
+        content = file.read_bytes() if isinstance(file, Path) else file
+        parts: dict[str, Any] = {"files": {"file": ("file", content)}, "data": {"settings": json.dumps(settings)}}
+        return answer.model_validate_json(self._transport.ask("POST", path, repeatable=False, **parts).content)
