@@ -18,6 +18,7 @@ from service.page import PAGE
 from service.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
 from service.status import ENDED
 from service.uploads import UPLOADS
+from service.v2.web import V2
 
 if TYPE_CHECKING:
     from service.api import Gauntlet
@@ -141,6 +142,7 @@ WEB = Starlette(
         Route("/models", list_models),
         Route("/models/{name}", get_model),
         *UPLOADS,
+        *V2,
         Route("/attacks", list_attacks),
         Route("/metrics", get_metrics),
         Route("/openapi.json", get_openapi),
