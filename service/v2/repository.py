@@ -2,7 +2,7 @@
 
 from pydantic import TypeAdapter, ValidationError
 
-from gauntlet.errors import GauntletError
+from gauntlet.errors import ArtefactError, DeviceError
 from gauntlet.manifest import MANIFEST_FILE, MODEL_FILE, Name
 from service.engine import Engine
 from service.errors import Code, ServiceError
@@ -36,7 +36,7 @@ def index(engine: Engine, *, ready: bool) -> RepositoryIndex:
 
 
 def load(engine: Engine, name: str) -> None:
-    """From its folder, if that has changed or is new, or from the job database. Raises ServiceError."""
+    """From its folder, if that has changed or is new, or from the job database. Raises ServiceError or InvalidInput."""
     if engine.guests.manifest(name) is not None:
         engine.unloaded.pop(name, None)
         engine.model(name, "name")
@@ -46,7 +46,7 @@ def load(engine: Engine, name: str) -> None:
         raise engine.unknown(name, "name")
     try:
         take(engine, engine.settings.artifacts / name)
-    except GauntletError as error:
+    except (ArtefactError, DeviceError) as error:
         raise ServiceError(Code.MODEL_FAILED, f"{name} cannot be loaded: {error}") from error
 
 
