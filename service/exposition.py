@@ -45,10 +45,12 @@ class Histogram(prometheus_client.Histogram):
     def observe_all(self, values: ArrayLike) -> None:
         """As ``observe`` of each."""
         amounts = np.asarray(values, dtype=np.float64)
-        places = np.searchsorted(self._upper_bounds, amounts)  # the first bound that is not below
+        places = np.searchsorted(self._upper_bounds, amounts)  # the first bound that is not below; a NaN has none
+        counts = np.bincount(places, minlength=len(self._buckets)).tolist()
         self._sum.inc(float(amounts.sum()))
-        for place, count in zip(*np.unique(places, return_counts=True), strict=True):
-            self._buckets[place].inc(int(count))
+        for bucket, count in zip(self._buckets, counts, strict=False):
+            if count:
+                bucket.inc(count)
 
 
 def registry() -> CollectorRegistry:

@@ -13,7 +13,8 @@ from tests.service.conftest import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-CURLS = {re.search(r":3000(/[a-z-]+)", text)[1]: text for language, text in BLOCKS if language == "bash"}
+CURLS = {re.search(r":3000(/[a-z0-9/-]+)", text)[1]: text for language, text in BLOCKS if language == "bash"}
+OIP = "/v2/models/fashion-mnist-vae/infer"
 PYTHONS = [text for language, text in BLOCKS if language == "python"]
 
 
@@ -62,6 +63,11 @@ def test_generate(run, tmp_path):
         assert sheet.size == (4 * 28, 4 * 28)
 
 
+def test_open_inference_protocol(run):
+    (images,) = json.loads(curl(run, OIP))["outputs"]
+    assert (images["name"], images["shape"]) == ("images", [1, 1, 28, 28])
+
+
 def test_report(run, server):
     accepted = json.loads(curl(run, "/robustness-report"))
     report = server.finished(accepted["id"])["report"]
@@ -76,4 +82,4 @@ def test_python(run):
 
 
 def test_every_block_is_tested():
-    assert CURLS.keys() == {"/classify", "/attack", "/generate", "/robustness-report"}
+    assert CURLS.keys() == {"/classify", "/attack", "/generate", "/robustness-report", OIP}

@@ -79,7 +79,6 @@ async def infer(request: Request) -> Response:
         answer.headers[LENGTH] = str(made.length)
     if made.encoding is not None:
         answer.headers["Content-Encoding"] = made.encoding
-    answer.headers["Vary"] = "Accept-Encoding"
     return answer
 
 

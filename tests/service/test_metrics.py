@@ -92,7 +92,7 @@ def test_reports_are_counted_by_status(server: Server):
 
 
 def test_a_batch_is_observed_as_its_values_are():
-    values = [-1.0, 0.0, 0.001, 0.0010001, 0.5, 0.5, 3.0, float("inf")]
+    values = [-1.0, 0.0, 0.001, 0.0010001, 0.5, 0.5, 3.0, float("inf"), float("nan")]
     texts = []
     for together in (True, False):
         ours = CollectorRegistry()
