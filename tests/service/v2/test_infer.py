@@ -188,3 +188,28 @@ def test_what_is_wrong_is_refused_in_words(engine: Engine, body: Any, how: dict[
         ask(engine, body, headers, **{name: value for name, value in how.items() if name[0].islower()})
     assert caught.value.code is code
     assert said in str(caught.value)
+
+
+def test_no_body_is_beyond_words(engine: Engine):
+    """Bytes of good bodies changed, cut out and doubled at random: refused in words or answered, never a surprise."""
+    draw = np.random.default_rng(0)
+    texts = [json.dumps(as_json(images(1))).encode(), RAW, RAW[: int(KIND[LENGTH])]]
+    codes = []
+    for _ in range(600):
+        body = bytearray(texts[draw.integers(len(texts))])
+        for _ in range(draw.integers(1, 4)):
+            at, size = int(draw.integers(len(body))), int(draw.integers(1, 9))
+            match draw.integers(3):
+                case 0:
+                    body[at : at + size] = draw.bytes(size)
+                case 1:
+                    del body[at : at + size]
+                case _:
+                    body[at:at] = body[at : at + size]
+        length = [None, KIND[LENGTH], "0", str(draw.integers(len(body) + 2))][draw.integers(4)]
+        try:
+            infer(engine, Request("linear", None, bytes(body), length, "", ""))
+        except ServiceError as error:
+            codes.append(error.code)
+    assert set(codes) == {Code.MALFORMED, Code.INVALID}
+    assert len(codes) > 100

@@ -19,6 +19,8 @@ TYPES = {
     "INT32": np.int32,
     "INT64": np.int64,
 }
+WAYS = [(datatype, binary) for datatype in TYPES for binary in (True, False) if binary or datatype != "FP16"]
+"""Every datatype as bytes, and as JSON where JSON has it."""
 
 
 @cache

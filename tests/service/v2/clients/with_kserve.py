@@ -6,7 +6,7 @@ import pytest
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from kserve.protocol.infer_type import RequestedOutput
 
-from tests.service.v2.clients.cases import TYPES, URL, case, sent_as
+from tests.service.v2.clients.cases import URL, WAYS, case, sent_as
 
 
 def run(work):
@@ -42,11 +42,8 @@ def test_health():
     assert run(work) == (True, True, True, False)
 
 
-@pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("datatype", TYPES)
+@pytest.mark.parametrize(("datatype", "binary"), WAYS)
 def test_every_datatype(datatype, binary):
-    if datatype == "FP16" and not binary:
-        pytest.skip("JSON has no FP16")
     images, expected = sent_as(datatype)
     asked = request("linear", images, datatype=datatype, binary=binary)
     answer = run(lambda client: client.infer(URL, asked, model_name="linear"))

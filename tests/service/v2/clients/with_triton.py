@@ -3,7 +3,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.service.v2.clients.cases import TYPES, URL, case, sent_as
+from tests.service.v2.clients.cases import URL, WAYS, case, sent_as
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,8 @@ def test_the_server_and_its_models(client):
     assert {"linear", "conv", "gen"} <= {model["name"] for model in client.get_model_repository_index()}
 
 
-@pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("datatype", TYPES)
+@pytest.mark.parametrize(("datatype", "binary"), WAYS)
 def test_every_datatype(client, datatype, binary):
-    if datatype == "FP16" and not binary:
-        pytest.skip("JSON has no FP16")
     images, logits = sent_as(datatype)
     output = triton.InferRequestedOutput("logits", binary_data=binary)
     answer = client.infer("linear", tensor(images, datatype=datatype, binary=binary), outputs=[output], request_id="7")
