@@ -11,7 +11,7 @@ REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks client clean
+.PHONY: help install serve test test-all test-clients check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -22,10 +22,13 @@ serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
 
 test: .venv/.dev ## the tests, in JOBS=2 processes: minutes, no network, no data sets
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not browser and not clients"
 
-test-all: .venv/.dev ## the slow tests too, and those for a GPU where there is one
+test-all: .venv/.dev .venv-clients/.clients ## the slow tests too, and those for a GPU where there is one
 	$(BIN)/python -m pytest
+
+test-clients: .venv/.dev .venv-clients/.clients ## the Open Inference Protocol with the clients of Triton and KServe
+	$(BIN)/python -m pytest -m clients
 
 check: .venv/.dev ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check
@@ -81,7 +84,9 @@ lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with ha
 	  $(BIN)/uv pip compile $(LOCK) --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
 	$(BIN)/uv pip compile $(LOCK) deploy/container/cpu.in --group service --override deploy/container/cpu-without.txt \
 	  -c requirements/dev.txt -o requirements/cpu.txt
-LOCK := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11 pyproject.toml
+	$(BIN)/uv pip compile $(HOW) --group clients -o requirements/clients.txt
+HOW := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11
+LOCK := $(HOW) pyproject.toml
 
 clean: ## remove what was built; keeps .venv, data, runs and state
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -99,6 +104,12 @@ $(BIN)/uv: requirements/uv.txt
 	@echo "Installing the $* packages into .venv: up to 3.2 GB of downloads, 6 GB on disk (torch and CUDA). Packages in uv's"
 	@echo "cache are not downloaded again, so an interrupted installation goes on where it stopped."
 	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/$*.txt
+	@touch $@
+
+.venv-clients/.clients: requirements/clients.txt $(BIN)/uv # nor do the clients
+	@echo "Installing the clients of the Open Inference Protocol into .venv-clients"
+	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-clients
+	@$(BIN)/uv pip install --python .venv-clients/bin/python --require-hashes -r $<
 	@touch $@
 
 .venv-bench/.bench: requirements/bench.txt $(BIN)/uv # the peers never meet what serves

@@ -89,7 +89,7 @@ class Gauntlet:
         self.jobs = Jobs(self.settings.database_url)
         self.engine = self._open()
         metrics.REGISTRY.register(metrics.Jobs(self.jobs.backlog, self.jobs.workers, self.settings.state))
-        self._fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
+        self.fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
         self._slow = Lane(self.settings.attack_slots, self.settings.attack_queue, "attacks and certificates")
         WEB.state.service = self
 
@@ -128,7 +128,7 @@ class Gauntlet:
     async def classify(self, request: ClassifyRequest, /) -> ClassifyResponse:
         asked = request.smoothing
         if asked is None:
-            return await self._fast.run(lambda: self.engine.classify(request))
+            return await self.fast.run(lambda: self.engine.classify(request))
         from service.models import smoothed  # noqa: PLC0415  BentoML's parent does without torch
 
         advice = "send fewer images or samples"
@@ -139,7 +139,7 @@ class Gauntlet:
     @bentoml.api(route="/generate")
     @answers
     async def generate(self, request: GenerateRequest, /) -> GenerateResponse:
-        return await self._fast.run(lambda: self.engine.generate(request))
+        return await self.fast.run(lambda: self.engine.generate(request))
 
     @bentoml.api(route="/attack")
     @answers

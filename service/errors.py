@@ -1,6 +1,7 @@
 """Errors as the service tells them: one closed set of codes, one envelope.
 
-``{"error": {"code", "message", "details", "request_id"}}`` for every 4xx and 5xx, whoever raised it.
+``{"error": {"code", "message", "details", "request_id"}}`` for every 4xx and 5xx, whoever raised it; under /v2 the
+protocol has a shape of its own, ``{"error": message}``.
 """
 
 import asyncio
@@ -134,6 +135,7 @@ class Call:
     request_id: str = NO_REQUEST
     headers: Headers = field(default_factory=Headers)
     answered: bool = False  # an envelope of ours is on its way
+    oip: bool = False  # errors in the words of the Open Inference Protocol
     key: "Key | None" = None  # that it was asked with
     admin: bool = False  # the scope admin was needed
     gone: Callable[[], Awaitable[None]] = never  # returns once the client has hung up
@@ -147,15 +149,17 @@ def respond(error: Exception) -> JSONResponse:
     known = translate(error)
     call = CALL.get()
     call.answered = True
+    wait = RETRY_AFTER.get(known.status)
+    headers = {**({} if wait is None else {"Retry-After": str(wait)}), **known.headers}
+    if call.oip:
+        return JSONResponse({"error": str(known)}, status_code=known.status, headers=headers)
     body = {
         "code": known.code,
         "message": str(known),
         "details": known.details or None,
         "request_id": call.request_id,
     }
-    wait = RETRY_AFTER.get(known.status)
-    headers = {} if wait is None else {"Retry-After": str(wait)}
-    return JSONResponse({"error": body}, status_code=known.status, headers={**headers, **known.headers})
+    return JSONResponse({"error": body}, status_code=known.status, headers=headers)
 
 
 def translate(error: Exception) -> ServiceError:

@@ -14,7 +14,9 @@ from tests.service.conftest import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-CURLS = {re.search(r":3000(/[a-z-]+)", text)[1]: text for language, text in BLOCKS if language == "bash"}
+CURLS = {re.search(r":3000(/[a-z0-9/-]+)", text)[1]: text for language, text in BLOCKS if language == "bash"}
+OIP = "/v2/models/fashion-mnist-vae/infer"
+WITH_CLIENT = {**os.environ, "PYTHONPATH": str(ROOT / "client")}
 PYTHONS = [text for language, text in BLOCKS if language == "python"]
 
 
@@ -33,7 +35,9 @@ def run(server, tmp_path):
 
     def run(text: str, *command: str) -> str:
         text = text.replace("127.0.0.1:3000", f"127.0.0.1:{server.port}")
-        done = subprocess.run([*command, text], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [*command, text], cwd=tmp_path, env=WITH_CLIENT, capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -61,6 +65,11 @@ def test_generate(run, tmp_path):
     curl(run, "/generate")
     with Image.open(tmp_path / "clothes.png") as sheet:
         assert sheet.size == (4 * 28, 4 * 28)
+
+
+def test_open_inference_protocol(run):
+    (images,) = json.loads(curl(run, OIP))["outputs"]
+    assert (images["name"], images["shape"]) == ("images", [1, 1, 28, 28])
 
 
 @pytest.mark.slow
@@ -96,7 +105,7 @@ def test_examples(name, told, server, tmp_path):
     done = subprocess.run(
         [sys.executable, script, *command.split(), *url],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "client")},
+        env=WITH_CLIENT,
         capture_output=True,
         text=True,
         timeout=500,
@@ -107,4 +116,4 @@ def test_examples(name, told, server, tmp_path):
 
 
 def test_every_block_is_tested():
-    assert CURLS.keys() == {"/classify", "/attack", "/generate", "/robustness-report"}
+    assert CURLS.keys() == {"/classify", "/attack", "/generate", "/robustness-report", OIP}

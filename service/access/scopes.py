@@ -7,7 +7,7 @@ from service.access.keys import Key, Keyring, Scope, presented
 from service.access.quota import Owner
 from service.access.rates import Buckets, neighbourhood
 from service.errors import Call, Code, ServiceError
-from service.http.routes import REPORT, Route
+from service.http.routes import OIP, OIP_VERSION, REPORT, STORED, Route
 from service.settings import Settings
 from service.watch.logs import AUDIT
 
@@ -39,10 +39,22 @@ NEEDS: Mapping[tuple[str, str], Scope | None] = {
     ("GET", "/metrics"): Scope.READ,  # None with GAUNTLET_METRICS_OPEN
     ("GET", "/openapi.json"): None,
     ("GET", "/schema.json"): None,
+    ("GET", "/v2"): Scope.READ,
+    ("GET", "/v2/health/live"): None,
+    ("GET", "/v2/health/ready"): None,
+    ("GET", OIP): Scope.READ,
+    ("GET", OIP_VERSION): Scope.READ,
+    ("GET", f"{OIP}/ready"): Scope.READ,
+    ("GET", f"{OIP_VERSION}/ready"): Scope.READ,
+    ("POST", f"{OIP}/infer"): Scope.READ,
+    ("POST", f"{OIP_VERSION}/infer"): Scope.READ,
+    ("POST", "/v2/repository/index"): Scope.READ,
+    ("POST", f"{STORED}/load"): Scope.ADMIN,
+    ("POST", f"{STORED}/unload"): Scope.ADMIN,
 }
 """The scope that each call needs. What somebody else's key made is ``admin``'s alone, whatever stands here."""
 
-UNMETERED = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
+UNMETERED = frozenset({"/livez", "/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 REALM = 'Bearer realm="gauntlet"'
 FAILURES = 60  # keys that one address may get wrong in a minute
 

@@ -46,7 +46,7 @@ class Border:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        call = Call(given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex, headers)
+        call = Call(given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex, headers, oip=routes.oip(scope["path"]))
         token = CALL.set(call)
         started = time.perf_counter()
         matches = routes.match(scope["path"])
@@ -88,8 +88,9 @@ class Border:
         size = int(length) if length.isdecimal() else 0
         self._bodies.check(size, coming=size)
         media = call.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if wanted.body is not None and media != wanted.consumes:
-            raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, f"send Content-Type: {wanted.consumes}, not {media[:100]}")
+        if wanted.body is not None and media not in wanted.media_in:
+            message = f"send Content-Type: {' or '.join(wanted.media_in)}, not {media[:100]}"
+            raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, message)
 
     def _account(self, route: str, method: str, status: int, seconds: float, request_id: str) -> None:
         metrics.REQUESTS.labels(route, method, str(status)).inc()

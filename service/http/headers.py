@@ -24,8 +24,15 @@ SECURITY: Mapping[str, str] = {
 """On every answer that does not say otherwise itself."""
 RAW = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
 
-SENT = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "X-Request-ID")
-TOLD = ("Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
+SENT = (
+    "Authorization",
+    "X-API-Key",
+    "Content-Type",
+    "Idempotency-Key",
+    "Inference-Header-Content-Length",
+    "X-Request-ID",
+)
+TOLD = ("Inference-Header-Content-Length", "Location", "Retry-After", "WWW-Authenticate", "X-Request-ID")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

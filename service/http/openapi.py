@@ -9,13 +9,12 @@ from pydantic.json_schema import models_json_schema
 
 from service.access.scopes import UNMETERED, needs
 from service.errors import STATUS, Code
-from service.http.routes import ROUTES, Route
-from service.http.schemas import Envelope
+from service.http.routes import BINARY, ROUTES, Route
 
 REF = "#/components/schemas/{model}"
 DESCRIPTION = (
     "Image classifiers and generators together with their robustness. Pixels are in [0, 1], so are eps and radii. "
-    "Every 4xx and 5xx is an Envelope; its code is one of a closed set."
+    "Every 4xx and 5xx is an Envelope, its code one of a closed set; under /v2 (Open Inference Protocol) a Failure."
 )
 HEADERS = {
     "Idempotency-Key": "the same key with the same body finds the first report again; with another body it is a 422",
@@ -41,13 +40,13 @@ def document(keyed: bool) -> dict[str, Any]:
     security = {"securitySchemes": SCHEMES} if keyed else {}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Gauntlet", "version": _version(), "description": DESCRIPTION},
+        "info": {"title": "Gauntlet", "version": release(), "description": DESCRIPTION},
         "paths": paths,
         "components": {"schemas": names, **security},
     }
 
 
-def _version() -> str:
+def release() -> str:
     try:
         return version("gauntlet")
     except PackageNotFoundError:  # served from a source tree that is not installed
@@ -59,8 +58,9 @@ Refs = dict[tuple[type[BaseModel], str], dict[str, Any]]
 
 def _schemas() -> tuple[Refs, dict[str, Any]]:
     """References by (model, mode), and the components that they point to."""
-    wanted: list[tuple[type[BaseModel], Any]] = [(Envelope, "serialization")]
+    wanted: list[tuple[type[BaseModel], Any]] = []
     for route in ROUTES:
+        wanted.append((route.failure, "serialization"))
         wanted += [(model, "validation") for model in (route.body, route.query) if model is not None]
         wanted += [(model, "serialization") for answer in route.answers.values() for model in _models(answer)]
     refs, definitions = models_json_schema(list(dict.fromkeys(wanted)), ref_template=REF)
@@ -88,7 +88,10 @@ def _operation(route: Route, refs: Refs, keyed: bool) -> dict[str, Any]:
         if route.consumes != "application/json":
             file = {"type": "string", "format": "binary"}
             schema = {"type": "object", "required": ["file"], "properties": {"file": file, "settings": schema}}
-        operation["requestBody"] = {"required": True, "content": {route.consumes: {"schema": schema}}}
+        content: dict[str, Any] = {route.consumes: {"schema": schema}}
+        if route.binary:
+            content[BINARY] = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
@@ -126,6 +129,8 @@ def _answers(route: Route, refs: Refs) -> dict[str, Any]:
         if found:
             schema = found[0] if len(found) == 1 else {"oneOf": found}
             entry["content"] = {route.media: {"schema": schema}}
+            if route.binary:
+                entry["content"][BINARY] = {"schema": {"type": "string", "format": "binary"}}
         elif status != 204:
             entry["content"] = {
                 route.media: {"schema": {"type": "object"} if "json" in route.media else {"type": "string"}}
@@ -144,7 +149,7 @@ def _errors(route: Route, refs: Refs, guarded: bool) -> dict[str, Any]:
     sent = WITH_BODY if route.method != "GET" else ()
     for code in dict.fromkeys((*route.errors, *metered, *sent, *(WITH_KEY if guarded else ()))):
         by_status.setdefault(STATUS[code], []).append(code)
-    content = {"application/json": {"schema": refs[Envelope, "serialization"]}}
+    content = {"application/json": {"schema": refs[route.failure, "serialization"]}}
     return {
         str(status): {"description": ", ".join(codes), "content": content}
         for status, codes in sorted(by_status.items())

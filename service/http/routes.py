@@ -13,9 +13,11 @@ from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.report.schema import ReportRequest
 from service.errors import Code
 from service.http import brought, schemas
+from service.v2 import schemas as v2
 
 Method = Literal["GET", "POST", "DELETE"]
 
+BINARY = "application/octet-stream"
 READ = (Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.INTERNAL)
 BODY = (*READ, Code.MALFORMED, Code.TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE, Code.INVALID)
 MODEL = (*BODY, Code.UNKNOWN_MODEL, Code.WRONG_KIND, Code.MODEL_FAILED, Code.JOBS_UNAVAILABLE)
@@ -38,6 +40,13 @@ class Route:
     query: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
     answer_headers: tuple[str, ...] = field(default=())
+    failure: type[BaseModel] = schemas.Envelope
+    binary: bool = False  # bytes may follow the JSON, both ways: then the media type is BINARY
+
+    @property
+    def media_in(self) -> tuple[str, ...]:
+        """What the body may be."""
+        return (self.consumes, BINARY) if self.binary else (self.consumes,)
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -54,6 +63,34 @@ MULTIPART = "multipart/form-data"
 UPLOAD = (*BODY, Code.NAME_TAKEN, Code.UPLOADS_FULL, Code.TOO_BUSY, Code.JOBS_UNAVAILABLE)
 UNKNOWN = (*JOBS, Code.UNKNOWN_REPORT)
 TEXT = "text/plain; charset=utf-8"
+OIP = "/v2/models/{name}"
+OIP_VERSION = f"{OIP}/versions/{{version}}"
+STORED = "/v2/repository/models/{name}"
+INDEXED = (*BODY, Code.TOO_BUSY, Code.JOBS_UNAVAILABLE)
+LOADED = (*INDEXED, Code.UNKNOWN_MODEL, Code.IN_USE, Code.NAME_TAKEN, Code.UPLOADS_FULL, Code.MODEL_FAILED)
+
+
+def _oip(
+    method: Method,
+    path: str,
+    summary: str,
+    answer: type[BaseModel] | None,
+    errors: tuple[Code, ...] = READ,
+    body: type[BaseModel] | None = None,
+) -> Route:
+    """One of the Open Inference Protocol's."""
+    binary = body is v2.InferRequest
+    return Route(method, path, summary, {200: answer}, errors, body, failure=v2.Failure, binary=binary)
+
+
+def _both(
+    method: Method, end: str, summary: str, answer: type[BaseModel], body: type[BaseModel] | None = None
+) -> tuple[Route, Route]:
+    """With and without a version."""
+    errors = (*JOBS, Code.UNKNOWN_MODEL) if body is None else (*MODEL, Code.TOO_BUSY)
+    one, other = (_oip(method, f"{path}{end}", summary, answer, errors, body) for path in (OIP, OIP_VERSION))
+    return one, other
+
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", "The page: everything here with the eyes", {200: None}, media="text/html"),
@@ -190,9 +227,23 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/metrics", "For Prometheus", {200: None}, media="text/plain; version=1.0.0; charset=utf-8"),
     Route("GET", "/openapi.json", "This description", {200: None}),
     Route("GET", "/schema.json", "What BentoML's client reads", {200: None}),
+    *_both("GET", "", "The model's input and outputs", v2.ModelMetadata),
+    *_both("GET", "/ready", "Whether the model answers", v2.ModelReady),
+    *_both("POST", "/infer", "Classify or generate a batch, as JSON or bytes", v2.InferResponse, v2.InferRequest),
+    _oip("GET", "/v2", "Open Inference Protocol: the server", v2.ServerMetadata),
+    _oip("GET", "/v2/health/live", "Alive", v2.ServerLive),
+    _oip("GET", "/v2/health/ready", "Ready to answer", v2.ServerReady),
+    _oip("POST", "/v2/repository/index", "Models, loaded or not", v2.RepositoryIndex, INDEXED, v2.IndexRequest),
+    _oip("POST", f"{STORED}/unload", "Take a model out of service", None, LOADED, v2.RepositoryRequest),
+    _oip("POST", f"{STORED}/load", "Bring it back, or what is new of it", None, LOADED, v2.RepositoryRequest),
 )
 
 
 def match(path: str) -> dict[str, Route]:
     """The routes of a path by method; none for a path that does not exist."""
     return {route.method: route for route in ROUTES if route.pattern.fullmatch(path)}
+
+
+def oip(path: str) -> bool:
+    """Whether it is one of the Open Inference Protocol's, or would be."""
+    return path == "/v2" or path.startswith("/v2/")

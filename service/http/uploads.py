@@ -52,8 +52,8 @@ async def _parts(request: Request, kind: type[D]) -> tuple[bytes, D]:
         raise ServiceError(Code.MALFORMED, f"settings are not JSON: {error}", field="settings") from error
 
 
-async def _alone(work: Callable[[], T]) -> T:
-    """One upload is looked at at a time."""
+async def alone(work: Callable[[], T]) -> T:
+    """One upload is looked at, or one model loaded, at a time."""
     slot = SLOT()
     if slot.statistics().tasks_waiting >= WAITING:
         raise ServiceError(Code.TOO_BUSY, "too many uploads wait already; try again later")
@@ -63,7 +63,7 @@ async def _alone(work: Callable[[], T]) -> T:
 async def add_model(request: Request) -> Response:
     data, declared = await _parts(request, Declared)
     engine = _service(request).engine
-    guest = await _alone(lambda: engine.guests.add(data, declared, frozenset(engine.models)))
+    guest = await alone(lambda: engine.guests.add(data, declared, engine.reserved))
     proved, steepest = guest.certificate, guest.slope
     loose = proved.lipschitz / steepest if proved.lipschitz and steepest else None
     certificate = CertificateInfo(lipschitz=proved.lipschitz, reason=proved.reason, steepest=steepest, looseness=loose)
@@ -99,7 +99,7 @@ def get_evalset(request: Request) -> Response:
 async def add_evalset(request: Request) -> Response:
     data, declared = await _parts(request, DeclaredImages)
     sets = _service(request).engine.evalsets
-    made = await _alone(lambda: sets.add(data, declared))
+    made = await alone(lambda: sets.add(data, declared))
     return _json(_info(sets, made, SamplesQuery().samples), 201, f"/evalsets/{made.name}")
 
 
@@ -146,7 +146,7 @@ async def reload_models(request: Request) -> Response:
     from service.models.folders import reload  # noqa: PLC0415  BentoML's parent imports this module and does without torch
 
     engine = _service(request).engine
-    return _json(await _alone(lambda: reload(engine)))
+    return _json(await alone(lambda: reload(engine)))
 
 
 UPLOADS = [

@@ -18,6 +18,7 @@ from service.http.schemas import AttackInfo, AttackList, ModelList, ReportItem, 
 from service.http.uploads import UPLOADS
 from service.jobs.queue import Job, unknown_report
 from service.jobs.status import ENDED
+from service.v2.web import V2
 from service.watch import metrics
 from service.watch.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -143,6 +144,7 @@ WEB = Starlette(
         Route("/models", list_models),
         Route("/models/{name}", get_model),
         *UPLOADS,
+        *V2,
         Route("/attacks", list_attacks),
         Route("/metrics", get_metrics),
         Route("/openapi.json", get_openapi),

@@ -29,6 +29,7 @@ from service.models.shelf import Shelf
 from service.settings import Settings
 from service.watch import metrics
 
+AnyManifest = ClassifierManifest | GeneratorManifest
 M = TypeVar("M", Classifier, Generator)
 DEFAULT_N = 16
 
@@ -47,29 +48,40 @@ class Engine:
         shelf = Shelf(settings.database_url)
         nursery = Nursery(Limits(memory=settings.upload_memory, threads=settings.threads))
         self.guests = Guests(settings.max_uploads, shelf, nursery)
+        self.unloaded: dict[str, AnyManifest] = {}  # taken out of service by an admin, in this process
         self.evalsets = EvalSets(load_evalsets(settings.evalsets), settings.max_uploads, shelf, nursery)
 
-    def manifests(self) -> list[ClassifierManifest | GeneratorManifest]:
-        """Of all models."""
-        return [*(model.manifest for model in self.models.values()), *self.guests.manifests().values()]
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Names that nobody can give to a model of theirs."""
+        return frozenset([*self.models, *self.unloaded])
 
-    def manifest(self, name: str, field: str) -> ClassifierManifest | GeneratorManifest:
+    def manifests(self) -> list[AnyManifest]:
+        """Of all models that are in service."""
+        brought = [found for name, found in self.guests.manifests().items() if found != self.unloaded.get(name)]
+        return [*(model.manifest for model in list(self.models.values())), *brought]
+
+    def manifest(self, name: str, field: str) -> AnyManifest:
         """By name, without opening anything; ServiceError ``unknown_model`` lists the names there are."""
-        found = self.models[name].manifest if name in self.models else self.guests.manifest(name)
-        if found is None:
-            raise self._unknown(name, field)
+        own = self.models.get(name)
+        found = self.guests.manifest(name) if own is None else own.manifest
+        if found is None or (own is None and found == self.unloaded.get(name)):
+            raise self.unknown(name, field)
         return found
 
     def model(self, name: str, field: str = "model") -> Classifier | Generator:
         """By name; ServiceError ``unknown_model`` lists the names there are."""
+        if name in self.unloaded:
+            self.manifest(name, field)  # raises, unless the name means another model now
         found = self.models.get(name) or self.guests.get(name)
         if found is None:
-            raise self._unknown(name, field)
+            raise self.unknown(name, field)
         return found
 
-    def _unknown(self, name: str, field: str) -> ServiceError:
-        known = sorted([*self.models, *self.guests.manifests()])
-        message = f"no model is called {name!r}; there are {', '.join(known)}"
+    def unknown(self, name: str, field: str) -> ServiceError:
+        known = sorted(manifest.name for manifest in self.manifests())
+        why = "has been unloaded" if name in self.unloaded else "is none of the models"
+        message = f"{name[:100]!r} {why}; there are {', '.join(known)}"
         return ServiceError(Code.UNKNOWN_MODEL, message, field=field, known=known)
 
     def _of_kind(self, name: str, kind: type[M], field: str) -> M:

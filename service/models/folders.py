@@ -27,15 +27,15 @@ def reload(engine: Engine) -> Reloaded:
     loaded, refused = [], {}
     for folder in sorted(path for path in engine.settings.artifacts.iterdir() if not path.name.startswith(".")):
         try:
-            if _take(engine, folder):
+            if take(engine, folder):
                 loaded.append(folder.name)
         except (GauntletError, ServiceError) as error:
             refused[folder.name] = str(error)
     return Reloaded(loaded=loaded, refused=refused)
 
 
-def _take(engine: Engine, folder: Path) -> bool:
-    """Whether there was anything new. Raises GauntletError or ServiceError with the reason why it is not taken."""
+def take(engine: Engine, folder: Path) -> bool:
+    """Whether there was anything to do. Raises GauntletError or ServiceError with the reason why it is not taken."""
     brought = engine.guests.manifest(folder.name)
     if (folder / MANIFEST_FILE).is_file():
         artefact, known = store.load(folder), engine.models.get(folder.name)
@@ -44,10 +44,11 @@ def _take(engine: Engine, folder: Path) -> bool:
         if brought is not None:
             raise taken(folder.name)
         engine.models[folder.name] = open_model(artefact, engine.settings.device)
+        engine.unloaded.pop(folder.name, None)
         return True
     if brought is not None or not (folder / MODEL_FILE).is_file():
         return False
-    engine.guests.add((folder / MODEL_FILE).read_bytes(), _declared(folder), frozenset(engine.models))
+    engine.guests.add((folder / MODEL_FILE).read_bytes(), _declared(folder), engine.reserved)
     return True
 
 

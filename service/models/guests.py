@@ -67,14 +67,18 @@ class Guests:
         self._keep(guest)
         return guest
 
-    def remove(self, name: str) -> None:
-        """Raises ServiceError ``in_use`` while it answers somebody here."""
+    def rest(self, name: str) -> None:
+        """Close what is open of it. Raises ServiceError ``in_use`` while it answers somebody here."""
         with self._lock:
             mine = [key for key in self._open if key[0] == name]
             if any(self._open[key].busy for key in mine):
                 raise ServiceError(Code.IN_USE, f"{name} is answering a request; try again later")
             for key in mine:
                 self._open.pop(key).close()
+
+    def remove(self, name: str) -> None:
+        """Raises ServiceError ``in_use`` while it answers somebody here."""
+        self.rest(name)
         self._shelf.remove("model", name)
 
     def _known(self, manifest: ClassifierManifest) -> Guest | None:

@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.jobs.status import Backlog, Status
 from service.watch.exposition import Collector, Counter, GaugeMetricFamily, Histogram, Metric, registry
 
 if TYPE_CHECKING:
     from service.http.schemas import Prediction
+
+Floats = Sequence[float] | NDArray[np.float64]
 
 REGISTRY = registry()
 
@@ -59,12 +64,18 @@ PROBABILITY_MARGIN = Histogram(
 
 def count_predictions(model: str, route: str, predictions: "Sequence[Prediction]") -> None:
     """Predictions, and how near they are to another answer: who searches for an evasion stays close to the boundary."""
-    margins, radii = PROBABILITY_MARGIN.labels(model), CERTIFIED_RADIUS.labels(model)
-    for prediction in predictions:
-        margins.observe(prediction.probability * -math.expm1(-prediction.margin))  # p1 - p2 = p1 (1 - exp(z2 - z1))
-        if prediction.certified_radius is not None:
-            radii.observe(prediction.certified_radius)
-    IMAGES.labels(model, route).inc(len(predictions))
+    margins = [  # p1 - p2 = p1 (1 - exp(z2 - z1))
+        prediction.probability * -math.expm1(-prediction.margin) for prediction in predictions
+    ]
+    radii = [prediction.certified_radius for prediction in predictions if prediction.certified_radius is not None]
+    count(model, route, margins, radii)
+
+
+def count(model: str, route: str, margins: Floats, radii: Floats) -> None:
+    """Differences of the two largest probabilities (n,), and certified radii (n,), or none where none is proved."""
+    PROBABILITY_MARGIN.labels(model).observe_all(margins)
+    CERTIFIED_RADIUS.labels(model).observe_all(radii)
+    IMAGES.labels(model, route).inc(len(margins))
 
 
 class Jobs(Collector):

@@ -10,13 +10,16 @@ from service.access import keys, scopes
 from service.access.keys import Keyring, Scope, digest
 from service.access.scopes import NEEDS
 from service.http import openapi
-from service.http.routes import ROUTES
+from service.http.routes import ROUTES, oip
 from service.watch.logs import AUDIT
 from service.watch.probe import Probe
 from tests.service.conftest import free_port
 from tests.service.door import LINES, SECRETS, Caller, door, told
 
-PUBLIC = {"/", "/static/{file}", "/livez", "/healthz", "/readyz", "/openapi.json", "/schema.json"}
+PUBLIC = {"/", "/static/{file}", "/livez", "/healthz", "/readyz", "/openapi.json", "/schema.json"} | {
+    "/v2/health/live",
+    "/v2/health/ready",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +46,11 @@ def test_every_call_wants_its_scope(settings, route):
     if route.path in PUBLIC:
         assert {alone.status_code, *statuses.values()} == {200}
         return
-    error = told(alone)
-    assert (error["code"], alone.headers["www-authenticate"]) == ("unauthenticated", 'Bearer realm="gauntlet"')
+    assert (alone.status_code, alone.headers["www-authenticate"]) == (401, 'Bearer realm="gauntlet"')
+    if oip(route.path):
+        assert alone.json() == {"error": "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"}
+    else:
+        assert told(alone)["code"] == "unauthenticated"
     assert statuses == {scope: 200 if scope.includes(needed) else 403 for scope in Scope}
 
 

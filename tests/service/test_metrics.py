@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.jobs.queue import Job, Jobs
 from service.watch import metrics
+from service.watch.exposition import Histogram, generate_latest
 from tests.service.conftest import SHORT_REPORT, Server, arrays, pngs
 
 
@@ -88,6 +89,24 @@ def test_reports_are_counted_by_status(server: Server):
     after = server.metrics()
     assert after['gauntlet_reports{status="succeeded"}'] == before['gauntlet_reports{status="succeeded"}'] + 1
     assert after['gauntlet_reports{status="running"}'] == 0
+
+
+def test_a_batch_is_observed_as_its_values_are():
+    values = [-1.0, 0.0, 0.001, 0.0010001, 0.5, 0.5, 3.0, float("inf"), float("nan")]
+    texts = []
+    for together in (True, False):
+        ours = CollectorRegistry()
+        child = Histogram("a", "a", ["b"], buckets=(0.001, 0.5, 2), registry=ours).labels("c")
+        if together:
+            child.observe_all(values[:3])
+            child.observe_all(values[3:])
+            child.observe_all(())
+        else:
+            for value in values:
+                child.observe(value)
+        texts.append(generate_latest(ours))
+    assert texts[0] == texts[1]
+    assert b'le="0.5"} 6.0' in texts[0]
 
 
 def age(job: Job) -> float:

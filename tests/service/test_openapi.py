@@ -2,6 +2,7 @@ import re
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 from starlette.routing import Route as StarletteRoute
@@ -9,13 +10,16 @@ from starlette.routing import Route as StarletteRoute
 from service.http.routes import ROUTES, Route
 from service.http.web import WEB
 from tests.service.conftest import SHORT_REPORT, Server, arrays
+from tests.service.v2.bodies import as_json
 
 BENTOML = {("GET", "/livez"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/schema.json")}
+OIP_INFER = "/v2/models/{name}/infer"
 CALLS = {
     "/classify": {"model": "linear", "images": arrays(1)},
     "/generate": {"model": "gen", "n": 1},
     "/attack": {"model": "linear", "attack": "fgsm", "images": arrays(1), "norm": "l2", "eps": 0.1, "labels": [0]},
     "/robustness-report": SHORT_REPORT,
+    OIP_INFER: as_json(np.float32(arrays(1))),
 }
 
 
@@ -90,6 +94,18 @@ def _fits(kind: Any, body: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def test_tensors_may_be_bytes_and_errors_have_the_protocols_shape(document: dict[str, Any]):
+    infer = document["paths"][OIP_INFER]["post"]
+    for content in (infer["requestBody"]["content"], infer["responses"]["200"]["content"]):
+        assert content.keys() == {"application/json", "application/octet-stream"}
+    for path, methods in document["paths"].items():
+        shape = "Failure" if path.startswith("/v2") else "Envelope"
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    assert answer["content"]["application/json"]["schema"]["$ref"].endswith(f"/{shape}")
 
 
 def test_pages_load_nothing_from_anywhere(server: Server):
