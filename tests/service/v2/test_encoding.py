@@ -18,7 +18,11 @@ def test_what_was_shrunk_is_expanded(encoding: str):
 
 def test_they_are_what_the_standard_library_means_by_them():
     assert gzip.decompress(shrink(BODY, "gzip")) == zlib.decompress(shrink(BODY, "deflate")) == BODY
-    assert expand(gzip.compress(BODY, mtime=0), "gzip", len(BODY)) == expand(zlib.compress(BODY), "deflate", len(BODY)) == BODY
+    assert (
+        expand(gzip.compress(BODY, mtime=0), "gzip", len(BODY))
+        == expand(zlib.compress(BODY), "deflate", len(BODY))
+        == BODY
+    )
 
 
 @pytest.mark.parametrize("encoding", ["", "identity"])
