@@ -28,7 +28,7 @@ from tests import tiny
 from tests.service import databases
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 3.0
+DEADLINE = 8.0
 BUDGET = 100_000
 MAX_BODY = 2 * 2**20
 
