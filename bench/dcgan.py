@@ -23,6 +23,7 @@ CHANGES: Mapping[str, dict[str, Any]] = {
     "spectral instead of batch normalisation": {"stabilised": True},
     "averaged weights": {"average": 0.998},
     "falling learning rates": {"falling": True},
+    "two learning rates": {"generator_rate": 4e-3, "discriminator_rate": 8e-4},
     "one discriminator step": {"discriminator_steps": 1},
 }
 HEADER = ("change", "Frechet distance, best epoch", "last epoch", "rarest class, last epoch")
@@ -39,7 +40,7 @@ def main() -> None:
     assert isinstance(steady, GanConfig)
     data = load_training(SOURCES[plain.dataset], data_root())
     variants = {name: plain.model_copy(update=change) for name, change in CHANGES.items()}
-    variants[f"all of `{STEADY}`"] = steady
+    variants[f"all of these but the last, as `{STEADY}`"] = steady.model_copy(update={"epochs": plain.epochs})
     rows = [row(name, config, data, options.runs, options.artifacts) for name, config in variants.items()]
     print(f"{plain.epochs} epochs each, {len(data.validation.labels)} validation images, seed {plain.seed}\n")
     for cells in (HEADER, ("---",) * len(HEADER), *rows):

@@ -196,8 +196,8 @@ DCGAN: dict[str, Any] = {
 }
 STEADIED: dict[str, Any] = {
     "stabilised": True,
-    "generator_rate": 4e-4,
-    "discriminator_rate": 4e-4,
+    "generator_rate": 4e-3,  # five times the other's: the generator has one step for four
+    "discriminator_rate": 8e-4,
     "average": 0.998,
 }
 AS_PUBLISHED: dict[str, Any] = {
@@ -214,7 +214,7 @@ GANS = (
     GanConfig(name="fashion-mnist-gan", **ON_FASHION, **DENSE, width=256),
     GanConfig(name="cifar10-gan", **ON_CIFAR, **DENSE, width=128),
     GanConfig(name="mnist-dcgan-plain", **ON_MNIST, **DCGAN, **AS_PUBLISHED, epochs=12, latent_dim=64),
-    GanConfig(name="mnist-dcgan", **ON_MNIST, **DCGAN, **STEADIED, epochs=12, latent_dim=64),
+    GanConfig(name="mnist-dcgan", **ON_MNIST, **DCGAN, **STEADIED, epochs=24, latent_dim=64),
     GanConfig(name="cifar10-dcgan", **ON_CIFAR, **DCGAN, **STEADIED, epochs=25, latent_dim=128),
 )
 
