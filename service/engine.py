@@ -11,7 +11,7 @@ from gauntlet import images
 from gauntlet.evalset import load_all as load_evalsets
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
-from gauntlet.runtime import Classifier, Generator, open_all
+from gauntlet.runtime import Classifier, Generator, open_all, use_threads
 from gauntlet.sandbox.nursery import Limits, Nursery
 from service import metrics
 from service.codec import decode, encode, png
@@ -41,8 +41,7 @@ class Engine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        use_threads(settings.threads)
         self.settings = settings
         self.models: dict[str, Classifier | Generator] = open_all(settings.artifacts, settings.device)
         shelf = Shelf(settings.database_url)

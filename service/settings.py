@@ -9,7 +9,7 @@
 | GAUNTLET_STATE | state | folder for the job database; relative to the working directory |
 | GAUNTLET_DATABASE_URL | SQLite in GAUNTLET_STATE | the job database; PostgreSQL lets several hosts share it |
 | GAUNTLET_DEVICE | auto | auto, cuda or cpu; cuda fails at start where there is none |
-| GAUNTLET_THREADS | all cores | threads of one computation |
+| GAUNTLET_THREADS | all cores that it may use | threads of one computation; a container's limit counts |
 | GAUNTLET_LOCAL_WORKERS | 1 | workers that run with the service; 0: `python -m service.worker` runs elsewhere |
 | GAUNTLET_WORKER_PORT | 0 | port of a worker's own /livez and /metrics, on GAUNTLET_HOST; 0: none |
 | | | ... of the first worker that runs with the service; the others have the ports behind it |
