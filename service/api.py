@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import bentoml
 from pydantic import ValidationError
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from gauntlet.errors import GauntletError
 from gauntlet.report.schema import ReportRequest
-from service import access, drain, metrics, parent
+from service import access, drain, framework, metrics, parent
 from service.border import Border
 from service.errors import CALL, Code, ServiceError, respond, translate
 from service.headers import SecurityHeaders, cors
@@ -40,22 +40,25 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 SLOTS = 4  # predictions that compute at the same time; each uses all cores
-LONGER_THAN_ALL = 3600  # BentoML's own timeout answers in words of its own: our deadlines are shorter
 
 
 def answers(method: Callable[[Any, A], Awaitable[B]]) -> Callable[[Any, A], Awaitable[B]]:
-    """An error becomes its envelope here: BentoML would make a 500 of it."""
+    """An answer becomes its bytes here, an error its envelope: BentoML would validate again, and make a 500 of it."""
 
     @functools.wraps(method)
     async def wrapper(self: Any, request: A, /) -> Any:
         try:
-            return await method(self, request)
+            return _json(await method(self, request))
         except Exception as error:
             if translate(error).code is Code.INTERNAL:
                 LOGGER.exception("request %s failed", CALL.get().request_id)
             return respond(error)
 
     return wrapper
+
+
+def _json(answer: Any) -> Response:
+    return answer if isinstance(answer, Response) else Response(answer.model_dump_json(), media_type="application/json")
 
 
 def quiet(record: logging.LogRecord) -> bool:
@@ -70,7 +73,7 @@ logging.getLogger("bentoml._internal.server.http_app").addFilter(quiet)
 @bentoml.service(
     name="gauntlet",
     workers=1,  # one copy of the models; the metrics and the attack slots count on it
-    traffic={"timeout": LONGER_THAN_ALL},
+    tracing=framework.tracing(),
     metrics={"enabled": False},  # BentoML labels with the raw path: ours are in service.metrics
     logging={"access": {"enabled": False}},  # service.border logs
 )
@@ -90,6 +93,7 @@ class Gauntlet:
         self.fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
         self._slow = Lane(self.settings.attack_slots, self.settings.attack_queue, "attacks and certificates")
         WEB.state.service = self
+        framework.settle()
 
     def _open(self) -> Any:
         """The engine. A failure ends the whole service: BentoML would try again for ever while clients hang."""
