@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from gauntlet.errors import GauntletError
 from gauntlet.report.schema import ReportRequest
 from service import access, drain, framework, metrics, parent
+from service.batches import Batches
 from service.border import Border
 from service.errors import CALL, Code, ServiceError, respond, translate
 from service.headers import SecurityHeaders, cors
@@ -36,6 +37,7 @@ from service.schemas import (
 from service.settings import Settings
 from service.web import WEB
 
+SMALL = 8  # images of a request that shares its run of the model with others; more are a batch of their own
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -91,6 +93,7 @@ class Gauntlet:
         self.engine = self._open()
         metrics.REGISTRY.register(metrics.Jobs(self.jobs.backlog, self.jobs.workers, self.settings.state))
         self.fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
+        self._together = Batches(self.fast, self.engine.classify_together)
         self._slow = Lane(self.settings.attack_slots, self.settings.attack_queue, "attacks and certificates")
         WEB.state.service = self
         framework.settle()
@@ -130,6 +133,8 @@ class Gauntlet:
     async def classify(self, request: ClassifyRequest, /) -> ClassifyResponse:
         asked = request.smoothing
         if asked is None:
+            if len(request.images) <= SMALL:
+                return await self._together.run(request.model, request)
             return await self.fast.run(lambda: self.engine.classify(request))
         from service import smoothed  # noqa: PLC0415  BentoML's parent does without torch
 

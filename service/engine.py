@@ -1,7 +1,10 @@
 """The loaded models and what can be asked of them at once: the work behind /classify and /generate. No HTTP in it."""
 
+import functools
+import itertools
 import math
 import secrets
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -31,6 +34,7 @@ from service.shelf import Shelf
 
 AnyManifest = ClassifierManifest | GeneratorManifest
 M = TypeVar("M", Classifier, Generator)
+T = TypeVar("T")
 DEFAULT_N = 16
 
 
@@ -96,11 +100,32 @@ class Engine:
     def classify(self, request: ClassifyRequest) -> ClassifyResponse:
         """Predictions with their certificates."""
         model = self.classifier(request.model)
+        return _classified(model, predict(model, self._pixels(model, request)))
+
+    def classify_together(self, name: str, requests: Sequence[ClassifyRequest]) -> list[ClassifyResponse | Exception]:
+        """Requests for the model of this name in one run of it, each answered as if it had come alone.
+
+        A bad one does not get into the run. If that fails all the same, they are tried one by one.
+        """
+        try:
+            model = self.classifier(name)
+        except Exception as error:  # everybody's
+            return [error] * len(requests)
+        pixels = functools.partial(self._pixels, model)
+        given = [_attempt(pixels, request) for request in requests]
+        good = [x for x in given if isinstance(x, Tensor)]
+        try:
+            predictions = iter(predict(model, torch.cat(good))) if good else iter(())
+        except Exception:  # whoever's fault it is
+            return [_attempt(self.classify, request) for request in requests]
+        return [
+            x if isinstance(x, Exception) else _classified(model, list(itertools.islice(predictions, len(x))))
+            for x in given
+        ]
+
+    def _pixels(self, model: Classifier, request: ClassifyRequest) -> Tensor:
         limit = self.settings.max_images
-        x = decode(request.images, model.manifest.input_shape, resize=request.resize, limit=limit)
-        predictions = predict(model, x)
-        metrics.count_predictions(model.name, "/classify", predictions)
-        return ClassifyResponse(model=model.name, model_sha256=model.manifest.model_sha256, predictions=predictions)
+        return decode(request.images, model.manifest.input_shape, resize=request.resize, limit=limit)
 
     def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Image i depends on the seed and i alone, whatever n is."""
@@ -139,15 +164,28 @@ def _latents(values: list[list[float]], size: int) -> Tensor:
     return latents
 
 
+def _attempt(work: Callable[[ClassifyRequest], T], request: ClassifyRequest) -> T | Exception:
+    try:
+        return work(request)
+    except Exception as error:  # for whoever asked for it
+        return error
+
+
+def _classified(model: Classifier, predictions: list[Prediction]) -> ClassifyResponse:
+    metrics.count_predictions(model.name, "/classify", predictions)
+    return ClassifyResponse(model=model.name, model_sha256=model.manifest.model_sha256, predictions=predictions)
+
+
 def predict(model: Classifier, x: Tensor) -> list[Prediction]:
     """Images (n, C, H, W) to n predictions."""
     logits = model.predict(x)  # (n, K)
     probabilities = logits.double().softmax(dim=1)
-    top = logits.topk(2, dim=1).values
-    radii = model.certificate.radius(logits)
+    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
+    proved = model.certificate.radius(logits)
+    radii = itertools.repeat(None, len(x)) if proved is None else proved.tolist()
     return [
-        _prediction(model, row, float(top[i, 0] - top[i, 1]), None if radii is None else float(radii[i]))
-        for i, row in enumerate(probabilities.tolist())
+        _prediction(model, *values)
+        for values in zip(probabilities.tolist(), (first - second).tolist(), radii, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a request would pay BentoML for without anybody's use of it. BentoML is pinned; tests/service/test_framework.py."""
+"""What every request would pay BentoML for, to nobody's use. BentoML is pinned, and a test looks whether this holds."""
 
 import gc
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from starlette.types import ASGIApp
 
 
 def tracing() -> Mapping[str, Any]:
-    """BentoML's setting: without an exporter nobody reads the five spans of a request, which cost as much as the rest."""
+    """BentoML's setting. Without an exporter nobody reads a request's five spans, half of the event loop's work."""
     return {} if BentoMLContainer.tracing.exporter_type.get() else {"excluded_urls": ".*"}
 
 
 def untimed(app: ASGIApp, timeout: float) -> ASGIApp:  # noqa: ARG001  as BentoML calls it
-    """In the place of BentoML's timeout, which answers in words of its own, and whose timers are kept until they are due:
-    at a thousand requests a second, gigabytes. Our deadlines are in service.lanes and service.body.
+    """In the place of BentoML's timeout, which answers in words of its own and keeps every timer until it is due: at a
+    thousand requests a second, gigabytes. Our own deadlines are in service.lanes and service.body.
     """
     return app
 
