@@ -41,7 +41,7 @@ SMALL = 8  # images of a request that shares its run of the model with others; m
 A = TypeVar("A")
 B = TypeVar("B")
 
-SLOTS = 4  # predictions that compute at the same time; each uses all cores
+SLOTS = 2  # predictions that compute at the same time; each uses all cores
 
 
 def answers(method: Callable[[Any, A], Awaitable[B]]) -> Callable[[Any, A], Awaitable[B]]:
@@ -96,7 +96,7 @@ class Gauntlet:
         self._together = Batches(self.fast, self.engine.classify_together)
         self._slow = Lane(self.settings.attack_slots, self.settings.attack_queue, "attacks and certificates")
         WEB.state.service = self
-        framework.settle()
+        framework.settle(self)
 
     def _open(self) -> Any:
         """The engine. A failure ends the whole service: BentoML would try again for ever while clients hang."""

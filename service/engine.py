@@ -100,7 +100,9 @@ class Engine:
     def classify(self, request: ClassifyRequest) -> ClassifyResponse:
         """Predictions with their certificates."""
         model = self.classifier(request.model)
-        return _classified(model, predict(model, self._pixels(model, request)))
+        predictions = predict(model, self._pixels(model, request))
+        metrics.count_predictions(model.name, "/classify", predictions)
+        return _answer(model, predictions)
 
     def classify_together(self, name: str, requests: Sequence[ClassifyRequest]) -> list[ClassifyResponse | Exception]:
         """Requests for the model of this name in one run of it, each answered as if it had come alone.
@@ -115,13 +117,12 @@ class Engine:
         given = [_attempt(pixels, request) for request in requests]
         good = [x for x in given if isinstance(x, Tensor)]
         try:
-            predictions = iter(predict(model, torch.cat(good))) if good else iter(())
+            predictions = predict(model, torch.cat(good)) if good else []
         except Exception:  # whoever's fault it is
             return [_attempt(self.classify, request) for request in requests]
-        return [
-            x if isinstance(x, Exception) else _classified(model, list(itertools.islice(predictions, len(x))))
-            for x in given
-        ]
+        metrics.count_predictions(model.name, "/classify", predictions)
+        rest = iter(predictions)
+        return [x if isinstance(x, Exception) else _answer(model, list(itertools.islice(rest, len(x)))) for x in given]
 
     def _pixels(self, model: Classifier, request: ClassifyRequest) -> Tensor:
         limit = self.settings.max_images
@@ -171,8 +172,7 @@ def _attempt(work: Callable[[ClassifyRequest], T], request: ClassifyRequest) -> 
         return error
 
 
-def _classified(model: Classifier, predictions: list[Prediction]) -> ClassifyResponse:
-    metrics.count_predictions(model.name, "/classify", predictions)
+def _answer(model: Classifier, predictions: list[Prediction]) -> ClassifyResponse:
     return ClassifyResponse(model=model.name, model_sha256=model.manifest.model_sha256, predictions=predictions)
 
 

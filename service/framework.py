@@ -4,6 +4,7 @@ import gc
 from collections.abc import Mapping
 from typing import Any
 
+from _bentoml_sdk.method import APIMethod
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.server.http import traffic
 from starlette.types import ASGIApp
@@ -21,8 +22,13 @@ def untimed(app: ASGIApp, timeout: float) -> ASGIApp:  # noqa: ARG001  as BentoM
     return app
 
 
-def settle() -> None:
-    """What has been loaded stays: the garbage collector need not look through it again and again, for 0.1 s a time."""
+def settle(service: object) -> None:
+    """Once all is loaded. BentoML would bind a method anew for every request, its signature read again; and the garbage
+    collector would look again and again, for 0.1 s, through what stays.
+    """
+    for name in service.__class__.__dict__:
+        if isinstance(getattr(type(service), name), APIMethod):
+            setattr(service, name, getattr(service, name))
     gc.collect()
     gc.freeze()
 

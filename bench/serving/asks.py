@@ -1,8 +1,9 @@
 """What is asked: images of an evaluation set, as PNGs in JSON or as floats in bytes, and what is right."""
 
 import base64
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -31,33 +32,26 @@ class Asks:
 
     def png(self, size: int) -> list[Ask]:
         """POST /classify with so many PNGs."""
-        return [
-            Ask(
-                http("POST", "/classify", json.dumps({"model": self.model.name, "images": self.pngs[part]}).encode()),
-                lambda answer, part=part: classified(answer) == self.labels[part],
-                size,
-            )
-            for part in _parts(size)
-        ]
+        bodies = [json.dumps({"model": self.model.name, "images": self.pngs[part]}).encode() for part in _parts(size)]
+        return self._asks([http("POST", "/classify", body) for body in bodies], size, classified)
 
     def oip(self, size: int) -> list[Ask]:
         """The Open Inference Protocol's binary tensors, both ways."""
         path = f"/v2/models/{self.model.name}/infer"
-        return [
-            Ask(_oip(path, self.x[part]), lambda answer, part=part: inferred(answer) == self.labels[part], size)
-            for part in _parts(size)
-        ]
+        return self._asks([_oip(path, self.x[part]) for part in _parts(size)], size, inferred)
 
     def raw(self, size: int) -> list[Ask]:
-        """A peer's own: float32 pixels in, the labels in JSON and the rest behind it."""
-        return [
-            Ask(
-                http("POST", "/raw", self.x[part].numpy().tobytes(), {"Content-Type": "application/octet-stream"}),
-                lambda answer, part=part: inferred(answer) == self.labels[part],
-                size,
-            )
-            for part in _parts(size)
-        ]
+        """A peer's own: float32 pixels in, and out what the protocol would have."""
+        binary = {"Content-Type": "application/octet-stream"}
+        bodies = [self.x[part].numpy().tobytes() for part in _parts(size)]
+        return self._asks([http("POST", "/raw", body, binary) for body in bodies], size, inferred)
+
+    def _asks(self, requests: Sequence[bytes], size: int, read: Callable[[Answer], list[int] | None]) -> list[Ask]:
+        def right(part: slice, answer: Answer) -> bool:
+            return read(answer) == self.labels[part]
+
+        parts = zip(requests, _parts(size), strict=True)
+        return [Ask(request, functools.partial(right, part), size) for request, part in parts]
 
 
 def _parts(size: int) -> Sequence[slice]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import Field
 
 from bench.serving import load
-from bench.serving.asks import Asks
+from bench.serving.asks import ROOT, Asks
 from bench.serving.load import Ask
-from bench.serving.servers import PEERS, ROOT, Running, Variant, peers, running
+from bench.serving.servers import PEERS, Running, Variant, peers, running
 from bench.serving.servers import gauntlet as ours
 from gauntlet.cores import available
 from gauntlet.manifest import Frozen

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -151,7 +152,7 @@ def run(
         shared = source()
         ends = [loop.create_future() for _ in range(connections)]
         for end in ends:
-            await loop.create_connection(lambda end=end: _Connection(shared, tally, end, check), "127.0.0.1", port)
+            await loop.create_connection(partial(_Connection, shared, tally, end, check), "127.0.0.1", port)
         await asyncio.gather(*ends)
         tally.seconds = time.perf_counter() - started
         return tally

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="untyped-decorator"
 """FastAPI and ONNX Runtime: `uvicorn bench.serving.peers.fast:app`."""
 
 import os

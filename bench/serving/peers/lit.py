@@ -1,3 +1,4 @@
+# mypy: disable-error-code="misc"
 """LitServe: `python -m bench.serving.peers.lit PORT`."""
 
 import os

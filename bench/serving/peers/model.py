@@ -21,7 +21,7 @@ class Model:
     def __init__(self) -> None:
         folder = Path(os.environ["PEER_MODEL"])
         manifest = json.loads((folder / "manifest.json").read_text())
-        self.name, self.sha256, self.classes = manifest["name"], manifest["model_sha256"], manifest["classes"]
+        self.name, self.sha256, self.classes = manifest["name"], manifest["files"]["model.onnx"], manifest["classes"]
         self.channels, self.height, self.width = self.shape = tuple(manifest["input_shape"])
         proof = json.loads(Path(os.environ["PEER_PROOF"]).read_text())
         self._lipschitz, self._method = proof["lipschitz"], proof["method"]
