@@ -41,7 +41,7 @@ SMALL = 8  # images of a request that shares its run of the model with others; m
 A = TypeVar("A")
 B = TypeVar("B")
 
-SLOTS = 2  # predictions that compute at the same time; each uses all cores
+SLOTS = 4  # predictions that compute at the same time; each uses all cores
 
 
 def answers(method: Callable[[Any, A], Awaitable[B]]) -> Callable[[Any, A], Awaitable[B]]:
