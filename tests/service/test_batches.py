@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from gauntlet.errors import InvalidInput, ModelFailed
-from gauntlet.runtime import Classifier, open_model
-from gauntlet.store import load
+from gauntlet.runtime import Classifier
 from service import metrics
 from service.batches import MOST, Batches
 from service.engine import Engine
