@@ -11,7 +11,7 @@ REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all test-clients check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks client clean
+.PHONY: help install serve test test-all test-clients check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks bench-serving client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -60,8 +60,11 @@ screenshots: .venv/.dev ## the README's pictures of the page, from `make serve` 
 	$(BIN)/python -m bench.screenshots
 
 bench-attacks: .venv-bench/.bench ## our attacks beside those of foolbox, torchattacks, adv-lib, ART and AutoAttack: hours
-	.venv-bench/bin/python -m pytest tests/bench
+	.venv-bench/bin/python -m pytest tests/bench --ignore tests/bench/test_serving.py
 	.venv-bench/bin/python -m bench.attacks $(BENCH)
+
+bench-serving: .venv/.dev .venv-serving/.peers ## serving beside its peers: half an hour; BENCH=--publish writes docs/benchmarks.md
+	$(BIN)/python -m bench.serving $(BENCH)
 
 bento: .venv/.service ## build the bento
 	$(BIN)/bentoml build
@@ -85,6 +88,7 @@ lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with ha
 	$(BIN)/uv pip compile $(LOCK) deploy/container/cpu.in --group service --override deploy/container/cpu-without.txt \
 	  -c requirements/dev.txt -o requirements/cpu.txt
 	$(BIN)/uv pip compile $(HOW) --group clients -o requirements/clients.txt
+	$(BIN)/uv pip compile $(HOW) --group peers -c requirements/dev.txt -o requirements/peers.txt
 HOW := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11
 LOCK := $(HOW) pyproject.toml
 
@@ -110,6 +114,12 @@ $(BIN)/uv: requirements/uv.txt
 	@echo "Installing the clients of the Open Inference Protocol into .venv-clients"
 	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-clients
 	@$(BIN)/uv pip install --python .venv-clients/bin/python --require-hashes -r $<
+	@touch $@
+
+.venv-serving/.peers: requirements/peers.txt $(BIN)/uv # nor do those of serving
+	@echo "Installing the peers of serving into .venv-serving"
+	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-serving
+	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python .venv-serving/bin/python --require-hashes -r $<
 	@touch $@
 
 .venv-bench/.bench: requirements/bench.txt $(BIN)/uv # the peers never meet what serves

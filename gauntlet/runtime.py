@@ -17,7 +17,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from gauntlet import certify, graph, store
+from gauntlet import certify, cores, graph, store
 from gauntlet.certify import Certificate
 from gauntlet.conversion import ConvertModel
 from gauntlet.errors import ArtefactError, DeviceError, InvalidInput
@@ -46,10 +46,16 @@ def choose_device(device: Device = "auto") -> torch.device:
     return torch.device("cuda" if usable else "cpu")
 
 
+def use_threads(count: int) -> None:
+    """Give each computation of this process so many threads, torch's and ONNX Runtime's; 0: all cores it may use."""
+    torch.set_num_threads(count or cores.available())
+
+
 def open_session(path: Path, device: torch.device) -> ort.InferenceSession:
     """An ONNX Runtime session on this device; it raises instead of falling back to the CPU."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()  # use_threads decides for both
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are torch's too
     providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
     if device.type == "cuda":

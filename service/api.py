@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 import anyio.to_thread
 import bentoml
 from pydantic import ValidationError
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from gauntlet.errors import GauntletError
 from gauntlet.report.schema import ReportRequest
-from service import drain, parent
+from service import drain, framework, parent
 from service.access import scopes
 from service.access.keys import Keyring
 from service.errors import CALL, Code, ServiceError, respond, translate
+from service.http.batches import Batches
 from service.http.border import Border
 from service.http.headers import SecurityHeaders, cors
 from service.http.lanes import Lane
@@ -38,26 +39,30 @@ from service.settings import Settings
 from service.watch import metrics
 from service.watch.logs import LOGGER, configure
 
+SMALL = 8  # images of a request that shares its run of the model with others; more are a batch of their own
 A = TypeVar("A")
 B = TypeVar("B")
 
 SLOTS = 4  # predictions that compute at the same time; each uses all cores
-LONGER_THAN_ALL = 3600  # BentoML's own timeout answers in words of its own: our deadlines are shorter
 
 
 def answers(method: Callable[[Any, A], Awaitable[B]]) -> Callable[[Any, A], Awaitable[B]]:
-    """An error becomes its envelope here: BentoML would make a 500 of it."""
+    """An answer becomes its bytes here, an error its envelope: BentoML would validate again, and make a 500 of it."""
 
     @functools.wraps(method)
     async def wrapper(self: Any, request: A, /) -> Any:
         try:
-            return await method(self, request)
+            return _json(await method(self, request))
         except Exception as error:
             if translate(error).code is Code.INTERNAL:
                 LOGGER.exception("request %s failed", CALL.get().request_id)
             return respond(error)
 
     return wrapper
+
+
+def _json(answer: Any) -> Response:
+    return answer if isinstance(answer, Response) else Response(answer.model_dump_json(), media_type="application/json")
 
 
 def quiet(record: logging.LogRecord) -> bool:
@@ -72,7 +77,7 @@ logging.getLogger("bentoml._internal.server.http_app").addFilter(quiet)
 @bentoml.service(
     name="gauntlet",
     workers=1,  # one copy of the models; the metrics and the attack slots count on it
-    traffic={"timeout": LONGER_THAN_ALL},
+    tracing=framework.tracing(),
     metrics={"enabled": False},  # BentoML labels with the raw path: ours are in service.watch.metrics
     logging={"access": {"enabled": False}},  # service.http.border logs
 )
@@ -90,8 +95,10 @@ class Gauntlet:
         self.engine = self._open()
         metrics.REGISTRY.register(metrics.Jobs(self.jobs.backlog, self.jobs.workers, self.settings.state))
         self.fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
+        self._together = Batches(self.fast, self.engine.classify_together)
         self._slow = Lane(self.settings.attack_slots, self.settings.attack_queue, "attacks and certificates")
         WEB.state.service = self
+        framework.settle(self)
 
     def _open(self) -> Any:
         """The engine. A failure ends the whole service: BentoML would try again for ever while clients hang."""
@@ -128,6 +135,8 @@ class Gauntlet:
     async def classify(self, request: ClassifyRequest, /) -> ClassifyResponse:
         asked = request.smoothing
         if asked is None:
+            if len(request.images) <= SMALL:
+                return await self._together.run(request.model, request)
             return await self.fast.run(lambda: self.engine.classify(request))
         from service.models import smoothed  # noqa: PLC0415  BentoML's parent does without torch
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from gauntlet import store
+from gauntlet import cores, store
 from gauntlet.errors import GauntletError
 from service.access.keys import check_open
 from service.errors import ServiceError
@@ -71,9 +71,9 @@ def failure_file(settings: Settings) -> Path:
 
 def start_worker(settings: Settings, position: int) -> subprocess.Popen[bytes]:
     """One of the local workers, which ends with this process."""
-    count, cores = settings.local_workers, os.cpu_count() or 1
+    count = settings.local_workers
     own = {
-        "GAUNTLET_THREADS": settings.threads or (cores // count or 1 if count > 1 else 0),
+        "GAUNTLET_THREADS": settings.threads or max(1, cores.available() // count),
         "GAUNTLET_WORKER_PORT": settings.worker_port and settings.worker_port + position,
         "GAUNTLET_EXECUTOR": f"{settings.executor}-{position}"
         if settings.executor and count > 1

@@ -10,7 +10,7 @@ from gauntlet.adopted import open_known, open_new
 from gauntlet.manifest import ClassifierManifest
 from gauntlet.randomness import Keyed
 from gauntlet.report.measure import local_slopes
-from gauntlet.runtime import Classifier
+from gauntlet.runtime import Classifier, use_threads
 from gauntlet.sandbox.life import Answer, serve
 from gauntlet.sandbox.wire import Array, Message
 
@@ -18,8 +18,7 @@ PROBED = 4  # noise images at which the steepest slope is looked for
 
 
 def live(line: socket.socket, threads: int) -> None:
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     host = _Host()
     serve(line, {"open": host.open, "predict": host.predict, "forward": host.forward, "backward": host.backward})
 

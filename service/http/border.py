@@ -9,6 +9,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -72,7 +73,7 @@ class Border:
             CALL.reset(token)
             self._account(route, method, answer.status, time.perf_counter() - started, call.request_id)
 
-    def _admit(self, call: Call, matches: dict[str, routes.Route], wanted: routes.Route | None, host: str) -> None:
+    def _admit(self, call: Call, matches: Mapping[str, routes.Route], wanted: routes.Route | None, host: str) -> None:
         """Raises ServiceError where the request does not get in."""
         if not matches:
             raise ServiceError(Code.NOT_FOUND, "no such path; GET /openapi.json lists all there are")

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gauntlet import images
@@ -24,7 +25,7 @@ def decode(values: Sequence[Any], shape: Shape, *, resize: bool, limit: int) -> 
         raise ServiceError(Code.INVALID, f"at most {limit} images a request, not {len(values)}", field="images")
     if resize:  # otherwise an image of another size is refused from its header
         _bounded(values)
-    return torch.stack([_decode(value, shape, resize, f"images.{i}") for i, value in enumerate(values)])
+    return images.batch([_decode(value, shape, resize, f"images.{i}") for i, value in enumerate(values)])
 
 
 def _bounded(values: Sequence[Any]) -> None:
@@ -39,7 +40,7 @@ def _bounded(values: Sequence[Any]) -> None:
             raise ServiceError(Code.INVALID, message, field=f"images.{i}")
 
 
-def _decode(value: Any, shape: Shape, resize: bool, field: str) -> Tensor:
+def _decode(value: Any, shape: Shape, resize: bool, field: str) -> NDArray[np.uint8] | NDArray[np.float32]:
     with _named(field):
         if isinstance(value, str):
             return images.from_bytes(base64.b64decode(value, validate=True), shape, resize)

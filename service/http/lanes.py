@@ -24,14 +24,14 @@ class Lane:
 
     async def run(self, work: Callable[[], T]) -> T:
         """For work that is soon done."""
-        self._check()
+        self.check()
         return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
     async def run_at_length(self, work: Callable[[Callable[[], None]], T], seconds: float, advice: str) -> T:
         """For work that takes long. It is given what it is to call often: that raises once the time, waiting included,
         is over, or the client gone.
         """
-        self._check()
+        self.check()
         deadline, gone = time.monotonic() + seconds, Event()
         message = f"this was given {seconds:g} s; {advice}"
 
@@ -54,9 +54,10 @@ class Lane:
                 self._limiter.release_on_behalf_of(slot)
         raise _left()
 
-    def _check(self) -> None:
-        free = self._limiter.available_tokens > 0
-        if not free and self._limiter.statistics().tasks_waiting >= self._queue:
+    def check(self, elsewhere: int = 0) -> None:
+        """Raises ServiceError ``too_busy`` where as many wait as may, ``elsewhere`` for what computes here included."""
+        waiting = elsewhere + self._limiter.statistics().tasks_waiting
+        if waiting >= self._queue and (elsewhere or not self._limiter.available_tokens):
             raise ServiceError(Code.TOO_BUSY, f"too many {self._what} wait already; try again later")
 
 

@@ -239,9 +239,17 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def match(path: str) -> dict[str, Route]:
-    """The routes of a path by method; none for a path that does not exist."""
+def _find(path: str) -> Mapping[str, Route]:
     return {route.method: route for route in ROUTES if route.pattern.fullmatch(path)}
+
+
+PLAIN = {route.path: _find(route.path) for route in ROUTES if not route.parameters}
+"""What most requests are for."""
+
+
+def match(path: str) -> Mapping[str, Route]:
+    """The routes of a path by method; none for a path that does not exist."""
+    return PLAIN.get(path) or _find(path)
 
 
 def oip(path: str) -> bool:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
-
 from gauntlet import evalset, store
 from gauntlet.errors import ArtefactError
 from gauntlet.evalset import EvalSet
@@ -11,7 +9,7 @@ from gauntlet.report.builder import Shard, assemble, join, measure, shards
 from gauntlet.report.measure import CHUNK
 from gauntlet.report.page import render
 from gauntlet.report.schema import CellResult, ReportRequest
-from gauntlet.runtime import Classifier, open_model
+from gauntlet.runtime import Classifier, open_model, use_threads
 from gauntlet.sandbox.nursery import Limits, Nursery
 from service.models.evalsets import EvalSets
 from service.models.guests import Guests
@@ -36,8 +34,7 @@ class Laboratory:
     """Keeps what it has opened: the next report needs the same."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        use_threads(settings.threads)
         self._settings = settings
         self._open: dict[str, Classifier] = {}
         shelf = Shelf(settings.database_url)

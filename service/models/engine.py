@@ -1,7 +1,10 @@
 """The loaded models and what can be asked of them at once: the work behind /classify and /generate. No HTTP in it."""
 
+import functools
+import itertools
 import math
 import secrets
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -11,7 +14,7 @@ from gauntlet import images
 from gauntlet.evalset import load_all as load_evalsets
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
-from gauntlet.runtime import Classifier, Generator, open_all
+from gauntlet.runtime import Classifier, Generator, open_all, use_threads
 from gauntlet.sandbox.nursery import Limits, Nursery
 from service.errors import Code, ServiceError
 from service.http.codec import decode, encode, png
@@ -31,6 +34,7 @@ from service.watch import metrics
 
 AnyManifest = ClassifierManifest | GeneratorManifest
 M = TypeVar("M", Classifier, Generator)
+T = TypeVar("T")
 DEFAULT_N = 16
 
 
@@ -41,8 +45,7 @@ class Engine:
     """
 
     def __init__(self, settings: Settings) -> None:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        use_threads(settings.threads)
         self.settings = settings
         self.models: dict[str, Classifier | Generator] = open_all(settings.artifacts, settings.device)
         shelf = Shelf(settings.database_url)
@@ -97,11 +100,33 @@ class Engine:
     def classify(self, request: ClassifyRequest) -> ClassifyResponse:
         """Predictions with their certificates."""
         model = self.classifier(request.model)
-        limit = self.settings.max_images
-        x = decode(request.images, model.manifest.input_shape, resize=request.resize, limit=limit)
-        predictions = predict(model, x)
+        predictions = predict(model, self._pixels(model, request))
         metrics.count_predictions(model.name, "/classify", predictions)
-        return ClassifyResponse(model=model.name, model_sha256=model.manifest.model_sha256, predictions=predictions)
+        return _answer(model, predictions)
+
+    def classify_together(self, name: str, requests: Sequence[ClassifyRequest]) -> list[ClassifyResponse | Exception]:
+        """Requests for the model of this name in one run of it, each answered as if it had come alone.
+
+        A bad one does not get into the run. If that fails all the same, they are tried one by one.
+        """
+        try:
+            model = self.classifier(name)
+        except Exception as error:  # everybody's
+            return [error] * len(requests)
+        pixels = functools.partial(self._pixels, model)
+        given = [_attempt(pixels, request) for request in requests]
+        good = [x for x in given if isinstance(x, Tensor)]
+        try:
+            predictions = predict(model, torch.cat(good)) if good else []
+        except Exception:  # whoever's fault it is
+            return [_attempt(self.classify, request) for request in requests]
+        metrics.count_predictions(model.name, "/classify", predictions)
+        rest = iter(predictions)
+        return [x if isinstance(x, Exception) else _answer(model, list(itertools.islice(rest, len(x)))) for x in given]
+
+    def _pixels(self, model: Classifier, request: ClassifyRequest) -> Tensor:
+        limit = self.settings.max_images
+        return decode(request.images, model.manifest.input_shape, resize=request.resize, limit=limit)
 
     def generate(self, request: GenerateRequest) -> GenerateResponse:
         """Image i depends on the seed and i alone, whatever n is."""
@@ -140,15 +165,27 @@ def _latents(values: list[list[float]], size: int) -> Tensor:
     return latents
 
 
+def _attempt(work: Callable[[ClassifyRequest], T], request: ClassifyRequest) -> T | Exception:
+    try:
+        return work(request)
+    except Exception as error:  # for whoever asked for it
+        return error
+
+
+def _answer(model: Classifier, predictions: list[Prediction]) -> ClassifyResponse:
+    return ClassifyResponse(model=model.name, model_sha256=model.manifest.model_sha256, predictions=predictions)
+
+
 def predict(model: Classifier, x: Tensor) -> list[Prediction]:
     """Images (n, C, H, W) to n predictions."""
     logits = model.predict(x)  # (n, K)
     probabilities = logits.double().softmax(dim=1)
-    top = logits.topk(2, dim=1).values
-    radii = model.certificate.radius(logits)
+    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
+    proved = model.certificate.radius(logits)
+    radii = itertools.repeat(None, len(x)) if proved is None else proved.tolist()
     return [
-        _prediction(model, row, float(top[i, 0] - top[i, 1]), None if radii is None else float(radii[i]))
-        for i, row in enumerate(probabilities.tolist())
+        _prediction(model, *values)
+        for values in zip(probabilities.tolist(), (first - second).tolist(), radii, strict=True)
     ]
 
 

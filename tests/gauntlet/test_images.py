@@ -21,7 +21,7 @@ def encoded(mode="L", size=(8, 8), form="PNG", **options):
 @pytest.mark.parametrize("shape", [GREY, COLOUR])
 def test_png_keeps_every_eight_bit_image(shape):
     image = torch.randint(0, 256, shape).float() / 255
-    assert torch.equal(images.from_bytes(images.to_png(image), shape), image)
+    assert torch.equal(images.batch([images.from_bytes(images.to_png(image), shape)])[0], image)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -94,3 +94,12 @@ def test_amplified_noise_is_a_picture():
     picture = images.amplified(torch.tensor([[[-0.02, 0.0, 0.01]]]))
     assert picture.flatten().tolist() == pytest.approx([0.0, 0.5, 0.75])
     assert float(images.amplified(torch.zeros(1, 2, 2)).max()) == 0.5
+
+
+def test_eight_bits_and_floats_of_the_same_image_are_the_same_in_one_batch():
+    image = torch.arange(256).view(1, 16, 16) / 255
+    x = images.batch(
+        [images.from_bytes(images.to_png(image), (1, 16, 16)), images.from_nested(image.tolist(), (1, 16, 16))]
+    )
+    assert x.dtype == torch.float32
+    assert torch.equal(x, torch.stack([image, image]))

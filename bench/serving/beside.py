@@ -1,0 +1,79 @@
+"""``python -m bench.serving.beside``: the p99 of /classify while a report is computed, against that of an idle service.
+
+One connection that asks again as soon as it is answered: what one client feels. Idle and busy take turns.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from bench.serving import load
+from bench.serving.asks import Asks
+from bench.serving.servers import gauntlet, running, workplace
+
+LIMIT = 3.0
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+def call(port: int, method: str, path: str, body: object = None) -> Any:
+    """The answer's JSON. httpx.HTTPError."""
+    answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", json=body, timeout=60)
+    return answer.raise_for_status().json()
+
+
+def submit(port: int, models: Sequence[str], n: int) -> str:
+    """Ask for a report on so many images. Gives its path."""
+    threats = [{"norm": "l2", "eps": [0.25, 0.5]}]
+    body = {"models": list(models), "dataset": "fashion-mnist", "n": n, "attacks": ["pgd", "ddn"], "threats": threats}
+    path: str = call(port, "POST", "/robustness-report", body)["status_url"]
+    return path
+
+
+def begun(port: int, path: str) -> None:
+    """Once it is being computed."""
+    while call(port, "GET", path)["progress"] == 0:
+        time.sleep(0.2)
+
+
+def main() -> None:
+    """Print both and their ratio; status 1 if it is too high. RuntimeError where the report was over too early."""
+    parser = argparse.ArgumentParser(prog="python -m bench.serving.beside", description=__doc__)
+    parser.add_argument("--model", default="fashion-mnist-standard")
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--n", type=int, default=10_000, help="images of the report (%(default)s)")
+    options = parser.parse_args()
+    asks = Asks(options.model).png(1)
+    idle, busy = list[float](), list[float]()
+    print(f"load before the start {os.getloadavg()[0]:.1f}")
+    with workplace() as folder, running(gauntlet(folder, [options.model], local_workers=1), folder / "log") as server:
+        load.run(server.port, asks, options.connections, seconds=2)
+
+        def p99() -> float:
+            return load.run(server.port, asks, options.connections, seconds=options.seconds).quantile(0.99)
+
+        for _ in range(options.runs):
+            idle.append(p99())
+            path = submit(server.port, [options.model], options.n)
+            begun(server.port, path)
+            busy.append(p99())
+            if call(server.port, "GET", path)["status"] in ENDED:
+                raise RuntimeError("the report was over too early; give it more images")
+            call(server.port, "POST", f"{path}/cancel", {})
+            while call(server.port, "GET", path)["status"] not in ENDED:
+                time.sleep(0.2)
+    before, beside = 1e3 * statistics.median(idle), 1e3 * statistics.median(busy)
+    print(f"p99 of /classify: idle {before:.1f} ms, beside a report {beside:.1f} ms")
+    print(f"{beside / before:.2f} times, at most {LIMIT:g}")
+    sys.exit(beside > LIMIT * before)
+
+
+if __name__ == "__main__":
+    main()

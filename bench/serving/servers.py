@@ -1,0 +1,171 @@
+"""Who is measured, how each is started, and what its processes cost."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from bench.serving.asks import MODELS, ROOT
+from gauntlet.certify import ROUNDING
+from gauntlet.cores import available
+from gauntlet.runtime import Classifier
+
+PEERS = ROOT / ".venv-serving" / "bin"
+START = 180.0  # seconds that a server has until it answers
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One contender with one choice of its settings. ``{port}`` in the command is where it listens."""
+
+    contender: str
+    settings: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ready: str = "/docs"
+
+
+def gauntlet(folder: Path, models: Sequence[str], **settings: object) -> Variant:
+    """The service with these models, without a log line a request and without workers, unless told otherwise."""
+    artifacts = folder / "models" / "artifacts"
+    artifacts.mkdir(parents=True, exist_ok=True)
+    for name in models:
+        (artifacts / name).symlink_to(MODELS / "artifacts" / name)
+    (artifacts.parent / "evalsets").symlink_to(MODELS / "evalsets")
+    chosen = {
+        "MODELS": artifacts.parent,
+        "STATE": folder / "state",
+        "DEVICE": "cpu",
+        "ACCESS_LOG": "false",
+        "LOCAL_WORKERS": 0,
+        "PORT": "{port}",
+        **{name.upper(): value for name, value in settings.items()},
+    }
+    environment = {f"GAUNTLET_{name}": str(value) for name, value in chosen.items()}
+    environment["BENTOML_HOME"] = str(folder)
+    return Variant("Gauntlet", "as shipped", [sys.executable, "-m", "service"], environment, "/livez")
+
+
+def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
+    """Each with the settings that it may choose from."""
+    proved = model.certificate
+    proof = {
+        "lipschitz": proved.lipschitz,
+        "method": proved.method,
+        "rounding": proved.rounding,
+        "relative": ROUNDING,
+        "pairwise": None if proved.pairwise is None else proved.pairwise.tolist(),
+    }
+    (folder / "proof.json").write_text(json.dumps(proof))
+    common = {
+        "PEER_MODEL": str(MODELS / "artifacts" / model.name),
+        "PEER_PROOF": str(folder / "proof.json"),
+        "BENTOML_HOME": str(folder),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "OMP_NUM_THREADS": "1",
+    }
+    cores = available()
+    found = []
+    for workers in sorted({1, cores}):
+        threads = cores // workers
+        spread = {**common, "PEER_THREADS": str(threads), "PEER_WORKERS": str(workers)}
+        for in_thread in ("0", "1"):
+            settings = (
+                f"{workers} worker(s), {threads} thread(s), {'thread pool' if in_thread == '1' else 'event loop'}"
+            )
+            command = [str(bin_ / "uvicorn"), "bench.serving.peers.fast:app", "--port", "{port}", "--loop", "uvloop"]
+            command += ["--no-access-log", "--log-level", "warning", "--workers", str(workers)]
+            found.append(Variant("FastAPI", settings, command, {**spread, "PEER_IN_THREAD": in_thread}))
+        for together in ("1", "8"):
+            settings = f"{workers} worker(s), {threads} thread(s), batches of {together}"
+            command = [str(bin_ / "python"), "-m", "bench.serving.peers.lit", "{port}"]
+            environment = {**spread, "PEER_TOGETHER": together, "PEER_DOORS": "1"}
+            found.append(Variant("LitServe", settings, command, environment, "/health"))
+        for request_threads in ("1", "4"):
+            settings = f"{workers} worker(s), {threads} thread(s), {request_threads} request(s) at once"
+            command = [str(bin_ / "python"), "-m", "bentoml", "serve", "bench.serving.peers.plain:Plain"]
+            command += ["--port", "{port}"]
+            environment = {**spread, "PEER_REQUEST_THREADS": request_threads}
+            found.append(Variant("plain BentoML", settings, command, environment, "/livez"))
+    return found
+
+
+class Running:
+    """A server and its children."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self._process, self.port = process, port
+
+    def tree(self) -> list[psutil.Process]:
+        own = psutil.Process(self._process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def busy(self) -> float:
+        """Processor seconds so far, of all its processes."""
+        times = [process.cpu_times() for process in self.tree()]
+        return sum(one.user + one.system for one in times)
+
+    def memory(self) -> int:
+        """Resident bytes of all its processes; what they share counts once in each."""
+        return sum(process.memory_info().rss for process in self.tree())
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+
+@contextlib.contextmanager
+def running(variant: Variant, log: Path) -> Iterator[Running]:
+    """From its first answer to its end. RuntimeError where there is none."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {name: value.format(port=port) for name, value in variant.environment.items()}
+    command = [word.format(port=port) for word in variant.command]
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603  the commands above
+            command, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output
+        )
+    server = Running(process, port)
+    try:
+        _await(server, variant, log)
+        yield server
+    finally:
+        _end(server, process)
+
+
+def _await(server: Running, variant: Variant, log: Path) -> None:
+    end = time.monotonic() + START
+    address = f"http://127.0.0.1:{server.port}{variant.ready}"
+    while time.monotonic() < end and server.alive():
+        with contextlib.suppress(OSError), urllib.request.urlopen(address):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{variant.contender} does not answer; its log:\n{log.read_text()[-3000:]}")
+
+
+def _end(server: Running, process: subprocess.Popen[bytes]) -> None:
+    tree = server.tree() if server.alive() else []
+    process.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(tree, 15)
+    for one in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[Path]:
+    """A folder for state, proofs and logs."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)

@@ -1,0 +1,122 @@
+"""The contest on paper."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from bench.attacks.records import table
+from bench.serving.contest import BARE, BINARY, MANY, ONE, Options, Run
+from bench.serving.servers import PEERS
+from gauntlet.manifest import Frozen
+from training.provenance import commit, hardware
+
+PACKAGES = ("bentoml", "fastapi", "litserve", "onnxruntime-gpu", "uvicorn", "uvloop")
+START, END = "<!-- serving: written by `make bench-serving` -->", "<!-- end of serving -->"
+
+
+def versions() -> dict[str, str]:
+    """Of the peers' environment."""
+    program = "import sys; from importlib.metadata import version; print(*(version(name) for name in sys.argv[1:]))"
+    command = [str(PEERS / "python"), "-c", program, *PACKAGES]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603
+    return dict(zip(PACKAGES, found, strict=True))
+
+
+class Machine(Frozen):
+    """What the figures depend on."""
+
+    hardware: str = Field(default_factory=lambda: hardware(torch.device("cpu")))
+    python: str = Field(default_factory=platform.python_version)
+    commit: str = Field(default_factory=commit)
+    load: float = Field(default_factory=lambda: os.getloadavg()[0], description="of the machine before the start")
+    peers: dict[str, str] = Field(default_factory=versions)
+
+
+class Goal(Frozen):
+    """A ratio that is to be reached; ``least`` None: as much as there can be."""
+
+    text: str
+    ratio: float
+    least: float | None
+
+    @property
+    def met(self) -> str:
+        return "" if self.least is None else "yes" if self.ratio >= self.least else "no"
+
+
+class Record(Frozen):
+    """What is written as JSON."""
+
+    machine: Machine
+    options: Options
+    medians: list[Run]
+    runs: list[Run]
+    goals: list[Goal]
+
+
+def goals(medians: Sequence[Run]) -> list[Goal]:
+    """Ratios of images a second within one contest."""
+    speed = {(run.contender, run.what): run.images for run in medians}
+
+    def goal(text: str, least: float | None, ours: str, other: str, theirs: str) -> Goal:
+        return Goal(text=text, ratio=speed["Gauntlet", ours] / speed[other, theirs], least=least)
+
+    return [
+        goal(f"{ONE}: against plain BentoML", 2.5, ONE, "plain BentoML", ONE),
+        goal(f"{ONE}: against LitServe", None, ONE, "LitServe", ONE),
+        goal(f"{ONE}: against FastAPI", None, ONE, "FastAPI", ONE),
+        goal(f"{MANY}: against LitServe", 1, MANY, "LitServe", MANY),
+        goal(f"{MANY}: against FastAPI", 1, MANY, "FastAPI", MANY),
+        goal(f"{BINARY}: against LitServe's PNGs", 1, BINARY, "LitServe", MANY),
+        goal(f"{BINARY}: against FastAPI's floats", 1, BINARY, "FastAPI", BINARY),
+        goal(f"{BINARY}: against bare ONNX Runtime", 0.7, BINARY, BARE, MANY),
+    ]
+
+
+def markdown(record: Record) -> str:
+    """The section for docs/benchmarks.md."""
+    machine, options = record.machine, record.options
+    head = ["asked for", "server", "requests/s", "images/s", "p50 ms", "p99 ms", "CPU ms", "memory MiB", "settings"]
+    order = {ONE: 0, MANY: 1, BINARY: 2}
+    ranked = sorted(record.medians, key=lambda run: (order[run.what], -run.images))
+    rows = [
+        [
+            run.what,
+            run.contender,
+            f"{run.requests:,.0f}",
+            f"{run.images:,.0f}",
+            f"{run.p50:.1f}",
+            f"{run.p99:.1f}",
+            *([f"{run.processor:.2f}", f"{run.memory:,.0f}"] if run.memory else ["", ""]),
+            run.settings,
+        ]
+        for run in ranked
+    ]
+    ratios = [
+        [goal.text, f"{goal.ratio:.2f}", "" if goal.least is None else f"{goal.least:g}", goal.met]
+        for goal in record.goals
+    ]
+    where = ", ".join(f"{name} {version}" for name, version in machine.peers.items())
+    return (
+        f"## Serving\n\n`make bench-serving`: {options.model}, {options.connections} connections that ask again as "
+        f"soon as they are answered, from the same cores; medians of {options.runs} alternating runs of "
+        f"{options.seconds:g} s. Peers decode the same PNGs, return the same fields, and have what was fastest of "
+        f"their settings. CPU: processor time a request, of all processes of the server.\n\n"
+        f"{machine.hardware} (load {machine.load:.1f} before the start), Python {machine.python}, {where}; "
+        f"commit {machine.commit[:12]}\n\n"
+        f"{table(head, rows)}\n{table(['images a second', 'ratio', 'at least', 'reached'], ratios)}"
+    )
+
+
+def publish(section: str, page: Path) -> None:
+    """Put the section between its marks in the page, or at its end."""
+    text = page.read_text() if page.exists() else "# Benchmarks\n"
+    before, start, rest = text.partition(START)
+    after = rest.partition(END)[2] if start else "\n"
+    before = before if start else f"{before.rstrip()}\n\n"
+    page.write_text(f"{before}{START}\n{section}{END}{after}")
