@@ -5,6 +5,7 @@ same PNGs, return the same fields, and are asked by the same load generator, one
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from bench.serving.asks import ROOT, Asks
@@ -16,7 +17,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 
 
 def main() -> None:
-    """Print the table; write it and the JSON."""
+    """Print the table; write it and the JSON. Ends with status 1 where an answer was wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__)
     parser.add_argument("--model", default="fashion-mnist-standard")
     parser.add_argument("--connections", type=int, default=8)
@@ -39,6 +40,7 @@ def main() -> None:
         publish(section, PAGE)
         PAGE.with_name("serving.json").write_text(data)
     print(section)
+    sys.exit(any(run.wrong for run in runs))
 
 
 if __name__ == "__main__":

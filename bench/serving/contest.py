@@ -98,12 +98,14 @@ def bare(asks: Asks, what: str, threads: int, seconds: float) -> Run:
 def one_round(
     variants: Mapping[Variant, set[str]], asks: Asks, options: Options, seconds: float, log: Path
 ) -> Iterator[Run]:
-    """Every variant once, under what it is to be asked."""
+    """Every variant once, under what it is to be asked; each is told when it is done."""
     for variant, wanted in variants.items():
         with running(variant, log) as server:
             for what, requests in kinds(variant, asks).items():
                 if what in wanted:
-                    yield measure(server, variant, what, requests, options, seconds)
+                    run = measure(server, variant, what, requests, options, seconds)
+                    print(f"{run.contender}, {run.settings}, {what}: {run.requests:.0f} requests/s", flush=True)
+                    yield run
 
 
 def best(trials: Sequence[Run]) -> dict[tuple[str, str], str]:
@@ -138,9 +140,8 @@ def contest(asks: Asks, options: Options, folder: Path) -> tuple[list[Run], list
     wanted = {variant: whats for variant, whats in wanted.items() if whats}
     runs: list[Run] = []
     for number in range(options.runs):
-        for run in one_round(wanted, asks, options, options.seconds, log):
-            print(f"run {number + 1}: {run.contender}, {run.what}: {run.requests:.0f} requests/s", flush=True)
-            runs.append(run)
+        print(f"round {number + 1} of {options.runs}", flush=True)
+        runs += one_round(wanted, asks, options, options.seconds, log)
         runs += [bare(asks, what, int(chosen[BARE, what].split()[0]), options.seconds) for what in (ONE, MANY)]
     keys = dict.fromkeys((run.contender, run.what) for run in runs)
     return [median([run for run in runs if (run.contender, run.what) == key]) for key in keys], runs

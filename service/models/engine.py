@@ -107,7 +107,7 @@ class Engine:
     def classify_together(self, name: str, requests: Sequence[ClassifyRequest]) -> list[ClassifyResponse | Exception]:
         """Requests for the model of this name in one run of it, each answered as if it had come alone.
 
-        A bad one does not get into the run. If that fails all the same, they are tried one by one.
+        A bad one does not get into the run. If that fails all the same, several are tried one by one.
         """
         try:
             model = self.classifier(name)
@@ -118,8 +118,10 @@ class Engine:
         good = [x for x in given if isinstance(x, Tensor)]
         try:
             predictions = predict(model, torch.cat(good)) if good else []
-        except Exception:  # whoever's fault it is
-            return [_attempt(self.classify, request) for request in requests]
+        except Exception as error:
+            if len(good) == 1:
+                return [x if isinstance(x, Exception) else error for x in given]
+            return [_attempt(self.classify, request) for request in requests]  # whoever's fault it is
         metrics.count_predictions(model.name, "/classify", predictions)
         rest = iter(predictions)
         return [x if isinstance(x, Exception) else _answer(model, list(itertools.islice(rest, len(x)))) for x in given]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from onnx import helper
 
-from gauntlet import runtime, store
+from gauntlet import cores, runtime, store
 from gauntlet.errors import ArtefactError, DeviceError
 from tests import tiny
 from tests.gauntlet.conftest import exact_distances
@@ -122,3 +122,15 @@ def test_a_model_whose_answers_depend_on_the_batch_is_refused(tmp_path):
     tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES)
     with pytest.raises(ArtefactError, match="rest of the batch"):
         runtime.open_model(store.load(folder), "cpu")
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(3, 3), (0, 5)])
+def test_torch_and_onnx_runtime_have_the_same_threads(tmp_path, monkeypatch, asked, threads):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(cores, "available", lambda: 5)
+    try:
+        runtime.use_threads(asked)
+        session = runtime.open_session(store.load(tiny.linear(tmp_path / "m")).model_path, torch.device("cpu"))
+        assert torch.get_num_threads() == session.get_session_options().intra_op_num_threads == threads
+    finally:
+        torch.set_num_threads(before)

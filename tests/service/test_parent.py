@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from dbos import DBOS
 
+from gauntlet import cores
 from service.jobs import executors
 from service.jobs.database import Database
 from service.jobs.executors import Executors
@@ -36,20 +37,20 @@ def started(monkeypatch) -> list[Started]:
         return processes[-1]
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(cores, "available", lambda: 8)
     return processes
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, [("0", "0", "")]),
+        ({}, [("8", "0", "")]),
         ({"local_workers": 3}, [("2", "0", "")] * 3),
         ({"local_workers": 16}, [("1", "0", "")] * 16),
         ({"local_workers": 2, "threads": 3}, [("3", "0", "")] * 2),
         ({"local_workers": 2, "worker_port": 4000}, [("4", "4000", ""), ("4", "4001", "")]),
         ({"local_workers": 2, "executor": "a"}, [("4", "0", "a-0"), ("4", "0", "a-1")]),
-        ({"executor": "a"}, [("0", "0", "a")]),
+        ({"executor": "a"}, [("8", "0", "a")]),
     ],
 )
 def test_local_workers_share_the_cores_and_nothing_else(
