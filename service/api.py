@@ -33,7 +33,8 @@ from service.http.schemas import (
     ReportAccepted,
 )
 from service.http.web import WEB
-from service.jobs.queue import Job, Jobs
+from service.jobs.job import Job
+from service.jobs.queue import Jobs
 from service.lifeline import end_with
 from service.settings import Settings
 from service.watch import metrics

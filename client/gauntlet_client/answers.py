@@ -714,6 +714,9 @@ class ReportItem(BaseModel):
     """
 
     id: str
+    models: list[str]
+    dataset: str
+    n: int
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     """
     As the API tells it.
@@ -725,6 +728,10 @@ class ReportItem(BaseModel):
     eta_seconds: float | None
     created_at: str
     error: str | None
+    sound: bool | None
+    """
+    every check passed: the figures can be believed; null: it is not known
+    """
     status_url: str
     report_url: str
 
@@ -870,6 +877,9 @@ class ReportStatus(BaseModel):
     """
 
     id: str
+    models: list[str]
+    dataset: str
+    n: int
     status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     """
     As the API tells it.
@@ -881,6 +891,10 @@ class ReportStatus(BaseModel):
     eta_seconds: float | None
     created_at: str
     error: str | None
+    sound: bool | None
+    """
+    every check passed: the figures can be believed; null: it is not known
+    """
     status_url: str
     report_url: str
     report: Report | None

@@ -236,11 +236,15 @@ class ReportItem(Answer):
     """A report without its content."""
 
     id: str
+    models: list[str]
+    dataset: str
+    n: int
     status: Status
     progress: float = Field(ge=0, le=1, description="never falls")
     eta_seconds: float | None
     created_at: str
     error: str | None
+    sound: bool | None = Field(description="every check passed: the figures can be believed; null: it is not known")
     status_url: str
     report_url: str
 

@@ -16,7 +16,8 @@ from service.http.headers import SELF_CONTAINED
 from service.http.page import PAGE
 from service.http.schemas import AttackInfo, AttackList, ModelList, ReportItem, ReportList, ReportQuery
 from service.http.uploads import UPLOADS
-from service.jobs.queue import Job, unknown_report
+from service.jobs.job import Job
+from service.jobs.queue import unknown_report
 from service.jobs.status import ENDED
 from service.v2.web import V2
 from service.watch import metrics
@@ -35,11 +36,15 @@ def item(job: Job) -> ReportItem:
     """A job as the API tells it."""
     return ReportItem(
         id=job.id,
+        models=job.request["models"],
+        dataset=job.request["dataset"],
+        n=job.request["n"],
         status=job.status,
         progress=job.progress,
         eta_seconds=job.eta_seconds,
         created_at=job.created_at,
         error=job.error,
+        sound=job.sound,
         status_url=job.status_url,
         report_url=job.report_url,
     )

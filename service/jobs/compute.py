@@ -87,6 +87,7 @@ def _report(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str]) -> di
         lab = _laboratory()
         models, evalset = lab.models(request, pins), lab.evalset(request, pins)
         report = laboratory.assemble(request, laboratory.join(results), models, evalset)
+        patiently(lambda: jobs().tell(job_id, sound=report.sound))
         return {"report": report.model_dump(mode="json"), "page": laboratory.render(report)}
 
 

@@ -1,10 +1,10 @@
 """Robustness reports as durable jobs: what the API process asks of the job database, and what a worker tells it.
 
 One DBOS workflow is one report, its children are the shards. Attributes carry what is alive: of a report ``cancel``
-(asked for by the API), ``progress``, ``eta``, ``at``, ``error`` and ``failed`` (told by the worker that has the
-report), of a shard ``done`` and ``error`` (told by the worker that computes it). CANCELLED is written by whoever knows
-that nothing computes: by the API for a job that no worker had begun when the wish was recorded, by the worker for all
-others.
+(asked for by the API), ``progress``, ``eta``, ``at``, ``sound``, ``error`` and ``failed`` (told by the worker that has
+the report), of a shard ``done`` and ``error`` (told by the worker that computes it). CANCELLED is written by whoever
+knows that nothing computes: by the API for a job that no worker had begun when the wish was recorded, by the worker for
+all others.
 """
 
 import json
@@ -12,7 +12,6 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from service.access import quota
 from service.access.quota import Owner
 from service.errors import Code, ServiceError
 from service.jobs.database import ENQUEUED, EXECUTORS, WORKFLOWS, Database
+from service.jobs.job import Job, read
 from service.jobs.status import ENDED, STATUSES, Backlog, Part, Status
 
 QUEUE, SHARDS = "reports", "shards"
@@ -38,28 +38,6 @@ IDEMPOTENCY = uuid.UUID("6f0f4f0e-6c1f-4a53-9a57-2d5c3f1f7f11")
 """Namespace in which an Idempotency-Key becomes the id of its job."""
 
 FRESH = 10.0  # seconds for which a worker's sign of life is one
-
-
-@dataclass(frozen=True)
-class Job:
-    """One report job as the API tells it."""
-
-    id: str
-    status: Status
-    progress: float
-    eta_seconds: float | None
-    created_at: str
-    error: str | None
-    owner: str | None  # the key that asked for it; None: none was needed
-    output: Mapping[str, Any] | None
-
-    @property
-    def status_url(self) -> str:
-        return f"/robustness-report/{self.id}"
-
-    @property
-    def report_url(self) -> str:
-        return f"{self.status_url}/html"
 
 
 class Jobs:
@@ -98,13 +76,13 @@ class Jobs:
                 if self._count(WORKFLOWS.c.name == WORKFLOW, ENQUEUED) >= limit:
                     raise ServiceError(Code.TOO_BUSY, f"{limit} reports wait already; try again later")
                 self._enqueue(job_id, request, pins, owner)
-            row = self._find(job_id, load_input=True)
+            row = self._find(job_id)
         assert row is not None
-        assert row.input is not None
-        if _given(row.input["args"][0]) != _given(json.loads(json.dumps(request))):
+        job = read(row)
+        if _given(job.request) != _given(json.loads(json.dumps(request))):
             message = "this Idempotency-Key belongs to another request; use a new one"
             raise ServiceError(Code.IDEMPOTENCY_MISMATCH, message, field="Idempotency-Key")
-        return _job(row), known is None
+        return job, known is None
 
     def _enqueue(self, job_id: str, request: Mapping[str, Any], pins: Mapping[str, str], owner: Owner | None) -> None:
         options: EnqueueOptions = {
@@ -157,19 +135,17 @@ class Jobs:
         return any(row.input is not None and pin in row.input["args"][1] for row in rows)
 
     def get(self, job_id: str, *, output: bool = False) -> Job:
-        return _job(self._row(job_id, load_output=output))
+        return read(self._row(job_id, load_output=output))
 
-    def _row(self, job_id: str, **load: bool) -> WorkflowStatus:
+    def _row(self, job_id: str, *, load_output: bool = False) -> WorkflowStatus:
         with self.database.using():
-            row = self._find(job_id, **load)
+            row = self._find(job_id, load_output=load_output)
         if row is None:
             raise unknown_report(job_id)
         return row
 
-    def _find(self, job_id: str, *, load_input: bool = False, load_output: bool = False) -> WorkflowStatus | None:
-        rows = self._client.list_workflows(
-            workflow_ids=[job_id], name=WORKFLOW, load_input=load_input, load_output=load_output
-        )
+    def _find(self, job_id: str, *, load_output: bool = False) -> WorkflowStatus | None:
+        rows = self._client.list_workflows(workflow_ids=[job_id], name=WORKFLOW, load_output=load_output)
         return rows[0] if rows else None
 
     def page(
@@ -186,15 +162,14 @@ class Jobs:
                 offset=skip,
                 limit=limit + 1,
                 sort_desc=True,
-                load_input=False,
                 load_output=False,
             )
         page = rows[:limit]
         if len(rows) <= limit:
-            return [_job(row) for row in page], None
+            return [read(row) for row in page], None
         last = page[-1].created_at
         same = sum(row.created_at == last for row in page) + (skip if last == before else 0)
-        return [_job(row) for row in page], f"{last}.{same}"
+        return [read(row) for row in page], f"{last}.{same}"
 
     def backlog(self) -> Backlog:
         """What there is to do, and what was done."""
@@ -276,31 +251,6 @@ def _given(request: Mapping[str, Any]) -> dict[str, Any]:
 def unknown_report(job_id: str) -> ServiceError:
     """For what is not there, and for what is not for the one who asks."""
     return ServiceError(Code.UNKNOWN_REPORT, f"there is no report {job_id!r}", field="id")
-
-
-def _job(row: WorkflowStatus) -> Job:
-    status = STATUSES[row.status]
-    told = row.attributes or {}
-    created = datetime.fromtimestamp((row.created_at or 0) / 1000, UTC)
-    eta = None
-    if status is Status.RUNNING and told.get("eta") is not None:
-        eta = max(0.0, told["eta"] - (time.time() - told["at"]))
-    return Job(
-        id=row.workflow_id,
-        status=status,
-        progress=1.0 if status is Status.SUCCEEDED else float(told.get("progress", 0.0)),
-        eta_seconds=eta,
-        created_at=created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        error=_reason(row) if status is Status.FAILED else None,
-        owner=row.authenticated_user,
-        output=row.output if status is Status.SUCCEEDED else None,
-    )
-
-
-def _reason(row: WorkflowStatus) -> str:
-    if row.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-        return "the worker died each time that it computed this report"
-    return str((row.attributes or {}).get("error", "the report failed; the worker's log has the reason"))
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int | None, int]:

@@ -6,7 +6,10 @@ import pytest
 from gauntlet_client import Client, ClientError, ReportNotDone, ServiceError
 
 QUICK = {"pause": 0.0, "retries": 2}
-WHERE = {"id": "7", "progress": 0.5, "eta_seconds": 3.0, "created_at": "now", "status_url": "/", "report_url": "/"}
+WHERE = {
+    **{"id": "7", "models": ["a"], "dataset": "d", "n": 1, "progress": 0.5, "eta_seconds": 3.0, "created_at": "now"},
+    **{"sound": None, "status_url": "/", "report_url": "/"},
+}
 
 
 def service(*answers: httpx.Response | Exception, **options) -> tuple[Client, list[httpx.Request]]:

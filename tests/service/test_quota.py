@@ -14,7 +14,7 @@ from service.jobs.queue import Jobs
 from service.settings import Settings
 from tests.service.door import LINES, SECRETS, Caller, door, entry, told
 
-REPORT = {"models": ["linear"]}
+REPORT = {"models": ["linear"], "dataset": "tiny", "n": 1}
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def test_from_the_request_to_the_page(server: Server):
     report = Report.model_validate(status["report"])
     assert report.request == ReportRequest.model_validate(SHORT_REPORT)
     assert [model.name for model in report.models] == ["linear", "conv"]
+    assert [status[name] for name in ("models", "dataset", "n", "sound")] == [["linear", "conv"], "tiny", 10, True]
     page = server.client.get(accepted["report_url"])
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
@@ -117,6 +118,9 @@ def test_the_list_has_every_report_once_and_filters_by_status(server: Server):
     whole = server.client.get("/robustness-report", params={"limit": 100}).json()
     assert whole["next_cursor"] is None
     assert all("report" not in item for item in whole["items"])
+    assert [(item["models"], item["dataset"], item["n"]) for item in whole["items"][:3]] == [
+        (["linear", "conv"], "tiny", 1)
+    ] * 3
     stamps = [item["created_at"] for item in whole["items"]]
     assert stamps == sorted(stamps, reverse=True)
     paged: list[str] = []

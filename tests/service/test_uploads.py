@@ -133,6 +133,7 @@ def test_a_report_on_a_model_without_gradients_raises_the_alarm(trees: Any, serv
     assert done["status"] == "succeeded", done
     alarms = [check["name"] for check in done["report"]["models"][0]["checks"] if not check["passed"]]
     assert alarms == ["gradients are there"]
+    assert done["sound"] is False
     assert server.client.delete(f"/evalsets/{name}").status_code == 204
 
 

@@ -57,8 +57,7 @@ function reportForm(line, started) {
     task(async (signal) => {
       const json = { models: chosenModels.values(), dataset: dataset.value, n: Number(n.value), attacks: chosenAttacks.values(), threats, seed: Number(seed.value) };
       const once = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-      const job = await post("robustness-report", json, { headers: { "Idempotency-Key": once }, signal });
-      remember(job.id, `${json.models.join(", ")} on ${json.n} of ${json.dataset}`);
+      await post("robustness-report", json, { headers: { "Idempotency-Key": once }, signal });
       await started();
     });
   }
@@ -81,9 +80,7 @@ function reportForm(line, started) {
   return { element, begin };
 }
 
-/** What this tab asked for, by id: the list of the service does not say. */
-const remember = (id, words) => sessionStorage.setItem(`gauntlet-report-${id}`, words);
-const remembered = (id) => sessionStorage.getItem(`gauntlet-report-${id}`);
+const told = ({ status, error, sound }) => `${status}${error ? `: ${error}` : sound === false ? ", with an alarm: its figures are not to be believed as they stand" : ""}`;
 
 function reportList(section, line) {
   const rows = new Map(); // by id
@@ -111,7 +108,7 @@ function reportList(section, line) {
     known.update(item);
     return known.element;
   }
-  function newRow({ id, created_at: created, status_url: url }) {
+  function newRow({ id, models, dataset, n, created_at: created, status_url: url }) {
     const status = el("td");
     const actions = el("td");
     const pick = el("input", { type: "checkbox", "aria-label": `Compare ${id.slice(0, 8)}`, onchange: () => picked() });
@@ -131,12 +128,12 @@ function reportList(section, line) {
     const bar = el("progress", { max: 1, "aria-label": `Progress of ${id.slice(0, 8)}` });
     const words = el("span");
     status.append(words, bar);
-    const element = el("tr", {}, el("td", {}, pick), el("th", { scope: "row" }, el("code", {}, id.slice(0, 8)), el("small", {}, remembered(id))), status, actions, el("td", {}, new Date(created).toLocaleString()));
+    const element = el("tr", {}, el("td", {}, pick), el("th", { scope: "row" }, el("code", {}, id.slice(0, 8)), el("small", {}, `${models.join(", ")} on ${n} of ${dataset}`)), status, actions, el("td", {}, new Date(created).toLocaleString()));
     let shown = null;
     const update = (item) => {
       const active = ACTIVE.includes(item.status);
       const left = item.eta_seconds == null ? "" : `, about ${Math.ceil(item.eta_seconds)} s left`;
-      words.textContent = active ? `${item.status}, ${Math.round(100 * item.progress)} %${left} ` : `${item.status}${item.error ? `: ${item.error}` : ""}`;
+      words.textContent = active ? `${item.status}, ${Math.round(100 * item.progress)} %${left} ` : told(item);
       bar.value = item.progress;
       bar.hidden = !active;
       pick.disabled = item.status !== "succeeded";
