@@ -9,6 +9,7 @@ Writes JSON, Markdown and curves.
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.attacks import cw, defaults, linf, minimal, overhead
 from bench.attacks.options import Options
 from bench.attacks.section import Section, write
 from bench.attacks.task import ARTIFACTS
+from bench.page import PAGE, publish
 from gauntlet.errors import GauntletError
 from gauntlet.report.gate import fraction
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts asked for. Returns 2 where one could not be run, and what it was."""
     parser = _parser()
     told = vars(parser.parse_args(arguments))
-    parts, threads = told.pop("parts") or list(PARTS), told.pop("threads")
+    parts, threads, published = told.pop("parts") or list(PARTS), told.pop("threads"), told.pop("publish")
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"there is no part {unknown[0]!r}")
     torch.set_num_threads(threads or torch.get_num_threads())
@@ -44,11 +46,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     for part in parts:
         try:
-            print(write(PARTS[part](options), options), flush=True)
+            section = PARTS[part](options)
+            text = write(section, options)
+            print(text, flush=True)
+            if published:
+                put(section.name, text, options.out)
         except GauntletError as error:
             sys.stderr.write(f"{part}: {error}\n")
             status = 2
     return status
+
+
+def put(name: str, text: str, out: Path) -> None:
+    """Into docs/benchmarks.md, with its curves."""
+    curves = out / f"{name}.svg"
+    if curves.exists():
+        text += f"\n![time against distance](benchmarks-{name}.svg)\n"
+        shutil.copy(curves, PAGE.with_name(f"benchmarks-{name}.svg"))
+    publish(name, text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--eps", type=fraction, help="of linf; default: the data set's")
     add("--threads", type=int, help="of torch; default: as many as torch takes")
     add("--out", type=Path, default=Path("dist/bench"))
+    add("--publish", action="store_true", help="into docs/benchmarks.md too")
     return parser
 
 

@@ -20,7 +20,7 @@ def run(options: Options) -> Section:
     n = options.n or N
     results = {name: measure(name, n, options) for name in options.adversarial}
     return Section(
-        name="linf",
+        name="-".join(("linf", *options.adversarial)),
         title=f"Linf robust accuracy, first {n} test images, {options.seeds} seeds",
         text="\n".join(_table(found, n) for found in results.values()),
         results=results,

@@ -8,12 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.page import PAGE, publish
 from bench.serving.asks import ROOT, Asks
 from bench.serving.contest import Options, contest
 from bench.serving.servers import workplace
-from bench.serving.table import Machine, Record, goals, markdown, publish
-
-PAGE = ROOT / "docs" / "benchmarks.md"
+from bench.serving.table import Machine, Record, goals, markdown
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
     (options.out / "serving.md").write_text(section)
     (options.out / "serving.json").write_text(data)
     if published:
-        publish(section, PAGE)
+        publish("serving", section)
         PAGE.with_name("serving.json").write_text(data)
     print(section)
     sys.exit(any(run.wrong for run in runs))

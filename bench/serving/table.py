@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from pydantic import Field
@@ -16,7 +15,6 @@ from gauntlet.manifest import Frozen
 from training.provenance import commit, hardware
 
 PACKAGES = ("bentoml", "fastapi", "litserve", "onnxruntime-gpu", "uvicorn", "uvloop")
-START, END = "<!-- serving: written by `make bench-serving` -->", "<!-- end of serving -->"
 
 
 def versions() -> dict[str, str]:
@@ -111,12 +109,3 @@ def markdown(record: Record) -> str:
         f"commit {machine.commit[:12]}\n\n"
         f"{table(head, rows)}\n{table(['images a second', 'ratio', 'at least', 'reached'], ratios)}"
     )
-
-
-def publish(section: str, page: Path) -> None:
-    """Put the section between its marks in the page, or at its end."""
-    text = page.read_text() if page.exists() else "# Benchmarks\n"
-    before, start, rest = text.partition(START)
-    after = rest.partition(END)[2] if start else "\n"
-    before = before if start else f"{before.rstrip()}\n\n"
-    page.write_text(f"{before}{START}\n{section}{END}{after}")

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from bench.page import publish
 from bench.serving import contest, load, mixed, servers, table
 from bench.serving.asks import classified, inferred
 from bench.serving.contest import BARE, BINARY, MANY, ONE, Run
@@ -173,10 +174,10 @@ def test_goals_are_ratios_of_images_a_second():
 def test_the_page_gets_a_section_once_and_keeps_the_rest(tmp_path):
     page = tmp_path / "benchmarks.md"
     page.write_text("# Benchmarks\n\n## Attacks\n\nhere\n")
-    table.publish("first\n", page)
-    table.publish("second\n", page)
+    publish("serving", "first\n", page)
+    publish("serving", "second\n", page)
     page.write_text(page.read_text() + "\n## Later\n")
-    table.publish("third\n", page)
+    publish("serving", "third\n", page)
     text = page.read_text()
     assert text.startswith("# Benchmarks\n\n## Attacks\n\nhere\n")
     assert text.endswith("\n## Later\n")
