@@ -1,6 +1,7 @@
 """``python -m bench.serving.soak``: the mixture of ``bench.serving.mixed`` for ten minutes, with reports beside it.
 
-Memory is that of the service and its worker together, looked at between rounds; the first is the warm-up.
+Memory is that of the service and its worker together, looked at between rounds; the first third is the warm-up: by then
+the worker has computed reports enough that torch's buffers have their size.
 """
 
 import argparse
@@ -28,7 +29,8 @@ def main() -> None:
                 submit(server.port, MODELS, n=64)
                 tally = load.run(server.port, asks, options.connections, seconds=60 * options.minutes / options.rounds)
                 found += faults(tally)
-                before = before or server.memory()
+                if number <= options.rounds // 3:
+                    before = server.memory()
                 print(f"round {number}: {told(tally)}; {grown(server, before)}", flush=True)
             if server.memory() > GROWTH * before:
                 found.append(f"memory grew by more than {GROWTH - 1:.0%}")
