@@ -7,8 +7,16 @@ from gauntlet_client import Client, ClientError, ReportNotDone, ServiceError
 
 QUICK = {"pause": 0.0, "retries": 2}
 WHERE = {
-    **{"id": "7", "models": ["a"], "dataset": "d", "n": 1, "progress": 0.5, "eta_seconds": 3.0, "created_at": "now"},
-    **{"sound": None, "status_url": "/", "report_url": "/"},
+    "id": "7",
+    "models": ["a"],
+    "dataset": "d",
+    "n": 1,
+    "progress": 0.5,
+    "eta_seconds": 3.0,
+    "created_at": "now",
+    "sound": None,
+    "status_url": "/",
+    "report_url": "/",
 }
 
 
