@@ -11,7 +11,7 @@ REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all test-clients check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks bench-serving client clean
+.PHONY: help install serve test test-all test-clients contract check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks bench-serving client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -24,11 +24,14 @@ serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 test: .venv/.dev ## the tests, in JOBS=2 processes: minutes, no network, no data sets
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not browser and not clients"
 
-test-all: .venv/.dev .venv-clients/.clients ## the slow tests too, and those for a GPU where there is one
+test-all: .venv/.dev .venv-clients/.clients .venv-contract/.contract ## the slow tests too, and those for a GPU where there is one
 	$(BIN)/python -m pytest
 
 test-clients: .venv/.dev .venv-clients/.clients ## the Open Inference Protocol with the clients of Triton and KServe
 	$(BIN)/python -m pytest -m clients
+
+contract: .venv/.dev .venv-contract/.contract ## the service against its own /openapi.json: thousands of generated cases, minutes
+	$(BIN)/python -m bench.contract $(BENCH)
 
 check: .venv/.dev ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check
@@ -88,6 +91,7 @@ lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with ha
 	$(BIN)/uv pip compile $(LOCK) deploy/container/cpu.in --group service --override deploy/container/cpu-without.txt \
 	  -c requirements/dev.txt -o requirements/cpu.txt
 	$(BIN)/uv pip compile $(HOW) --group clients -o requirements/clients.txt
+	$(BIN)/uv pip compile $(HOW) --group contract -o requirements/contract.txt
 	$(BIN)/uv pip compile $(HOW) --group peers -c requirements/dev.txt -o requirements/peers.txt
 HOW := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11
 LOCK := $(HOW) pyproject.toml
@@ -114,6 +118,12 @@ $(BIN)/uv: requirements/uv.txt
 	@echo "Installing the clients of the Open Inference Protocol into .venv-clients"
 	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-clients
 	@$(BIN)/uv pip install --python .venv-clients/bin/python --require-hashes -r $<
+	@touch $@
+
+.venv-contract/.contract: requirements/contract.txt $(BIN)/uv # nor what fuzzes
+	@echo "Installing schemathesis into .venv-contract"
+	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-contract
+	@$(BIN)/uv pip install --python .venv-contract/bin/python --require-hashes -r $<
 	@touch $@
 
 .venv-serving/.peers: requirements/peers.txt $(BIN)/uv # nor do those of serving

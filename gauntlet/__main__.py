@@ -86,7 +86,8 @@ def report(options: argparse.Namespace) -> int:
                 "threats": _threats(options.threats, requirements),
                 "seed": options.seed,
                 "smoothing": None if options.smoothing is None else _fields(options.smoothing),
-            }
+            },
+            strict=False,  # words of a command line may stand for numbers
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -12,7 +12,7 @@ Sigma = Annotated[float, Field(gt=0, le=10, description="deviation of the noise,
 class Draws(BaseModel):
     """How many noisy images are looked at, and how sure their share must be."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     guess: Annotated[int, Field(ge=1, le=10_000, description="draws that choose the class")] = 100
     samples: Annotated[int, Field(ge=10, le=1_000_000, description="draws that prove it")] = 10_000

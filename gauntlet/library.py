@@ -102,7 +102,7 @@ def report(
     evalset = _evalset(np.asarray(images), np.asarray(labels, dtype=np.int64), models[0].manifest.classes)
     fields = {"models": [model.name for model in models], "dataset": OWN, "n": len(evalset.labels), **asked}
     try:
-        request = ReportRequest.model_validate(fields)
+        request = ReportRequest.model_validate(fields, strict=False)  # tuples and numpy's numbers will do here
     except ValidationError as error:
         raise _first(error) from error
     return build(request, {model.name: model for model in models}, {OWN: evalset}, on_progress=on_progress)

@@ -59,6 +59,7 @@ def on_sigterm(seconds: float) -> None:
     listener = None if number is None else socket.socket(fileno=os.dup(number))
 
     def handler(*received: Any) -> None:
+        signal.signal(signal.SIGTERM, uvicorns)  # often there is a second one, to the group: the socket is shut once
         if callable(uvicorns):
             uvicorns(*received)
         loop.call_soon_threadsafe(loop.call_later, seconds, _answer)

@@ -1,8 +1,8 @@
 """What somebody says of their model, and what is recorded of how it was taken."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat
 
 from gauntlet.manifest import Frozen, Name, Positive
 
@@ -24,7 +24,9 @@ class Declared(Frozen):
     name: Name
     dataset: Name = Field(default="custom", description="what it was trained on; nothing is looked up by it")
     classes: ClassNames | None = Field(default=None, description="names in the order of the outputs")
-    input_shape: tuple[Positive, Positive, Positive] | None = Field(default=None, description="C, H, W of an image")
+    input_shape: tuple[Literal[1, 3], Positive, Positive] | None = Field(
+        default=None, description="C, H, W of an image"
+    )
     layout: Layout | None = Field(
         default=None, description="flat: C, H, W in a row, whatever the shape; flat-nhwc: H, W, C in a row"
     )
@@ -35,12 +37,6 @@ class Declared(Frozen):
     std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = Field(default=None, description="divided by, after")
     output: Output | None = None
 
-    @model_validator(mode="after")
-    def _channels(self) -> Self:
-        if self.input_shape is not None and self.input_shape[0] not in (1, 3):
-            raise ValueError("input_shape is C, H, W with 1 or 3 channels")
-        return self
-
 
 class DeclaredImages(Frozen):
     """What somebody says of their images."""
@@ -48,7 +44,7 @@ class DeclaredImages(Frozen):
     name: Name
     classes: ClassNames | None = Field(default=None, description="names by label; folders of a zip, in this order")
     licence: Annotated[str, Field(min_length=1, max_length=200)] = "not said"
-    input_shape: tuple[Positive, Positive, Positive] | None = Field(
+    input_shape: tuple[Literal[1, 3], Positive, Positive] | None = Field(
         default=None,
         description="C, H, W: pictures of a zip are converted to it; by default all must be like the first",
     )

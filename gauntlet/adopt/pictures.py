@@ -131,8 +131,6 @@ def _picture(data: bytes, name: str, shape: tuple[int, int, int] | None, convert
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise refused(f"{name[:200]} is not a readable PNG, JPEG or WebP picture") from error
     channels = shape[0] if shape else (1 if image.mode in ("1", "L") else 3)
-    if channels not in MODES:
-        raise InvalidInput("input_shape is C, H, W with 1 or 3 channels", "input_shape")
     size = (shape[2], shape[1]) if shape else image.size
     if not convert and (image.size != size or (image.mode in ("1", "L")) != (channels == 1)):
         raise refused(f"{name[:200]} is not like the first picture; say input_shape to convert all")

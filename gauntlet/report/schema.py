@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from gauntlet.manifest import Name, Sha256
 from gauntlet.norms import Norm
@@ -20,6 +20,7 @@ Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels 
 
 # What is asked
 
+UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 DEFAULT_ATTACKS: dict[Norm, list[str]] = {"l2": ["fab"], "linf": ["fmn"], "l1": ["fmn"], "l0": ["fmn"]}
 """Strong enough that `strongest` lowers no robust accuracy by more than a point: `python -m bench.attacks defaults`."""
 
@@ -29,8 +30,10 @@ DEFAULT_THREATS: list[dict[str, Any]] = [{"norm": "l2", "eps": [0.25, 0.5, 1.0]}
 class ThreatSpec(Record):
     """One norm and the budgets at which robust accuracy is wanted."""
 
+    model_config = ConfigDict(strict=True)
+
     norm: Norm
-    eps: Annotated[list[Eps], Field(min_length=1, max_length=16)]
+    eps: Annotated[list[Eps], Field(min_length=1, max_length=16, json_schema_extra=UNIQUE)]
 
 
 def _usual(data: dict[str, Any]) -> list[str]:
@@ -42,14 +45,19 @@ def _usual(data: dict[str, Any]) -> list[str]:
 class ReportRequest(Record):
     """The first ``n`` images of an evaluation set, every model under every attack and threat that go together."""
 
-    models: Annotated[list[Name], Field(min_length=1, max_length=8)]
-    dataset: Name
+    model_config = ConfigDict(strict=True)
+
+    models: Annotated[
+        list[Name], Field(min_length=1, max_length=8, json_schema_extra=UNIQUE, examples=[["fashion-mnist-standard"]])
+    ]
+    dataset: Annotated[Name, Field(examples=["fashion-mnist"])]
     n: Annotated[int, Field(ge=1, le=10_000)]
     threats: Annotated[list[ThreatSpec], Field(min_length=1, max_length=4)] = Field(
         default=DEFAULT_THREATS, validate_default=True
     )
-    attacks: Annotated[list[Name], Field(min_length=1, max_length=16)] = Field(
+    attacks: Annotated[list[Name], Field(min_length=1, max_length=16, json_schema_extra=UNIQUE)] = Field(
         default_factory=_usual,
+        examples=[["fab", "fmn"]],
         description="each in all of its norms that are asked for; by default a few for each norm",
     )
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what every JSON reader keeps exact

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from gauntlet.manifest import ClassifierManifest, Sha256
 from service.http.schemas import Answer, Class, Png, Request
@@ -52,6 +52,8 @@ class EvalSetList(Answer):
 
 class SamplesQuery(Request):
     """How many images to show."""
+
+    model_config = ConfigDict(strict=False)
 
     samples: Annotated[int, Field(ge=0, le=32)] = 4
 

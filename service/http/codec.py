@@ -1,7 +1,6 @@
 """Images between JSON and tensors."""
 
 import base64
-import binascii
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -34,7 +33,7 @@ def _bounded(values: Sequence[Any]) -> None:
     for i, value in enumerate(values):
         if isinstance(value, str):
             with _named(f"images.{i}"):
-                total += images.pixels(base64.b64decode(value, validate=True))
+                total += images.pixels(_bytes(value))
         if total > MAX_PIXELS:
             message = f"images.{i}: at most {MAX_PIXELS} pixels are decoded for one request"
             raise ServiceError(Code.INVALID, message, field=f"images.{i}")
@@ -43,8 +42,15 @@ def _bounded(values: Sequence[Any]) -> None:
 def _decode(value: Any, shape: Shape, resize: bool, field: str) -> NDArray[np.uint8] | NDArray[np.float32]:
     with _named(field):
         if isinstance(value, str):
-            return images.from_bytes(base64.b64decode(value, validate=True), shape, resize)
+            return images.from_bytes(_bytes(value), shape, resize)
         return images.from_nested(value, shape)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:  # a character beyond ASCII is one too
+        raise InvalidInput(f"not valid base64 ({error})") from error
 
 
 @contextlib.contextmanager
@@ -52,8 +58,6 @@ def _named(field: str) -> Iterator[None]:
     """An error gets the name of the image that it is about."""
     try:
         yield
-    except binascii.Error as error:
-        raise InvalidInput(f"{field}: not valid base64 ({error})", field) from error
     except InvalidInput as error:
         raise InvalidInput(f"{field}: {error}", field) from error
 

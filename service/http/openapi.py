@@ -87,11 +87,13 @@ def _operation(route: Route, refs: Refs, keyed: bool) -> dict[str, Any]:
         schema = refs[route.body, "validation"]
         if route.consumes != "application/json":
             file = {"type": "string", "format": "binary"}
-            schema = {"type": "object", "required": ["file"], "properties": {"file": file, "settings": schema}}
+            parts = {"file": file, "settings": schema}
+            schema = {"type": "object", "required": list(parts), "properties": parts, "additionalProperties": False}
         content: dict[str, Any] = {route.consumes: {"schema": schema}}
         if route.binary:
             content[BINARY] = {"schema": {"type": "string", "format": "binary"}}
-        operation["requestBody"] = {"required": True, "content": content}
+        required = any(field.is_required() for field in route.body.model_fields.values())
+        operation["requestBody"] = {"required": required, "content": content}
     return operation
 
 
@@ -145,7 +147,7 @@ def _answers(route: Route, refs: Refs) -> dict[str, Any]:
 
 def _errors(route: Route, refs: Refs, guarded: bool) -> dict[str, Any]:
     by_status: dict[int, list[Code]] = {}
-    metered = () if route.path in UNMETERED else (Code.RATE_LIMITED,)
+    metered = () if route.path in UNMETERED and not guarded else (Code.RATE_LIMITED,)  # who guesses keys is metered
     sent = WITH_BODY if route.method != "GET" else ()
     for code in dict.fromkeys((*route.errors, *metered, *sent, *(WITH_KEY if guarded else ()))):
         by_status.setdefault(STATUS[code], []).append(code)

@@ -243,8 +243,12 @@ def _find(path: str) -> Mapping[str, Route]:
     return {route.method: route for route in ROUTES if route.pattern.fullmatch(path)}
 
 
-PLAIN = {route.path: _find(route.path) for route in ROUTES if not route.parameters}
-"""What most requests are for."""
+PLAIN: Mapping[str, Mapping[str, Route]] = {
+    route.path: {other.method: other for other in ROUTES if other.path == route.path}
+    for route in ROUTES
+    if not route.parameters
+}
+"""What most requests are for. Such a path goes before a template that it fits, as OpenAPI has it: /models/reload."""
 
 
 def match(path: str) -> Mapping[str, Route]:

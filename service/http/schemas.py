@@ -20,6 +20,8 @@ IMAGE_OUT = {
     "description": "a base64 PNG string or nested lists of floats in [0, 1] shaped C, H, W, as `format` asks for",
     "oneOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "array", "items": {}}],
 }
+GREY = "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAFklEQVR42mNsYMANmBhGJUclRyWhAADxiwC4gQrlWAAAAABJRU5ErkJggg=="
+"""An image of 28 x 28 pixels, for the examples in /openapi.json: they are requests that succeed."""
 PNG = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"}
 
 
@@ -36,13 +38,13 @@ ModelName = Annotated[str, Field(min_length=1, max_length=64, examples=["fashion
 Seed = Annotated[int, Field(ge=0, lt=2**53)]  # what every JSON reader keeps exact
 Class = Annotated[int, Field(ge=0)]
 Format = Annotated[Literal["png", "array"], Field(description=FORMAT_DESCRIPTION)]
-Images = Annotated[list[ImageIn], Field(min_length=1)]
+Images = Annotated[list[ImageIn], Field(min_length=1, examples=[[GREY]])]
 
 
 class Request(BaseModel):
-    """Base of the bodies that are read. Errors never quote the input: it may be an image."""
+    """Base of the bodies that are read; 0 is not false there. Errors never quote the input: it may be an image."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Answer(BaseModel):
@@ -119,7 +121,7 @@ class ClassifyResponse(Answer):
 class GenerateRequest(Request):
     """Draw ``n`` images, or decode the ``latents`` given."""
 
-    model: ModelName
+    model: Annotated[str, Field(min_length=1, max_length=64, examples=["fashion-mnist-gan"])]
     n: Annotated[int, Field(ge=1)] | None = Field(default=None, description="16 unless latents are given")
     seed: Seed | None = Field(default=None, description="null: one is drawn and returned")
     latents: Annotated[list[list[float]], Field(min_length=1)] | None = None
@@ -156,8 +158,8 @@ class AttackRequest(Request):
     images: Images
     labels: list[Class] | None = Field(default=None, description="null: the model's own predictions")
     target_labels: list[Class] | None = Field(default=None, description="what the model shall say instead")
-    norm: Norm
-    eps: Annotated[float, Field(ge=0)] | None = None
+    norm: Annotated[Norm, Field(examples=["linf"])]
+    eps: Annotated[float, Field(ge=0, examples=[0.1])] | None = None
     seed: Seed = 0
     params: dict[str, Any] = Field(default_factory=dict, description="see GET /attacks")
     transfer_to: Annotated[list[ModelName], Field(max_length=8)] = Field(default_factory=list)
@@ -216,11 +218,15 @@ class AttackResponse(Answer):
 
 
 class ReportQuery(Request):
-    """Which reports to list."""
+    """Which reports to list. The values of a query are text."""
+
+    model_config = ConfigDict(strict=False)
 
     status: Status | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="next_cursor of a page")
+    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,14}\.[0-9]{1,6}$")] | None = Field(
+        default=None, description="next_cursor of a page"
+    )
 
 
 class ReportAccepted(Answer):

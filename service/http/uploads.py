@@ -1,7 +1,6 @@
 """The routes for what users bring: models and evaluation sets, read, added, deleted; and folders, looked at again."""
 
 import functools
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,11 +44,13 @@ async def _parts(request: Request, kind: type[D]) -> tuple[bytes, D]:
     except HTTPException as error:
         raise ServiceError(Code.MALFORMED, f"the body is not multipart/form-data: {error.detail}") from error
     try:
-        return data, kind.model_validate(json.loads(settings))
+        return data, kind.model_validate_json(settings, strict=True)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from error
-    except (ValueError, RecursionError) as error:
-        raise ServiceError(Code.MALFORMED, f"settings are not JSON: {error}", field="settings") from error
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        if problems[0]["type"] == "json_invalid":
+            message = f"settings are not JSON: {problems[0]['msg']}"
+            raise ServiceError(Code.MALFORMED, message, field="settings") from error
+        raise invalid(problems) from error
 
 
 async def alone(work: Callable[[], T]) -> T:

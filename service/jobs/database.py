@@ -6,7 +6,7 @@ pinned, and the tests of these statements run on both databases.
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from service.settings import SettingsError
 
 BUSY_MS = 3000  # how long a locked SQLite file is waited for
 CONNECT_S = 5  # how long PostgreSQL is waited for
-OURS = 0x6761756E  # the advisory lock under which tables are made: two workers may start at the same time
+OURS = 0x6761756E  # the advisory lock under which tables are made
 
 _OURS, _DBOS = sa.MetaData(), sa.MetaData(schema="dbos")
 
@@ -102,6 +102,16 @@ def create_engine(url: str) -> sa.Engine:
     raise SettingsError("GAUNTLET_DATABASE_URL must begin with postgresql:// or sqlite:///")
 
 
+def create(connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
+    """Make those that are missing. Several processes may, at the same time: ``create_all`` looks first, then makes."""
+    if connection.dialect.name == "postgresql":  # whose IF NOT EXISTS fails too where another makes the same
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OURS)))
+    for table in tables:
+        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
+            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+
+
 def told(error: sa.exc.DBAPIError) -> str:
     """What the driver says, in one line."""
     return " ".join(str(error.orig).split())
@@ -159,7 +169,4 @@ class Database:
             with self.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         with self.begin() as connection:
-            if not self.sqlite:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OURS)))
-            connection.execute(sa.schema.CreateTable(EXECUTORS, if_not_exists=True))
-            quota.TABLES.create_all(connection)
+            create(connection, [EXECUTORS, *quota.TABLES.sorted_tables])

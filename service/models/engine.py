@@ -57,7 +57,7 @@ class Engine:
     @property
     def reserved(self) -> frozenset[str]:
         """Names that nobody can give to a model of theirs."""
-        return frozenset([*self.models, *self.unloaded])
+        return frozenset([*self.models, *self.unloaded, "reload"])  # /models/reload is a call
 
     def manifests(self) -> list[AnyManifest]:
         """Of all models that are in service."""

@@ -5,7 +5,6 @@ Every host sees the same. A database that does not exist yet holds nothing.
 
 import contextlib
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from service.errors import Code, ServiceError
-from service.jobs.database import create_engine
+from service.jobs.database import create, create_engine
 
 Kind = Literal["model", "evalset"]
 
@@ -43,7 +42,6 @@ class Shelf:
         self._url = sa.make_url(url)
         self._engine = create_engine(url)
         self._ready = False
-        self._making = threading.Lock()
 
     @property
     def _exists(self) -> bool:
@@ -53,10 +51,10 @@ class Shelf:
     @contextlib.contextmanager
     def _open(self) -> Iterator[sa.Connection]:
         try:
-            with self._making:  # two first requests at once: the second would find the tables half made
-                if not self._ready:
-                    _TABLES.create_all(self._engine)
-                    self._ready = True
+            if not self._ready:
+                with self._engine.begin() as connection:
+                    create(connection, _TABLES.sorted_tables)
+                self._ready = True
             with self._engine.begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:

@@ -37,11 +37,11 @@ class InputParameters(Asked):
 class InputTensor(Asked):
     """Images or latents. UINT8 images are 8-bit pixels; any other datatype is taken where float32 holds it exactly."""
 
-    name: str
-    shape: Annotated[list[int], Field(min_length=1, max_length=8)]
-    datatype: Datatype
+    name: Annotated[str, Field(examples=["images"])]
+    shape: Annotated[list[int], Field(min_length=1, max_length=8, examples=[[1, 1, 28, 28]])]
+    datatype: Annotated[Datatype, Field(examples=["UINT8"])]
     parameters: InputParameters = InputParameters()
-    data: Data | None = None
+    data: Data | None = Field(default=None, examples=[[128] * 28 * 28])
 
 
 class OutputParameters(Asked):

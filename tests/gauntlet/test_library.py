@@ -13,7 +13,7 @@ from gauntlet.errors import ArtefactError, InvalidInput
 from gauntlet.report.schema import Report
 from tests import tiny, zoo
 
-ASKED = {"attacks": ["ddn"], "threats": [{"norm": "l2", "eps": [0.2]}]}
+ASKED = {"attacks": ("ddn",), "threats": [{"norm": "l2", "eps": [0.2]}]}
 
 
 @pytest.fixture(scope="module")

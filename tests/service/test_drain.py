@@ -18,10 +18,24 @@ from service.jobs.status import Status
 from service.settings import Settings
 from tests.service.conftest import LONG_REPORT, ROOT, Server, arrays, build_models, environment, wait_for
 
-pytestmark = pytest.mark.slow
-
 DRAIN = 60
 REPORT = {**LONG_REPORT, "models": ["conv"], "attacks": ["pgd"]}
+TWICE = """
+import asyncio, os, signal, socket, sys
+from service import drain
+
+async def main():
+    listener = socket.create_server(("127.0.0.1", 0))
+    sys.argv += ["--fd", str(listener.fileno())]
+    signal.signal(signal.SIGTERM, lambda *_: print("uvicorn hears it", flush=True))
+    drain.on_sigterm(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+    listener.close()
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
 LONG = {"steps": 3000}
 ENDLESS = {"steps": 10_000, "restarts": 50}
 
@@ -61,6 +75,7 @@ def refused(server: Server) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", [DRAIN], indirect=True)
 def test_a_running_request_finishes_new_ones_are_refused_and_a_report_goes_on_elsewhere(server: Server):
     report = server.submit(REPORT)
@@ -92,6 +107,7 @@ def elsewhere(server: Server, report: str) -> Any:
             jobs.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", [2], indirect=True)
 def test_what_takes_longer_is_told_so_and_waits_for_nothing(server: Server):
     with ThreadPoolExecutor() as pool:
@@ -107,3 +123,12 @@ def test_what_takes_longer_is_told_so_and_waits_for_nothing(server: Server):
     assert (error["code"], error["request_id"]) == ("not_ready", response.headers["x-request-id"])
     assert "ending" in error["message"]
     assert "Traceback" not in (server.folder / "log").read_text()
+
+
+def test_a_second_sigterm_changes_nothing():
+    """Whoever ends a process group sends one to the API process, and so does its parent."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "uvicorn hears it\n" * 2

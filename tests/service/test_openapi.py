@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 from starlette.routing import Route as StarletteRoute
 
+from service.http import openapi
 from service.http.routes import ROUTES, Route
 from service.http.web import WEB
 from tests.service.conftest import SHORT_REPORT, Server, arrays
@@ -106,6 +107,29 @@ def test_tensors_may_be_bytes_and_errors_have_the_protocols_shape(document: dict
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
                     assert answer["content"]["application/json"]["schema"]["$ref"].endswith(f"/{shape}")
+
+
+def test_it_says_which_bodies_may_be_left_out_and_what_an_upload_has(document: dict[str, Any], client: httpx.Client):
+    bodies = {
+        path: ways["post"]["requestBody"]
+        for path, ways in document["paths"].items()
+        if "post" in ways and "requestBody" in ways["post"]
+    }
+    empty = {path for path, body in bodies.items() if not body["required"]}
+    assert empty == {path for path in bodies if path.startswith("/v2/repository/")}
+    assert client.post("/v2/repository/index").status_code == 200
+    parts = bodies["/models"]["content"]["multipart/form-data"]["schema"]
+    assert (sorted(parts["required"]), parts["additionalProperties"]) == (["file", "settings"], False)
+    both = {"files": {"file": ("model.onnx", b"x")}, "data": {"settings": "{}", "more": "1"}}
+    assert client.post("/models", **both).status_code == 400
+
+
+def test_who_guesses_keys_is_metered_wherever_one_is_needed():
+    needing = [
+        way for ways in openapi.document(keyed=True)["paths"].values() for way in ways.values() if way["security"]
+    ]
+    assert len(needing) > 20
+    assert all("429" in way["responses"] for way in needing)
 
 
 def test_pages_load_nothing_from_anywhere(server: Server):

@@ -138,7 +138,7 @@ def test_a_report_on_a_model_without_gradients_raises_the_alarm(trees: Any, serv
 
 
 def test_taken_names_and_what_came_with_the_service(mine: Any, client: httpx.Client):
-    for name in ("mine", "linear"):
+    for name in ("mine", "linear", "reload"):
         answer = bring(client, zoo.dense((1, 8, 8)), name=name)
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "name_taken")
     for path in ("/models/linear", "/evalsets/tiny"):
@@ -157,6 +157,8 @@ def test_taken_names_and_what_came_with_the_service(mine: Any, client: httpx.Cli
         ({"name": "m", "classes": ["a", "b"]}, "classes"),
         ({"name": "m", "input_shape": [1, 9, 9]}, "input_shape"),
         ({"name": "m", "std": [0]}, "std.0"),
+        ({"name": "m", "input_shape": [2, 8, 8]}, "input_shape.0"),
+        ({"name": "m", "input_shape": ["1", 8, 8]}, "input_shape.0"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(client: httpx.Client, settings: dict[str, Any], field: str):
