@@ -10,9 +10,11 @@ import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from gauntlet import evalset, library, referee, runtime
+from gauntlet import evalset, library, own, referee, runtime
+from gauntlet.adopt.declared import Declared
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import GauntletError, InvalidInput
+from gauntlet.evalset import EvalSet
 from gauntlet.norms import NORMS
 from gauntlet.report import gate, statistics, words
 from gauntlet.report.builder import build
@@ -52,11 +54,11 @@ def show_models(options: argparse.Namespace) -> int:
 
 def attack(options: argparse.Namespace) -> int:
     """Attack the first n images of an evaluation set."""
-    model = _classifiers(options, [options.model])[options.model]
-    name, paths = options.dataset or model.manifest.dataset, evalset.find(evalsets(options))
-    if name not in paths:
-        raise InvalidInput(evalset.missing(name, paths), "dataset")
-    x, y = evalset.load(paths[name]).head(options.n)
+    [model], images = _opened(options, [options.model])
+    if model.manifest.input_shape != images.images.shape[1:]:
+        shapes = f"{model.manifest.input_shape}, those of {images.name} are {images.images.shape[1:]}"
+        raise InvalidInput(f"{model.name} takes images of the shape {shapes}", "dataset")
+    x, y = images.head(options.n)
     norm = options.norm or min(ATTACKS[options.attack].norms)
     outcome = referee.run(model, options.attack, x, y, Threat(norm, options.eps), seed=options.seed)
     attacked = int(outcome.correct.sum())
@@ -74,13 +76,12 @@ def attack(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Measure and write a robustness report, and hold it against requirements."""
     requirements = [gate.parse(text) for text in options.require]
-    models = _classifiers(options, options.models)
-    dataset = options.dataset or models[options.models[0]].manifest.dataset
+    models, images = _opened(options, options.models)
     try:
         request = ReportRequest.model_validate(
             {
-                "models": options.models,
-                "dataset": dataset,
+                "models": [model.name for model in models],
+                "dataset": images.name,
                 "n": options.n,
                 **({"attacks": options.attacks} if options.attacks else {}),
                 "threats": _threats(options.threats, requirements),
@@ -101,8 +102,8 @@ def report(options: argparse.Namespace) -> int:
     with bar:
         made = build(
             request,
-            models,
-            evalset.load_all(evalsets(options)),
+            {model.name: model for model in models},
+            {images.name: images},
             on_progress=lambda done: bar.update(done - bar.n),
         )
     library.write(made, *options.out)
@@ -161,14 +162,28 @@ def _fields(texts: Sequence[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _classifiers(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Classifier]:
-    models = runtime.open_all(options.root / "artifacts", options.device, only=names)
-    found = {}
-    for name, model in models.items():
+def _opened(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[Classifier], EvalSet]:
+    """The classifiers, each by its name or from its file, and the images."""
+    said = own.declared(options.declare)
+    images = own.images(options.dataset, said.get("classes")) if own.is_images(options.dataset) else None
+    shipped = [name for name in names if not own.is_model(name)]
+    found = runtime.open_all(options.root / "artifacts", options.device, only=shipped) if shipped else {}
+    models = []
+    for name in names:
+        model = own.classifier(name, said, images, options.device) if own.is_model(name) else found[name]
         if not isinstance(model, Classifier):
             raise InvalidInput(f"{name} is a generator; attacks and reports need a classifier", "model")
-        found[name] = model
-    return found
+        models.append(model)
+    return models, _shipped_images(options, models[0]) if images is None else own.named(images, models[0])
+
+
+def _shipped_images(options: argparse.Namespace, model: Classifier) -> EvalSet:
+    name, paths = options.dataset or model.manifest.dataset, evalset.find(evalsets(options))
+    if name == library.OWN:
+        raise InvalidInput("say which images: --dataset NAME, or an .npz file with images and labels", "dataset")
+    if name not in paths:
+        raise InvalidInput(evalset.missing(name, paths), "dataset")
+    return evalset.load(paths[name])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -183,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(command=show_models)
 
     one = commands.add_parser("attack", help=attack.__doc__)
-    one.add_argument("model")
+    one.add_argument("model", help="name, or an *.onnx file")
     one.add_argument("attack", choices=list(ATTACKS))
     one.add_argument("--norm", choices=NORMS)
     one.add_argument(
@@ -193,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
 
     usual = [f"{threat['norm']}={','.join(map(str, threat['eps']))}" for threat in DEFAULT_THREATS]
     many = commands.add_parser("report", help=report.__doc__)
-    many.add_argument("--models", "--model", nargs="+", required=True, metavar="MODEL")
+    many.add_argument("--models", "--model", nargs="+", required=True, metavar="MODEL", help="names, or *.onnx files")
     many.add_argument("--attacks", nargs="+", choices=list(ATTACKS), help="by default a few for each norm")
     many.add_argument("--threats", nargs="+", default=usual, metavar="NORM=EPS,...", help=f"default: {' '.join(usual)}")
     many.add_argument("--out", type=Path, action="append", default=[], help="*.html or *.json; may be repeated")
@@ -209,7 +224,16 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--point", action="store_true", help="hold the share itself against --require, not the interval")
     many.set_defaults(command=report)
     for command in (one, many):
-        command.add_argument("--dataset", help="evaluation set; default: the model's own")
+        command.add_argument(
+            "--dataset", help="evaluation set, or a file: *.npz of images and labels, *.zip; default: the model's own"
+        )
+        command.add_argument(
+            "--declare",
+            nargs="+",
+            default=[],
+            metavar="FIELD=VALUE",
+            help=f"what is not to be guessed of *.onnx files; fields: {', '.join(Declared.model_fields)}",
+        )
         command.add_argument("--n", type=int, default=100, help="first n images (%(default)s)")
         command.add_argument("--seed", type=int, default=0)
 

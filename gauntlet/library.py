@@ -74,9 +74,13 @@ def classifier(
         else:
             file = Path(source)
             name = name or file.stem
-        plain = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
-        adopted = adopt(file.read_bytes(), _declared({"name": plain, "dataset": OWN, "classes": classes, **said}))
+        adopted = adopt(file.read_bytes(), _declared({"name": plain(name), "dataset": OWN, "classes": classes, **said}))
         return open_new(adopted.graph, adopted.manifest, device)
+
+
+def plain(name: str) -> str:
+    """A name as manifests have them."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
 
 
 def report(

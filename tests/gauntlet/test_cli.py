@@ -103,3 +103,56 @@ def test_a_corrupt_model_is_refused(root, capsys):
     path.write_bytes(np.random.default_rng(0).bytes(64))
     assert run(root, "models") == 2
     assert "model.onnx" in capsys.readouterr().err
+
+
+@pytest.fixture
+def own(root, tmp_path):
+    """An ONNX file and labelled images, as somebody would have them."""
+    (tmp_path / "Mine.onnx").write_bytes((root / "artifacts" / "tiny-a" / "model.onnx").read_bytes())
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "My images.npz", images=images, labels=np.array([0, 1] * 6))
+    return tmp_path
+
+
+def test_a_report_on_ones_own_file_and_images(root, own, capsys):
+    words = f"report --models {own}/Mine.onnx --dataset '{own}/My images.npz' --n 12 --threats l2=0.1"
+    words += f" --declare classes=cat,dog,bird --out {own}/own.json --require 'certified(l2)@0.001>=0'"
+    assert run(root, words) == 0
+    told = capsys.readouterr()
+    assert "mine: gradients verified" in told.err
+    assert "mine: output logits (guessed" in told.err
+    assert "classes cat, dog, bird (as you say)" in told.err
+    made = Report.model_validate_json((own / "own.json").read_bytes())
+    assert [model.name for model in made.models] == ["mine"]
+    assert made.request.dataset == "my-images"
+    assert made.models[0].clean.n == 12
+
+
+def test_own_images_for_a_shipped_model_and_own_model_on_shipped_images(root, own, capsys):
+    assert run(root, f"attack tiny-a ddn --n 4 --dataset '{own}/My images.npz'") == 0
+    assert run(root, f"attack {own}/Mine.onnx ddn --n 4 --dataset tiny --declare classes=a,b,c") == 0
+    assert "first 4 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("report --models {own}/Mine.onnx", "say which images"),
+        ("report --models {own}/none.onnx --dataset tiny", "none.onnx: cannot be read (No such file"),
+        ("report --models {own}/evalsets/tiny.npz.onnx --dataset tiny", "cannot be read"),
+        ("report --models {own}/bad.onnx --dataset tiny", "bad.onnx: "),
+        ("report --models {own}/Mine.onnx --dataset {own}/none.npz", "none.npz: cannot be read"),
+        ("report --models {own}/Mine.onnx --dataset {own}/bad.npz", "neither an .npz"),
+        ("attack tiny-a pgd --eps 1 --dataset {own}/small.npz", "tiny-a takes images of the shape (1, 8, 8)"),
+        ("report --models {own}/Mine.onnx --dataset tiny --declare layout", "write it as"),
+        ("report --models {own}/Mine.onnx --dataset tiny --declare mean=a,b", "numbers with commas"),
+        ("report --models {own}/Mine.onnx --dataset tiny --declare colour=red", "colour"),
+        ("report --models {own}/Mine.onnx --dataset tiny --declare classes=a,b", "2 names for the 3 outputs"),
+    ],
+)
+def test_files_that_cannot_be_used(root, own, capsys, words, error):
+    (own / "bad.onnx").write_bytes(b"no graph")
+    (own / "bad.npz").write_bytes(b"no archive")
+    np.savez(own / "small.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.zeros(2, int))
+    assert run(root, words.format(own=own)) == 2
+    assert error in capsys.readouterr().err

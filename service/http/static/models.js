@@ -2,7 +2,9 @@
 
 import { call } from "./api.js";
 import { el, facts, field, latest, number, options, percent, statusLine } from "./dom.js";
+import { evaluationSets } from "./sets.js";
 import { watch, words } from "./store.js";
+import { list, nameInput, numbers, send, textInput } from "./upload.js";
 
 const LAYOUTS = [["", "guess it from the graph"], ["nchw", "channels first (NCHW)"], ["nhwc", "channels last (NHWC)"], ["flat", "flat, C·H·W"], ["flat-nhwc", "flat, H·W·C"]];
 const RANGES = [["", "guess it"], "0..1", "0..255", "-1..1"];
@@ -26,6 +28,8 @@ export function models(section, reload) {
     el("h2", {}, "Bring your own"),
     el("p", { class: "hint" }, "An ONNX classifier of images. It is checked and run in a process of its own; what you leave open is guessed from the graph, and every guess is shown."),
     uploadForm(reload),
+    el("h2", {}, "Evaluation sets"),
+    ...evaluationSets(reload),
   );
 }
 
@@ -42,18 +46,17 @@ function uploadForm(reload) {
   const taken = el("div");
   const task = latest(line, "Checking the file, and its gradients …");
   const file = el("input", { type: "file", accept: ".onnx", required: true });
-  const name = el("input", { type: "text", required: true, pattern: "[a-z0-9][a-z0-9._\\-]{0,63}", maxlength: 64, autocomplete: "off", spellcheck: "false" });
-  const classes = el("input", { type: "text", autocomplete: "off" });
+  const name = nameInput();
+  const classes = textInput();
   const [layout, range, output] = [LAYOUTS, RANGES, OUTPUTS].map((entries) => {
     const select = el("select");
     options(select, entries, "");
     return select;
   });
   const [mean, std] = [0, 1].map(() => el("input", { type: "text", inputmode: "decimal", autocomplete: "off" }));
-  const numbers = (input) => (input.value.trim() ? input.value.split(/[\s,;]+/).filter(Boolean).map(Number) : null);
   const settings = () => ({
     name: name.value,
-    classes: classes.value.trim() ? classes.value.split(",").map((one) => one.trim()) : null,
+    classes: list(classes),
     layout: layout.value || null,
     pixel_range: range.value || null,
     output: output.value || null,
@@ -63,22 +66,14 @@ function uploadForm(reload) {
   function submit(event) {
     event.preventDefault();
     taken.replaceChildren();
-    const given = Object.fromEntries(Object.entries(settings()).filter(([, value]) => value !== null));
-    const body = new FormData();
-    body.append("settings", JSON.stringify(given));
-    body.append("file", file.files[0]);
     task(async (signal) => {
-      const response = await call("POST", "models", { body, signal }).catch((error) => {
-        if (error.status === 404 || error.status === 405) throw new Error("This service takes no uploads.");
-        throw error;
-      });
-      taken.replaceChildren(...told(await response.json()));
+      taken.replaceChildren(...told(await send("models", file.files[0], settings(), signal)));
       await reload();
     });
   }
   return el(
     "form",
-    { onsubmit: submit },
+    { onsubmit: submit, "aria-label": "Upload a model" },
     field("ONNX file", file),
     el("div", { class: "form" }, field("Name", name, "a-z, 0-9, dot, dash"), field("Class names", classes, "with commas, in the order of the outputs")),
     el(

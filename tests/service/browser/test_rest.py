@@ -1,9 +1,11 @@
 """Reports and models, keys and refusals, and whom the page might keep out."""
 
+import io
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import tiny
@@ -101,19 +103,27 @@ def graph(folder: Path) -> bytes:
     return (tiny.linear(folder / "mine", seed=5) / "model.onnx").read_bytes()
 
 
+def upload_images(region, data: bytes, name: str) -> None:
+    form = region.get_by_role("form", name="Upload an evaluation set")
+    form.get_by_label("Images file").set_input_files({"name": "a.npz", "mimeType": "", "buffer": data})
+    form.get_by_role("textbox", name=re.compile("^Name")).fill(name)
+    form.get_by_role("button", name="Upload the images").click()
+
+
 def upload(page, region, data: bytes, name: str) -> None:
     region.get_by_label("ONNX file").set_input_files({"name": "a.onnx", "mimeType": "", "buffer": data})
+    region = region.get_by_role("form", name="Upload a model")
     region.get_by_role("textbox", name=re.compile("^Name")).fill(name)
-    region.get_by_role("button", name="Upload").click()
+    region.get_by_role("button", name="Upload", exact=True).click()
 
 
 def test_a_model_is_uploaded_used_and_deleted(page, tmp_path: Path):
     region = view(page, "Models")
-    region.get_by_label("Class names").fill("a, b, c")
+    region.get_by_role("form", name="Upload a model").get_by_label("Class names").fill("a, b, c")
     upload(page, region, graph(tmp_path), "my-own")
     expect(region.get_by_text("my-own is taken in.")).to_be_visible()
     expect(region.get_by_role("row", name="output").get_by_role("cell").first).to_have_text("logits")
-    expect(region.get_by_role("row", name="classes")).to_contain_text("you said so")
+    expect(region.get_by_role("row", name=re.compile("^classes"))).to_contain_text("you said so")
     view(page, "Classify").get_by_label("Second model").get_by_role("combobox").select_option("my-own")
     expect(page.get_by_role("article", name="Second model").get_by_role("meter")).to_have_count(3)
     region = view(page, "Models")
@@ -128,6 +138,29 @@ def test_a_bad_file_and_a_taken_name_are_refused_in_words(page, watched: Watched
     expect(region.locator("form .status[data-kind=error]")).to_contain_text("refused")
     upload(page, region, graph(tmp_path), "linear")
     expect(region.locator("form .status[data-kind=error]")).to_contain_text("taken")
+
+
+def test_an_evaluation_set_is_uploaded_reported_on_and_deleted(page, server: Server):
+    images = io.BytesIO()
+    np.savez(images, images=np.full((6, 1, 2, 2), 128, np.uint8), labels=np.array([0, 1, 2] * 2))
+    region = view(page, "Models")
+    region.get_by_role("form", name="Upload an evaluation set").get_by_label("Class names").fill("a, b, c")
+    upload_images(region, images.getvalue(), "my-images")
+    expect(region.get_by_text("6 images of 3 classes")).to_be_visible()
+    reports = view(page, "Reports")
+    reports.get_by_label("Evaluation set").select_option("my-images")
+    expect(reports.get_by_role("group", name="Models")).to_be_visible()
+    region = view(page, "Models")
+    region.get_by_role("button", name="Delete my-images").click()
+    expect(region.get_by_role("rowheader", name="my-images")).to_have_count(0)
+    assert server.client.get("/evalsets/my-images").status_code == 404
+
+
+def test_images_that_are_none_are_refused_in_words(page, watched: Watched):
+    watched.refused = True
+    region = view(page, "Models")
+    upload_images(region, b"no images", "bad")
+    expect(region.locator("form .status[data-kind=error]")).to_contain_text("file")
 
 
 def test_without_samples_and_uploads_the_rest_works(watched: Watched, base: str):
