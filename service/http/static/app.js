@@ -62,6 +62,7 @@ async function show(event) {
   const heading = byId(`${chosen}-title`);
   document.title = `${heading.textContent} · Gauntlet`;
   if (WITH_IMAGE.includes(chosen)) heading.after(byId("picker"));
+  byId("picker").hidden = !WITH_IMAGE.includes(chosen);
   if (event) heading.focus(); // only when somebody moved: not as the page opens
   await enter(chosen);
 }
@@ -69,7 +70,6 @@ async function show(event) {
 const start = () => latest(line, "Asking for the models …")(load);
 
 picker(byId("picker"));
-byId("picker").hidden = false;
 whenUnauthorized(askForKey);
 byId("key").addEventListener("click", async () => {
   if (await askForKey("Which key shall the calls of this page carry?")) start();

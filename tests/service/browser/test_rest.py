@@ -156,6 +156,14 @@ def test_an_evaluation_set_is_uploaded_reported_on_and_deleted(page, server: Ser
     assert server.client.get("/evalsets/my-images").status_code == 404
 
 
+def test_a_view_without_an_image_shows_no_images(watched: Watched, base: str):
+    watched.page.goto(f"{base}#models")
+    expect(watched.page.get_by_role("heading", name="Evaluation sets")).to_be_visible()
+    expect(watched.page.locator("#picker")).to_be_hidden()
+    view(watched.page, "Attack")
+    expect(watched.page.locator("#picker")).to_be_visible()
+
+
 def test_images_that_are_none_are_refused_in_words(page, watched: Watched):
     watched.refused = True
     region = view(page, "Models")
