@@ -12,7 +12,7 @@ from torch.nn import functional
 from training.classifier import noisy
 from training.data import Examples
 from training.gan import move_average, steepness
-from training.judge import frechet_distance, precision_and_recall
+from training.judge import frechet_distance, halves, precision_and_recall
 from training.objectives import REACH, adversarial, ascend, margin, noise, penalty, trades
 
 SHAPE = (1, 4, 4)
@@ -110,6 +110,12 @@ def test_frechet_distance_of_known_gaussians() -> None:
     assert frechet_distance(one + np.float32(2), one) == pytest.approx(12, rel=1e-3)  # 3 x 2^2
     assert frechet_distance(one * np.float32(3), one) == pytest.approx(3 * (3 - 1) ** 2, rel=0.02)
     assert np.isnan(frechet_distance(np.full_like(one, np.nan), one))
+
+
+def test_the_halves_of_a_sorted_file_are_alike() -> None:
+    one, other = halves(torch.arange(101.0)[:, None].repeat(1, 2))
+    assert one.shape == other.shape == (50, 2)
+    assert frechet_distance(one.numpy(), other.numpy()) == pytest.approx(2)  # one step apart in each feature
 
 
 def test_precision_falls_with_foreign_samples_and_recall_with_missing_ones() -> None:
