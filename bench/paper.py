@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     docs = parser.parse_args().docs
     (docs / "paper").mkdir(parents=True, exist_ok=True)
-    cards = {file.parent.name: file.parent for root in (CARDS, ARTIFACTS) for file in root.glob(f"*/{MANIFEST_FILE}")}
+    cards = {file.parent.name: file.parent for root in (ARTIFACTS, CARDS) for file in root.glob(f"*/{MANIFEST_FILE}")}
     paper = Paper(docs, store.load_all(ARTIFACTS), cards, evalset.load_all((EVALSETS, data_root() / "evalsets")))
     parts = [*introduction(paper), *autoencoders(paper), *adversaries(paper), *classifiers(paper)]
     for dataset in ("fashion-mnist", "cifar10"):
@@ -101,8 +101,9 @@ def introduction(paper: Paper) -> Iterator[str]:
     yield (
         "Gauntlet grew out of a student paper on generative networks, adversarial examples and a Lipschitz-constrained "
         "defence. This page puts our results beside each of its figures and numbers. `make paper` writes it: attacks "
-        "are run on the shipped files (seed 0), accuracies are those of the manifests, on whole test sets unless n "
-        "says otherwise, with 95 % Wilson intervals."
+        "are run on the models' files (seed 0), accuracies are those of the manifests, on whole test sets unless n "
+        "says otherwise, with 95 % Wilson intervals. Weights of the models in `models/cards` do not travel: "
+        "`python -m training train NAME` makes them, and without them their columns are left out."
     )
     copies = [name for name, data in paper.sets.items() if NOT_OFFICIAL in data.licence]
     if copies:
