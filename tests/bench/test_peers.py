@@ -23,13 +23,13 @@ def contenders():
 
 NAMES = (
     "foolbox cw",
-    "foolbox cw, our rate and c",
+    "foolbox cw, rate and c 0.1",
     "foolbox ddn",
     "foolbox fmn",
     "foolbox fmn, first step 0.1",
     "foolbox deepfool",
     "adv-lib cw",
-    "adv-lib cw, our rate and c",
+    "adv-lib cw, rate and c 0.1",
     "adv-lib ddn",
     "adv-lib fmn",
     "adv-lib fmn, first step 0.1",

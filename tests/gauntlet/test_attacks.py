@@ -125,7 +125,7 @@ def biased(first):
     [
         ("alma", "l1", 1.03, {"steps": 400}),
         ("alma", "l2", 1.03, {"steps": 200}),
-        ("cw", "l2", 1.03, {"searches": 9, "steps": 400, "step_size": 0.01}),
+        ("cw", "l2", 1.02, {"searches": 6, "steps": 200}),
         ("cw-linf", "linf", 1.03, {}),
         ("ddn", "l2", 1.03, {"steps": 200}),
         ("fab", "l2", 1.004, {}),
@@ -146,6 +146,15 @@ def test_minimum_norm_attacks_reach_the_exact_distance(name, norm, tolerance, pa
     assert outcome.success.all()
     assert float(ratio.min()) > 0.9999
     assert float(ratio.median()) < tolerance
+
+
+def test_cw_reaches_it_from_black_and_white_too(two_classes, images):
+    extreme = images.round()  # where the change of variables hardly lets a pixel go
+    y = labels_of(two_classes, extreme)
+    long = {"steps": 1000}
+    nearest = attack(two_classes, "fmn", "l2", extreme, y, eps=None, params=long).minimal["l2"]
+    found = attack(two_classes, "cw", "l2", extreme, y, eps=None, params={"searches": 6, "steps": 200}).minimal["l2"]
+    assert float((found / nearest).median()) < 1.02
 
 
 @pytest.mark.parametrize(("norm", "tolerance"), [("l1", 1.02), ("l0", 1.0)])
