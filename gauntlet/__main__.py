@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GauntletError as error:
         sys.stderr.write(f"gauntlet: {error}\n")
         return 2
+    except Exception:
+        traceback.print_exc()
+        return 2
 
 
 def show_models(options: argparse.Namespace) -> int:
@@ -59,7 +63,7 @@ def attack(options: argparse.Namespace) -> int:
         shapes = f"{model.manifest.input_shape}, those of {images.name} are {images.images.shape[1:]}"
         raise InvalidInput(f"{model.name} takes images of the shape {shapes}", "dataset")
     x, y = images.head(options.n)
-    norm = options.norm or min(ATTACKS[options.attack].norms)
+    norm = options.norm or next(norm for norm in ("l2", "linf", *NORMS) if norm in ATTACKS[options.attack].norms)
     outcome = referee.run(model, options.attack, x, y, Threat(norm, options.eps), seed=options.seed)
     attacked = int(outcome.correct.sum())
     print(f"{options.attack} on {model.name}, {norm}, eps {options.eps}, first {len(x)} images, seed {options.seed}")
@@ -124,6 +128,13 @@ def compare_reports(options: argparse.Namespace) -> int:
     if not losses:
         print(f"no accuracy dropped by more than {options.tolerance:g} points")
     return 1 if losses else 0
+
+
+def points(text: str) -> float:
+    """Percentage points, 0 to 100."""
+    if not 0 <= (value := float(text)) <= 100:
+        raise ValueError(text)
+    return value
 
 
 def evalsets(options: argparse.Namespace) -> tuple[Path, ...]:
@@ -200,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("attack", help=attack.__doc__)
     one.add_argument("model", help="name, or an *.onnx file")
     one.add_argument("attack", choices=list(ATTACKS))
-    one.add_argument("--norm", choices=NORMS)
+    one.add_argument("--norm", choices=NORMS, help="default: l2 where the attack works in it, else linf")
     one.add_argument(
         "--eps", type=gate.fraction, help="in pixels of [0, 1], e.g. 8/255; minimum-norm attacks need none"
     )
@@ -240,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     compared = commands.add_parser("compare", help=compare_reports.__doc__)
     compared.add_argument("before", type=Path)
     compared.add_argument("after", type=Path)
-    compared.add_argument("--tolerance", type=float, default=1.0, help="points that may be lost (%(default)s)")
+    compared.add_argument("--tolerance", type=points, default=1.0, help="points that may be lost (%(default)s)")
     compared.set_defaults(command=compare_reports)
     return parser
 

@@ -27,8 +27,8 @@ from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat, distances, per_sample
 
 CLEAR = 1e-4
-"""A success must win by this times the larger of the top two logits in size, and by more than the model rounds: an
-image on the boundary would flip with the batch size."""
+"""A success must win by this times the margin by which the goal was missed at first, and by more than the model rounds:
+an image on the boundary would flip with the batch size. Neither factor nor offset of the logits changes that."""
 OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4, 2, 3, 5, 8, 13, 20)
 """How far along its perturbation a proposal is moved before it is given up."""
 INWARD = (0.9, 0.94, 0.97, 0.985, 1.0)
@@ -99,7 +99,8 @@ def run(
         return ensemble.in_turn(alone, entry.members(threat), x, y, threat, index=index, budget=budget)
     start = time.perf_counter()
     x = (x * 255).round() / 255 if eight_bit else x
-    clean_label = model.predict(x).argmax(dim=1)
+    clean = model.predict(x)
+    clean_label = clean.argmax(dim=1)
     correct = clean_label == y
     goal, targeted = (y, False) if target is None else (target, True)
     queries = torch.zeros(len(x), dtype=torch.int64, device=model.device)
@@ -109,7 +110,7 @@ def run(
     place = model.device
     reachable = threat.on_grid() if eight_bit else threat  # an attack that stops at its first success stops there
     attack_chunk = partial(entry.run, threat=reachable, **({"targeted": True} if targeted else {}), **dict(parsed))
-    for part in torch.split(rows, CHUNK):
+    for part in torch.split(rows, CHUNK) if len(rows) else ():
         images, labels = x[part].to(place), goal[part].to(place)
         meter = Metered(model.twin, queries, part.to(place), stop)
         keys = Keyed(seed, index[part].to(place))
@@ -118,10 +119,11 @@ def run(
         else:
             found, finished[part] = harvest(attack_chunk, meter, images, labels, keys, budget, threat, targeted)
         proposal[part] = found.detach().cpu()
-    images, logits, success = _Judge(model, x, goal, targeted, threat, correct, eight_bit).settle(proposal)
+    clear = (CLEAR * shortfall(clean, goal, targeted).abs()).clamp_min(model.certificate.rounding)
+    images, logits, success = _Judge(model, x, goal, targeted, threat, correct, clear, eight_bit).settle(proposal)
     minimal = dict.fromkeys(NORMS, torch.full((len(x),), torch.nan, dtype=torch.float64))
     if entry.minimum_norm:
-        free = _Judge(model, x, goal, targeted, Threat(threat.norm), correct, eight_bit=False)
+        free = _Judge(model, x, goal, targeted, Threat(threat.norm), correct, clear, eight_bit=False)
         exact, _, won = free.settle(proposal)
         minimal = {norm: torch.where(won, size, torch.inf) for norm, size in distances(x, exact).items()}
     return Outcome(
@@ -149,6 +151,7 @@ class _Judge:
     targeted: bool
     threat: Threat
     correct: Tensor
+    clear: Tensor  # by how many logits a success must win
     eight_bit: bool
 
     def settle(self, proposal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,7 +165,7 @@ class _Judge:
         everything = torch.arange(len(images))
         success = self._won(images, logits, everything)
         exact = self.model.predict(self.threat.project(self.x, proposal)) if self.eight_bit else logits
-        tempting = self.correct & (shortfall(exact, self.goal, self.targeted) < self._clear(exact))
+        tempting = self.correct & (shortfall(exact, self.goal, self.targeted) < self.clear)
         for scale in OUTWARD:
             rows = (tempting & ~success).nonzero().squeeze(1)
             if len(rows) == 0:
@@ -189,9 +192,4 @@ class _Judge:
 
     def _won(self, images: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
         inside = self.threat.size(self.x[rows], images) <= self.threat.radius + ROUNDING
-        return self.correct[rows] & inside & (shortfall(logits, self.goal[rows], self.targeted) < -self._clear(logits))
-
-    def _clear(self, logits: Tensor) -> Tensor:
-        """By how many logits (B,) a success must win."""
-        size = logits.topk(2).values.abs().amax(dim=1)
-        return (CLEAR * size).clamp_min(self.model.certificate.rounding)
+        return self.correct[rows] & inside & (shortfall(logits, self.goal[rows], self.targeted) < -self.clear[rows])

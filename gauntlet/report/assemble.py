@@ -106,6 +106,9 @@ def _model_report(
 ) -> ModelReport:
     norms, measured = [threat.norm for threat in request.threats], all_measured[model.name]
     certificate, curves = _certificate(model, measured), curves_of(request, measured, model.manifest.input_shape)
+    checks = [*measured.checks, *consistency.checks(request, model.name, all_measured, certificate, curves)]
+    if model.manifest.differentiable:
+        checks.append(consistency.iterative_attacks_ran(request, measured))
     return ModelReport(
         name=model.name,
         family=model.manifest.family,
@@ -113,7 +116,7 @@ def _model_report(
         device=model.device.type,
         clean=statistics.rate(measured.correct),
         margins=statistics.distribution(np.asarray(measured.clean.margins)),
-        checks=[*measured.checks, *consistency.checks(request, model.name, all_measured, certificate, curves)],
+        checks=checks,
         certificate=certificate,
         smoothed=_smoothed(measured),
         robustness=_robustness(request, measured),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from gauntlet import checks as examined
+from gauntlet.attacks import ATTACKS, price
 from gauntlet.report.measured import Measured, transferred
 from gauntlet.report.records import SmoothedMeasurement
 from gauntlet.report.schema import CertificateRecord, CheckRecord, Curve, ReportRequest
@@ -34,13 +35,31 @@ def checks(
             meaning="The model is somewhere steeper than what was proved: the certificate is wrong.",
             advice="Do not rely on the certificate; report the graph to the prover's authors.",
         )
-        yield _certified_below_robust(curves)
+        yield _certified_below_robust(curves, measured[name])
     if (found := measured[name].smoothed) is not None:
         yield _smoothed_keeps_its_label(found)
     if len(request.models) > 1:
         yield _transfer_below_white_box(request, name, measured)
 
 
+def iterative_attacks_ran(request: ReportRequest, own: Measured) -> CheckRecord:
+    """Of a model with gradients: whether, in each norm, something stronger than noise or a single step was run."""
+    strong = {
+        cell.norm
+        for cell in own.attacks
+        if cell.attack and ATTACKS[cell.attack].access == "gradient" and price(cell.attack, {}) >= ITERATIVE
+    }
+    weak = sorted({threat.norm for threat in request.threats} - strong)
+    return CheckRecord(
+        name="iterative attacks were run",
+        passed=not weak,
+        measured=f"none in {', '.join(weak)}" if weak else "in every norm",
+        meaning="Only noise, single steps or black-box attacks were run: robust accuracy is that of weak attacks.",
+        advice="Add `strongest`, or `apgd` and `fmn`, or leave the attacks out for the default ones.",
+    )
+
+
+ITERATIVE = 10  # gradient steps of an attack, at least, for its robust accuracy to mean something
 SURPRISING = 0.001  # a check raises an alarm where what it saw is less likely than this
 
 
@@ -62,18 +81,14 @@ def _smoothed_keeps_its_label(found: SmoothedMeasurement) -> CheckRecord:
     )
 
 
-def _certified_below_robust(curves: list[Curve]) -> CheckRecord:
-    shares = {(curve.kind, curve.norm): {p.eps: p.rate.k for p in curve.points} for curve in curves}
-    crossed = [
-        f"{norm} {eps:g}"
-        for (kind, norm), proved in shares.items()
-        for eps, k in proved.items()
-        if kind == "certified" and k > shares.get(("robust", norm), {}).get(eps, k)
-    ]
+def _certified_below_robust(curves: list[Curve], own: Measured) -> CheckRecord:
+    certified = [curve for curve in curves if curve.kind == "certified"]
+    proved = [(curve.norm, point.eps, point.rate.k) for curve in certified for point in curve.points]
+    crossed = [f"{norm} {eps:g}" for norm, eps, k in proved if k > (own.smallest(norm) > eps).sum()]
     return CheckRecord(
         name="certified below robust",
         passed=not crossed,
-        measured=f"crossed at {', '.join(crossed)}" if crossed else "at every distance",
+        measured=f"crossed at {', '.join(crossed)}" if crossed else f"at each of {len(proved)} distances",
         meaning="More images are certified than survive the attacks: one of the two figures is wrong.",
         advice="Do not rely on the certificate.",
     )

@@ -11,7 +11,7 @@ from gauntlet.report.schema import ModelReport, Report
 from gauntlet.report.words import budget, worst
 
 FORM = "clean>=0.9, robust(linf)@0.1>=0.3 or certified(l2)@36/255>=0.8"
-_PATTERN = re.compile(r"(clean|robust|certified)(?:\((\w+)\)@([\d.e/-]+))?\s*>=\s*([\d.]+)(%?)")
+_PATTERN = re.compile(r"(clean|robust|certified)(?:\((\w+)\)@([\d.e/-]+))?\s*>=\s*(\d+\.?\d*|\.\d+)(%?)")
 
 
 @dataclass(frozen=True)

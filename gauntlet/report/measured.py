@@ -44,14 +44,8 @@ class Measured:
         return np.zeros(len(self.y)) if self.clean.radii is None else np.asarray(self.clean.radii)
 
     def distance(self, cell: Cell, norm: Norm) -> Floats:
-        """How far the cell's attack had to go to break each image: 0 if it was wrong from the start, infinite if the
-        attack failed. A success within the cell's own budget counts as within it, however float32 rounds.
-        """
-        attack = self.attacks[cell]
-        found = np.asarray(attack.distances[norm], dtype=np.float64)
-        if cell.norm == norm and cell.eps is not None:
-            found = np.minimum(found, cell.eps)
-        return self._spread(attack, found)
+        """How far the cell's attack had to go to break each image: 0 if wrong from the start, infinite if it failed."""
+        return self._spread(self.attacks[cell], successes(cell, self.attacks[cell], norm))
 
     def _spread(self, attack: AttackMeasurement, values: Floats) -> Floats:
         spread = np.full(len(self.y), np.inf)
@@ -71,14 +65,20 @@ class Measured:
         return [cell for cell in self.attacks if cell.norm == norm and cell.eps is None]
 
 
+def successes(cell: Cell, attack: AttackMeasurement, norm: Norm) -> Floats:
+    """The distances of a cell's successes; within its own budget where it has one, however float32 rounds."""
+    found = np.asarray(attack.distances[norm], dtype=np.float64)
+    return np.minimum(found, cell.eps) if cell.norm == norm and cell.eps is not None else found
+
+
 def transferred(measured: Mapping[str, Measured], target: str, norm: Norm) -> Floats:
     """The smallest distance of another model's example that fools the target, where it was right; else infinite."""
     own, best = measured[target], np.full(len(measured[target].y), np.inf)
     for source, other in measured.items():
-        for attack in other.attacks.values() if source != target else ():
+        for cell, attack in other.attacks.items() if source != target else ():
             broken = np.asarray(attack.broken, dtype=np.int64)
             fooled = np.asarray(attack.transfer[target], dtype=np.int64) != own.y[broken]
-            np.minimum.at(best, broken[fooled], np.asarray(attack.distances[norm], dtype=np.float64)[fooled])
+            np.minimum.at(best, broken[fooled], successes(cell, attack, norm)[fooled])
     best[~own.correct] = np.inf
     return best
 

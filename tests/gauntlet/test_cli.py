@@ -84,6 +84,7 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("report --models tiny-a --require fast", "is no requirement"),
         ("report --models tiny-a --require robust(l7)@1>=0.1", "one of linf"),
         ("report --models tiny-a --require clean>=12", "between 0 and 1"),
+        ("report --models tiny-a --require clean>=0.9.1", "is no requirement"),
         ("compare nothing.json nothing.json", "cannot be read"),
     ],
 )

@@ -1,5 +1,6 @@
 """The referee trusts no attack."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +8,8 @@ from gauntlet import referee
 from gauntlet.attacks import ATTACKS, Attack
 from gauntlet.errors import Cancelled, InvalidInput
 from gauntlet.threat import Threat, distances
-from tests.gauntlet.conftest import labels_of
+from tests import tiny
+from tests.gauntlet.conftest import labels_of, opened
 
 
 def cheat(model, x, y, threat, *, generator):
@@ -32,6 +34,23 @@ def test_a_cheating_attack_is_held_to_its_budget(planted, linear, images, norm, 
     outcome = referee.run(linear, "cheat", images, labels_of(linear, images), threat, eight_bit=eight_bit)
     assert float(threat.size(images, outcome.images).max()) <= 0.05 + 1e-6
     assert float(outcome.images.max()) <= 1
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_nothing_to_attack_is_no_success(name, convolutional, images):
+    wrong = (labels_of(convolutional, images) + 1) % 3
+    for norm in ATTACKS[name].norms:
+        outcome = referee.run(convolutional, name, images[:2], wrong[:2], Threat(norm, 0.5))
+        assert not outcome.success.any()
+        assert torch.equal(outcome.images, images[:2])
+
+
+def test_a_constant_added_to_all_logits_hides_nothing(tmp_path, images):
+    plain, shifted = (opened(tiny.linear(tmp_path / str(add), bias=np.full(3, add, np.float32))) for add in (0, 1000))
+    y = labels_of(plain, images)
+    for eps in (0.02, 0.05, 0.1):
+        found = [referee.run(model, "pgd", images, y, Threat("l2", eps)).success for model in (plain, shifted)]
+        assert torch.equal(*found)
 
 
 def test_what_is_measured_is_what_is_returned(convolutional, images):

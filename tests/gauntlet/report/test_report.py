@@ -13,6 +13,7 @@ from gauntlet.errors import Cancelled, InvalidInput
 from gauntlet.report import standards, words
 from gauntlet.report.builder import assemble, build, cells, cost, measure, validate
 from gauntlet.report.compare import compare
+from gauntlet.report.measured import Measured, transferred
 from gauntlet.report.page import render
 from gauntlet.report.schema import CellResult, Report, ReportRequest
 from gauntlet.threat import Threat
@@ -153,6 +154,48 @@ def test_a_constant_below_the_jacobian_is_an_alarm(asked, results, evalsets, mod
     found = assemble(asked, results, {**models, "tiny-a": Liar()}, evalsets["tiny"])
     assert found.models[0].certificate.refuted
     assert not found.sound
+
+
+def only(asked, **fields):
+    return ReportRequest.model_validate(asked.model_dump(mode="json") | {"n": 12} | fields)
+
+
+def check(report, name):
+    return next(check for check in report.models[0].checks if check.name == name)
+
+
+def test_a_wrong_certificate_is_seen_without_minimum_norm_attacks_too(asked, models, evalsets):
+    fixed = only(asked, models=["tiny-a"], attacks=["pgd"], threats=[{"norm": "linf", "eps": [0.05]}])
+    made = [measure(cell, fixed, models, evalsets["tiny"]) for cell in cells(fixed)]
+    assert check(assemble(fixed, made, models, evalsets["tiny"]), "certified below robust").passed
+    forged = [
+        result.model_copy(
+            update={"clean": result.clean.model_copy(update={"radii": [100 * r for r in result.clean.radii]})}
+        )
+        if result.clean
+        else result
+        for result in made
+    ]
+    assert not check(assemble(fixed, forged, models, evalsets["tiny"]), "certified below robust").passed
+
+
+@pytest.mark.parametrize(("attacks", "strong"), [(["noise", "fgsm"], False), (["noise", "apgd"], True)])
+def test_robust_accuracy_against_weak_attacks_alone_is_an_alarm(asked, models, evalsets, attacks, strong):
+    fixed = only(asked, models=["tiny-a"], attacks=attacks, threats=[{"norm": "l2", "eps": [0.1]}])
+    report = build(fixed, models, evalsets)
+    assert check(report, "iterative attacks were run").passed == strong == report.sound
+
+
+def test_an_example_at_the_very_budget_transfers(asked, models, evalsets):
+    fixed = only(asked, attacks=["fgsm"], threats=[{"norm": "linf", "eps": [8 / 255]}], n=N)
+    results = [measure(cell, fixed, models, evalsets["tiny"]) for cell in cells(fixed)]
+    y = np.asarray(evalsets["tiny"].labels[:N])
+    measured = {name: Measured.of(name, results, y) for name in fixed.models}
+    (attack,) = measured["tiny-a"].attacks.values()
+    assert max(attack.distances["linf"]) > 8 / 255  # as float32 adds
+    found = transferred(measured, "tiny-b", "linf")
+    assert np.isfinite(found).any()
+    assert (found[np.isfinite(found)] <= 8 / 255).all()
 
 
 def test_transfer_counts_among_what_the_target_gets_right(report, results, evalsets):
