@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from gauntlet import evalset, store
 from gauntlet.errors import ArtefactError
 from gauntlet.evalset import EvalSet
+from gauntlet.manifest import MANIFEST_FILE
 from gauntlet.report.builder import Shard, assemble, join, measure, shards
 from gauntlet.report.measure import CHUNK
 from gauntlet.report.page import render
@@ -59,7 +60,7 @@ class Laboratory:
 
     def _load(self, name: str) -> Classifier:
         folder = self._settings.artifacts / name
-        if not folder.exists() and (guest := self._guests.get(name)) is not None:
+        if not (folder / MANIFEST_FILE).is_file() and (guest := self._guests.get(name)) is not None:
             return guest  # not kept here: its process may die, and is then started again
         model = open_model(store.load(folder), self._settings.device)
         assert isinstance(model, Classifier)  # the same file was one when the report was asked for

@@ -1,5 +1,6 @@
 """Tensors of the protocol, in a JSON list or as bytes, to float32 without a rounding that nobody asked for."""
 
+import itertools
 import math
 from typing import Any
 
@@ -47,6 +48,8 @@ def from_json(data: list[Any], datatype: str, shape: tuple[int, ...], field: str
     dtype = DATATYPES[datatype]
     if datatype == "FP16":
         raise ServiceError(Code.INVALID, f"{field}: JSON has no FP16; send binary data, or FP32", field=field)
+    if not _numbers(data):  # numpy would make room for the longest of strings as many times as there are elements
+        raise ServiceError(Code.INVALID, f"{field}: these are no numbers in lists of one shape", field=field)
     try:
         array = np.asarray(data)
     except ValueError as error:
@@ -60,6 +63,15 @@ def from_json(data: list[Any], datatype: str, shape: tuple[int, ...], field: str
         raise ServiceError(Code.INVALID, f"{field}: a number is beyond {datatype}", field=field)
     with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as such
         return array.astype(dtype).reshape(shape)
+
+
+def _numbers(data: list[Any]) -> bool:
+    """Whether there are numbers alone in it, all equally deep."""
+    kinds = set(map(type, data))
+    while kinds == {list}:
+        data = list(itertools.chain.from_iterable(data))
+        kinds = set(map(type, data))
+    return kinds <= {int, float}
 
 
 def to_float32(array: NDArray[Any], field: str) -> Floats:

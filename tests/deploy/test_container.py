@@ -69,7 +69,10 @@ def test_it_answers_as_the_readme_says_confined(running: Container, tmp_path: Pa
     calls = [(sys.executable, "-W", "ignore", "-c", text) for text in test_readme.PYTHONS]  # waits for its report
     calls += [("bash", "-euo", "pipefail", "-c", text) for text in test_readme.CURLS.values()]
     for call in calls:
-        done = subprocess.run(running.within(*call), cwd=tmp_path, capture_output=True, text=True, check=False)
+        client = test_readme.WITH_CLIENT
+        done = subprocess.run(
+            running.within(*call), cwd=tmp_path, env=client, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert '"error":' not in done.stdout
 

@@ -241,7 +241,7 @@ def test_nobody_in_a_child_knows_the_database(mine: Any, server: Server):
     assert not [name for name in child.environ() if name.startswith("GAUNTLET_")]
 
 
-def test_a_folder_is_taken_in_while_the_service_runs(server: Server):
+def test_a_folder_is_taken_in_while_the_service_runs(own_images: str, server: Server):
     root = server.folder / "models" / "artifacts"
     tiny.linear(root / "dropped", seed=7)
     (root / "raw").mkdir()
@@ -255,6 +255,9 @@ def test_a_folder_is_taken_in_while_the_service_runs(server: Server):
     assert server.client.get("/models/raw").json()["classes"] == CLASSES
     for name in answer["loaded"]:
         assert server.client.post("/classify", json={"model": name, "images": images(1)}).status_code == 200
+    body = {"models": ["raw"], "dataset": own_images, "n": 8, "attacks": ["pgd"]}
+    done = server.finished(server.submit({**body, "threats": [{"norm": "l2", "eps": [0.2]}]}))
+    assert done["status"] == "succeeded", done
     shutil.rmtree(root / "broken")
     assert server.client.post("/models/reload").json() == {"loaded": [], "refused": {}}
     shutil.rmtree(root / "raw")

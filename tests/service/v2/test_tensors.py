@@ -59,6 +59,7 @@ def test_a_wrong_number_of_bytes_is_refused(size: int):
         ("FP32", [None] * 6, "no numbers"),
         ("FP32", [True] * 6, "no numbers"),
         ("FP32", [{}] * 6, "no numbers"),
+        ("FP32", ["9" * 2**20, *[""] * 2**20], "no numbers"),  # as an array of strings: 4 TiB
         ("UINT8", [1.5] * 6, "no numbers"),
         ("UINT8", [256] * 6, "beyond UINT8"),
         ("INT8", [-129] * 6, "beyond INT8"),
