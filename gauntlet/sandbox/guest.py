@@ -112,10 +112,6 @@ class Guest(Classifier):
     def alive(self) -> bool:
         return self._child.alive
 
-    @property
-    def busy(self) -> bool:
-        return self._child.busy
-
     def close(self) -> None:
         self._child.close()
 

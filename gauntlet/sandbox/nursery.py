@@ -48,10 +48,6 @@ class Child:
     def alive(self) -> bool:
         return self._cause is None
 
-    @property
-    def busy(self) -> bool:
-        return self._lock.locked()
-
     def ask(self, message: Message, *arrays: Array, seconds: float) -> tuple[Message, list[Array]]:
         """Its answer. Raises ModelFailed with the reason where it gives none; then it is gone."""
         with self._lock:

@@ -1,7 +1,9 @@
 """Models that users brought: kept in the job database, run in children of the process that asks."""
 
+import copy
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from weakref import WeakSet
 
 from gauntlet.adopt.declared import Declared
 from gauntlet.errors import InvalidInput, ModelFailed
@@ -11,15 +13,19 @@ from gauntlet.sandbox.nursery import Nursery
 from service.errors import Code, ServiceError
 from service.models.shelf import Shelf, taken
 
-OPEN = 4  # children that wait for questions; more models take turns
+OPEN = 4  # children that are kept when nobody needs them
 
 
 class Guests:
-    """By name. Opened when first asked for, and again after a child has died."""
+    """By name. Opened when first asked for, and again after a child has died.
+
+    Who asks for one gets a Guest of their own, and the child is theirs to question until they let go of it.
+    """
 
     def __init__(self, limit: int, shelf: Shelf, nursery: Nursery) -> None:
         self._limit, self._shelf, self._nursery = limit, shelf, nursery
         self._open: OrderedDict[tuple[str, str], Guest] = OrderedDict()
+        self._lent: defaultdict[tuple[str, str], WeakSet[Guest]] = defaultdict(WeakSet)
         self._lock = threading.Lock()
         self._opening = threading.Lock()
 
@@ -47,8 +53,7 @@ class Guests:
                 guest = open_guest(self._nursery, graph, manifest)
             except ModelFailed as error:
                 raise ModelFailed(f"{name}: {error}") from error
-            self._keep(guest)
-            return guest
+            return self._keep(guest)
 
     def add(self, data: bytes, declared: Declared, reserved: frozenset[str]) -> Guest:
         """Take a file in. Raises InvalidInput with the reason, ServiceError ``name_taken`` or ``uploads_full``."""
@@ -64,17 +69,16 @@ class Guests:
         except ServiceError:
             guest.close()
             raise
-        self._keep(guest)
-        return guest
+        return self._keep(guest)
 
     def rest(self, name: str) -> None:
         """Close what is open of it. Raises ServiceError ``in_use`` while it answers somebody here."""
         with self._lock:
             mine = [key for key in self._open if key[0] == name]
-            if any(self._open[key].busy for key in mine):
+            if any(self._lent[key] for key in mine):
                 raise ServiceError(Code.IN_USE, f"{name} is answering a request; try again later")
             for key in mine:
-                self._open.pop(key).close()
+                self._close(key)
 
     def remove(self, name: str) -> None:
         """Raises ServiceError ``in_use`` while it answers somebody here."""
@@ -89,11 +93,23 @@ class Guests:
                 self._open.pop(key, None)
                 return None
             self._open.move_to_end(key)
-            return guest
+            return self._lend(key)
 
-    def _keep(self, guest: Guest) -> None:
+    def _keep(self, guest: Guest) -> Guest:
         with self._lock:
-            self._open[guest.name, guest.manifest.model_sha256] = guest
-            idle = [key for key, other in self._open.items() if not other.busy and other is not guest]
+            key = guest.name, guest.manifest.model_sha256
+            self._open[key] = guest
+            lent = self._lend(key)
+            idle = [key for key in self._open if not self._lent[key]]
             for key in idle[: max(0, len(self._open) - OPEN)]:
-                self._open.pop(key).close()
+                self._close(key)
+            return lent
+
+    def _lend(self, key: tuple[str, str]) -> Guest:
+        lent = copy.copy(self._open[key])
+        self._lent[key].add(lent)
+        return lent
+
+    def _close(self, key: tuple[str, str]) -> None:
+        self._lent.pop(key, None)
+        self._open.pop(key).close()

@@ -121,6 +121,20 @@ def test_a_report_on_a_model_and_images_of_ones_own(mine: Any, own_images: str, 
     assert done["report"]["evalset"]["licence"] == "mine"
 
 
+def test_more_models_at_once_than_are_kept_open(own_images: str, server: Server):
+    names = [f"of-six-{i}" for i in range(6)]
+    for i, name in enumerate(names):
+        assert bring(server.client, zoo.dense((1, 8, 8), seed=i), name=name, classes=CLASSES).status_code == 201
+    body = {"models": names, "dataset": own_images, "n": 4, "attacks": ["pgd"]}
+    done = server.finished(server.submit({**body, "threats": [{"norm": "l2", "eps": [0.2]}]}))
+    assert done["status"] == "succeeded", done
+    picture = {"model": names[0], "attack": "pgd", "norm": "l2", "eps": 0.2, "format": "array", "images": images(2)}
+    answer = server.client.post("/attack", json={**picture, "transfer_to": names[1:]})
+    assert answer.status_code == 200, answer.text
+    for name in names:
+        assert server.client.delete(f"/models/{name}").status_code == 204
+
+
 def test_a_report_on_a_model_without_gradients_raises_the_alarm(trees: Any, server: Server):
     pixels = np.random.default_rng(1).integers(0, 256, (6, 8, 8), dtype=np.uint8)
     name = "three-classes"
