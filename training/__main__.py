@@ -140,17 +140,34 @@ def spread(options: argparse.Namespace) -> None:
     """Train a recipe from several seeds, and print mean and range of what they reach on the validation images."""
     recipe, reached = RECIPES[options.recipe], list[dict[str, float]]()
     for seed in range(options.seeds):
-        own = seed == recipe.config.seed  # what ships: its run counts, where it still lies there
-        config = configure(options.recipe, {"seed": seed, "name": options.recipe + ("" if own else f".seed{seed}")})
-        folder = options.runs / config.name
-        resume = (folder / CHECKPOINT_FILE).is_file()
-        run = Run(folder, config, device=device_of(options.device), artifacts=options.out, resume=resume)
-        recipe.train(config, load_training(SOURCES[config.dataset], data_root()), run)
-        reached.append(run.history[run.best_epoch - 1])
-    print(f"{options.recipe}, seeds 0 to {options.seeds - 1}, checkpoint chosen on the validation images as always")
-    for name in reached[0]:
+        own = seed == recipe.config.seed
+        shipped = validated(options.out / options.recipe, recipe.config) if own else {}
+        reached.append(
+            shipped or validate(options, seed, name=options.recipe if own else f"{options.recipe}.seed{seed}")
+        )
+    print(f"`{options.recipe}`, seeds 0 to {options.seeds - 1}, the epoch of each chosen on the validation images\n")
+    print("| on the validation images | mean | lowest | highest |\n| --- | --- | --- | --- |")
+    for name in (name for name in reached[0] if all(name in record for record in reached)):
         values = [record[name] for record in reached]
-        print(f"{name:36} mean {statistics.fmean(values):.4f}, from {min(values):.4f} to {max(values):.4f}")
+        print(f"| {name} | {statistics.fmean(values):.4f} | {min(values):.4f} | {max(values):.4f} |")
+
+
+def validate(options: argparse.Namespace, seed: int, name: str) -> dict[str, float]:
+    """Train a recipe from a seed, or go on with it: what its best epoch reached."""
+    config = configure(options.recipe, {"seed": seed, "name": name})
+    folder = options.runs / name
+    resume = (folder / CHECKPOINT_FILE).is_file()
+    run = Run(folder, config, device=device_of(options.device), artifacts=options.out, resume=resume)
+    RECIPES[options.recipe].train(config, load_training(SOURCES[config.dataset], data_root()), run)
+    return run.history[run.best_epoch - 1]
+
+
+def validated(folder: Path, config: JobConfig) -> dict[str, float]:
+    """The same of the artefact in the folder, should it be one of exactly this recipe; otherwise nothing."""
+    if not is_done(folder, config):
+        return {}
+    metrics = store.load(folder).manifest.metrics
+    return {name: metric.value for name, metric in metrics.items() if metric.split == "validation"}
 
 
 def is_done(folder: Path, config: JobConfig) -> bool:
