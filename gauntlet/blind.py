@@ -6,7 +6,17 @@ from typing import Any
 from torch import Tensor
 
 from gauntlet import referee
-from gauntlet.checks import TYPICAL, Verdict, beats, first_right, gap, unconfirmed
+from gauntlet.checks import (
+    ATTACKABLE,
+    TYPICAL,
+    Examination,
+    Verdict,
+    beats,
+    first_right,
+    gap,
+    nothing_right,
+    unconfirmed,
+)
 from gauntlet.outcome import Outcome
 from gauntlet.runtime import Classifier
 from gauntlet.threat import TINY, Threat
@@ -15,11 +25,11 @@ NEAREST: tuple[str, dict[str, Any]] = ("hopskipjump", {"queries": 1000})
 SQUARE: dict[str, Any] = {"queries": 1000}
 
 
-def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Callable[[], None]) -> dict[str, Verdict]:
+def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Callable[[], None]) -> Examination:
     """As ``checks.examine``; that there are no gradients is an alarm: robust accuracy may only look high."""
     right = first_right(model, x, y)
     if len(right) == 0:
-        return {}
+        return nothing_right(len(x))
     x, y = x[right], y[right]
 
     def attack(name: str, eps: float | None, params: dict[str, Any]) -> Outcome:
@@ -34,7 +44,8 @@ def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Cal
     found = square.success | (nearest.minimal["l2"] <= distance)
     better, ours, theirs = beats(noise.success, found)
     outside = sum(unconfirmed(model, x, y, outcome) for outcome in (nearest, square, noise))
-    return {
+    verdicts = {
+        ATTACKABLE: Verdict(True, f"{len(x)} are examined"),
         "deterministic": Verdict(repeat <= 1e-5, f"two answers differ by {repeat:.2g} of the largest logit"),
         "gradients are there": Verdict(False, model.manifest.gradients),
         "attacks beat noise": Verdict(
@@ -42,3 +53,4 @@ def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Cal
         ),
         "successes stand": Verdict(outside == 0, f"{outside} do not"),
     }
+    return Examination.of(verdicts, right, nearest)

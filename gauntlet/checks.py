@@ -32,7 +32,6 @@ BATTERY: Mapping[str, tuple[str, float | None, dict[str, Any]]] = {
     "pgd": ("pgd", 1, {"steps": 40}),
     "pgd, twice the steps": ("pgd", 1, {"steps": 80}),
     "pgd at half the distance": ("pgd", 0.5, {"steps": 40}),
-    "pgd at twice the distance": ("pgd", 2, {"steps": 40}),
     "pgd without a bound": ("pgd", None, {"steps": 40}),
     "square": ("square", 1, {"queries": 500}),
 }
@@ -71,6 +70,22 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Examination:
+    """The verdicts, and the distances that they rest on: a search of its own, whatever attacks a report asks for."""
+
+    verdicts: dict[str, Verdict]
+    places: Tensor  # (m,) int64 of the images that the search broke
+    l2: Tensor  # (m,) float64, how far it had to go
+
+    @classmethod
+    def of(cls, verdicts: dict[str, Verdict], places: Tensor, nearest: Outcome) -> "Examination":
+        """With the search's outcome for the images at these places (n,)."""
+        found = nearest.minimal["l2"]
+        won = found.isfinite()
+        return cls(verdicts, places[won], found[won])
+
+
+@dataclass(frozen=True)
 class Check:
     """What a check is for: what an alarm means, what to do about it, and how evidence is judged."""
 
@@ -79,16 +94,23 @@ class Check:
     judge: Callable[[Evidence], Verdict]
 
 
-def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Callable[[], None]) -> dict[str, Verdict]:
+def examine(model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, stop: Callable[[], None]) -> Examination:
     """Every check on the first images (n, C, H, W) with labels (n,) that the model classifies correctly.
 
     Raises what ``stop`` raises, which is called before every evaluation of an attack.
     """
     right = first_right(model, x, y)
     if len(right) == 0:
-        return {}
-    evidence = gather(model, x[right], y[right], seed, stop)
-    return {name: check.judge(evidence) for name, check in CHECKS.items()}
+        return nothing_right(len(x))
+    evidence, nearest = gather(model, x[right], y[right], seed, stop)
+    verdicts = {name: check.judge(evidence) for name, check in CHECKS.items()}
+    return Examination.of(verdicts, right, nearest)
+
+
+def nothing_right(n: int) -> Examination:
+    """Of a model that classifies none of n images correctly: there is nothing to break, and that is an alarm."""
+    verdict = Verdict(False, f"0 of {n} images are classified correctly")
+    return Examination({ATTACKABLE: verdict}, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64))
 
 
 def first_right(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
@@ -96,8 +118,8 @@ def first_right(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
     return (model.predict(x).argmax(dim=1) == y).nonzero().squeeze(1)[:EXAMINED]
 
 
-def gather(model: Classifier, x: Tensor, y: Tensor, seed: int, stop: Callable[[], None]) -> Evidence:
-    """Measure. All images x (n, C, H, W) are classified as y (n,)."""
+def gather(model: Classifier, x: Tensor, y: Tensor, seed: int, stop: Callable[[], None]) -> tuple[Evidence, Outcome]:
+    """Measure, and what the search for the nearest found. All images x (n, C, H, W) are classified as y (n,)."""
 
     def attack(name: str, eps: float | None, params: dict[str, Any]) -> Outcome:
         return referee.run(model, name, x, y, Threat("l2", eps), seed=seed, params=params, stop=stop)
@@ -117,7 +139,7 @@ def gather(model: Classifier, x: Tensor, y: Tensor, seed: int, stop: Callable[[]
     twins = [_twin(model, images) for images in (x, attacked)]
     served = [logits, model.predict(attacked)]
     two = logits.topk(2, dim=1).values
-    return Evidence(
+    evidence = Evidence(
         n=len(x),
         repeat_gap=max(gap(logits, model.predict(x)), gap(twins[0], _twin(model, x))) / size,
         parity=max(gap(one, other) for one, other in zip(served, twins, strict=True)) / size,
@@ -127,6 +149,7 @@ def gather(model: Classifier, x: Tensor, y: Tensor, seed: int, stop: Callable[[]
         broken=broken,
         **_gradients(model, x, y, distance, Keyed.span(seed, 0, len(x), model.device)),
     )
+    return evidence, nearest
 
 
 def _twin(model: Classifier, x: Tensor) -> Tensor:
@@ -217,7 +240,14 @@ def _unbounded(evidence: Evidence) -> Verdict:
 
 SATURATED = 100.0  # exp(-104) is zero in float32
 
+ATTACKABLE = "there are images to attack"
+
 CHECKS: Mapping[str, Check] = {
+    ATTACKABLE: Check(
+        "The model classifies no image correctly: there is nothing to break, and no figure means anything.",
+        "Look at the labels of the evaluation set, the order of the classes and the pixels that the model expects.",
+        lambda e: Verdict(e.n > 0, f"{e.n} are examined"),
+    ),
     "deterministic": Check(
         "The model answers differently when asked again: attacks meet another model than the one that is served.",
         "Take the randomness out, or certify the smoothed classifier; a single answer means nothing.",

@@ -153,9 +153,14 @@ class Distribution(BaseModel):
 
 
 class Effort(BaseModel):
+    """
+    What a cell cost; of an ensemble, how many images each member broke, or broke at the smallest distance.
+    """
+
     cell: Cell
     queries: int
     seconds: float
+    by: dict[str, int] | None = {}
 
 
 class ErrorBody(BaseModel):

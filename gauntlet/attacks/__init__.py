@@ -58,6 +58,11 @@ class Attack:
         return create_model(name, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Its parameters where nobody changes them, as a report records them."""
+        return self.params().model_dump(mode="json")
+
+    @property
     def targeted(self) -> bool:
         """Whether the attack can aim at a chosen class."""
         return "targeted" in inspect.signature(self.run).parameters
@@ -96,6 +101,14 @@ class Ensemble:
     def norms(self) -> frozenset[Norm]:
         return frozenset(self.nearest)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Who takes part, with all their parameters, as a report records them."""
+        kinds = {"within eps": self.within, "nearest": self.nearest}
+        return {
+            f"{norm}, {kind}": _settings(members) for kind, table in kinds.items() for norm, members in table.items()
+        }
+
     def members(self, threat: Threat) -> tuple[Member, ...]:
         """Who takes part."""
         fixed = threat.eps is not None and threat.norm in self.within
@@ -110,6 +123,10 @@ class Ensemble:
             sum(price(name, chosen) for name, chosen in members)
             for members in (*self.within.values(), *self.nearest.values())
         )
+
+
+def _settings(members: tuple[Member, ...]) -> dict[str, Any]:
+    return {name: ATTACKS[name].params.model_validate(params).model_dump(mode="json") for name, params in members}
 
 
 ATTACKS: dict[str, Attack | Ensemble] = {

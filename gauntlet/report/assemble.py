@@ -87,14 +87,14 @@ def _versions() -> dict[str, str]:
 
 def _attack_record(name: str) -> AttackRecord:
     attack = ATTACKS[name]
-    params = attack.params().model_dump(mode="json")
-    return AttackRecord(name=name, summary=attack.summary, minimum_norm=attack.minimum_norm, params=params)
+    return AttackRecord(name=name, summary=attack.summary, minimum_norm=attack.minimum_norm, params=attack.settings)
 
 
 def _effort(result: CellResult) -> Effort:
     queries = result.n if result.smoothed is None else result.cell.cost
     queries = queries if result.attack is None else result.attack.queries
-    return Effort(cell=result.cell, queries=queries, seconds=result.seconds)
+    by = {} if result.attack is None or set(result.attack.by) == {result.cell.attack} else result.attack.by
+    return Effort(cell=result.cell, queries=queries, seconds=result.seconds, by=by)
 
 
 def _model_report(

@@ -11,8 +11,8 @@ from gauntlet.report.schema import ModelReport, Report
 def compare(before: Report, after: Report, tolerance: float) -> list[str]:
     """What fell by more than ``tolerance`` (a share, 0.01 is a point), in words; alarms of the second report too.
 
-    Every figure of ``before`` must be in ``after``: a gate that skips what it cannot find is none. Raises InvalidInput
-    where the two cannot be compared.
+    Every figure and every check of ``before`` must be in ``after``: a gate that skips what it cannot find is none.
+    Raises InvalidInput where the two cannot be compared.
     """
     if (before.evalset.sha256, before.request.n) != (after.evalset.sha256, after.request.n):
         raise InvalidInput("the reports were measured on different images and cannot be compared")
@@ -26,6 +26,9 @@ def compare(before: Report, after: Report, tolerance: float) -> list[str]:
         if model.name not in known:
             raise InvalidInput(f"the second report does not have the model {model.name}")
         new = dict(_figures(known[model.name]))
+        unchecked = {check.name for check in model.checks} - {check.name for check in known[model.name].checks}
+        if unchecked:
+            raise InvalidInput(f"the second report does not have {model.name}: {', '.join(sorted(unchecked))}")
         for what, old in _figures(model):
             if what not in new:
                 raise InvalidInput(f"the second report does not have {model.name}: {what}")

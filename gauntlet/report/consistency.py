@@ -6,9 +6,11 @@ import torch
 
 from gauntlet import checks as examined
 from gauntlet.attacks import ATTACKS, price
+from gauntlet.norms import Norm
 from gauntlet.report.measured import Measured, transferred
 from gauntlet.report.records import SmoothedMeasurement
 from gauntlet.report.schema import CertificateRecord, CheckRecord, Curve, ReportRequest
+from gauntlet.report.statistics import Floats
 from gauntlet.smoothing import lower_bound
 
 
@@ -38,6 +40,8 @@ def checks(
         yield _certified_below_robust(curves, measured[name])
     if (found := measured[name].smoothed) is not None:
         yield _smoothed_keeps_its_label(found)
+    if "l2" in (threat.norm for threat in request.threats):
+        yield _probe_below_attacks(request, measured[name])
     if len(request.models) > 1:
         yield _transfer_below_white_box(request, name, measured)
 
@@ -94,13 +98,36 @@ def _certified_below_robust(curves: list[Curve], own: Measured) -> CheckRecord:
     )
 
 
+def _probe_below_attacks(request: ReportRequest, own: Measured) -> CheckRecord:
+    better, probe, report, place = max(
+        (_outdone(own.probed_l2(), own.smallest("l2"), "l2", eps) for eps in _eps(request, "l2")),
+        default=(False, 0, 0, ""),
+    )
+    return CheckRecord(
+        name="the report's attacks beat the checks' search",
+        passed=not better,
+        measured=f"at {place} the search alone breaks {probe}, the report's attacks alone {report} images",
+        meaning="A short search for the nearest examples breaks images that the attacks of the report do not: its "
+        "robust accuracy is too high.",
+        advice="Add `strongest`, or leave the attacks out for the default ones.",
+    )
+
+
+def _eps(request: ReportRequest, norm: Norm) -> list[float]:
+    return [eps for threat in request.threats if threat.norm == norm for eps in threat.eps]
+
+
+def _outdone(weak: Floats, strong: Floats, norm: Norm, eps: float) -> tuple[bool, int, int, str]:
+    """As ``checks.beats`` for what breaks within eps, and where that is."""
+    pair = (torch.from_numpy(distances <= eps) for distances in (weak, strong))
+    return *examined.beats(*pair), f"{norm} {eps:g}"
+
+
 def _transfer_below_white_box(request: ReportRequest, name: str, measured: Mapping[str, Measured]) -> CheckRecord:
     worst = (False, 0, 0, "")
-    for threat in request.threats:
-        own, foreign = measured[name].smallest(threat.norm), transferred(measured, name, threat.norm)
-        for eps in threat.eps:
-            pair = (torch.from_numpy(distances <= eps) for distances in (foreign, own))
-            worst = max(worst, (*examined.beats(*pair), f"{threat.norm} {eps:g}"))
+    for norm in (threat.norm for threat in request.threats):
+        own, foreign = measured[name].smallest(norm), transferred(measured, name, norm)
+        worst = max(worst, *(_outdone(foreign, own, norm, eps) for eps in _eps(request, norm)))
     better, ours, theirs, place = worst
     return CheckRecord(
         name="own attacks beat transferred ones",

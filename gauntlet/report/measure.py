@@ -2,6 +2,7 @@
 
 import base64
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from gauntlet.report.schema import (
     CheckRecord,
     CleanMeasurement,
     Example,
+    Probe,
     ReportRequest,
 )
 from gauntlet.runtime import Classifier
@@ -71,7 +73,17 @@ def measure(
     voted = _measure_smoothed(task, request) if cell.kind == "smoothing" else None
     attack = _measure_attack(task, cell, request.seed, others) if cell.kind == "attack" else None
     seconds = round(time.perf_counter() - started, 3)
-    return CellResult(cell=cell, n=len(x), seconds=seconds, clean=clean, checks=examined, smoothed=voted, attack=attack)
+    verdicts, probe = examined or (None, None)
+    return CellResult(
+        cell=cell,
+        n=len(x),
+        seconds=seconds,
+        clean=clean,
+        checks=verdicts,
+        probe=probe,
+        smoothed=voted,
+        attack=attack,
+    )
 
 
 def rounded(values: Tensor) -> list[float]:
@@ -152,11 +164,11 @@ def _measure_clean(task: _Task, seed: int) -> CleanMeasurement:
     )
 
 
-def _measure_checks(task: _Task, seed: int) -> list[CheckRecord]:
+def _measure_checks(task: _Task, seed: int) -> tuple[list[CheckRecord], Probe]:
     examine = checks.examine if task.model.manifest.differentiable else blind.examine
-    verdicts = examine(task.model, task.x, task.y, seed=seed, stop=task.stop)
+    found = examine(task.model, task.x, task.y, seed=seed, stop=task.stop)
     task.on_images(len(task.x))
-    return [
+    records = [
         CheckRecord(
             name=name,
             passed=verdict.passed,
@@ -164,8 +176,9 @@ def _measure_checks(task: _Task, seed: int) -> list[CheckRecord]:
             meaning=checks.CHECKS[name].meaning,
             advice=checks.CHECKS[name].advice,
         )
-        for name, verdict in verdicts.items()
+        for name, verdict in found.verdicts.items()
     ]
+    return records, Probe(broken=found.places.tolist(), l2=rounded(found.l2))
 
 
 def _measure_smoothed(task: _Task, request: ReportRequest) -> SmoothedMeasurement:
@@ -198,6 +211,7 @@ def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Cla
         distances=kept.distances,
         transfer=kept.transfer,
         queries=kept.queries,
+        by=kept.by,
         examples=[_example(kept, task.y, task.first, picture) for picture in kept.pictures],
     )
 
@@ -222,6 +236,7 @@ class _Successes:
     labels: list[int] = field(default_factory=list)
     distances: dict[Norm, list[float]] = field(default_factory=lambda: {norm: [] for norm in NORMS})
     queries: int = 0
+    by: Counter[str] = field(default_factory=Counter)
     pictures: list[_Picture] = field(default_factory=list)
 
     def add(self, outcome: Outcome, x: Tensor, first: int, others: Mapping[str, Classifier]) -> None:
@@ -231,6 +246,7 @@ class _Successes:
         self.broken += (won + first).tolist()
         self.labels += outcome.adversarial_label[won].tolist()
         self.queries += int(outcome.queries.sum())
+        self.by.update(outcome.by[row] for row in won.tolist())
         for norm in NORMS:
             self.distances[norm] += rounded(getattr(outcome, norm)[won])
         for name, other in others.items():

@@ -9,7 +9,7 @@ import numpy as np
 from gauntlet.norms import Norm
 from gauntlet.report import statistics
 from gauntlet.report.records import SmoothedMeasurement
-from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, CheckRecord, CleanMeasurement
+from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, CheckRecord, CleanMeasurement, Probe
 from gauntlet.report.statistics import Bools, Floats
 
 
@@ -20,6 +20,7 @@ class Measured:
     y: statistics.Labels
     clean: CleanMeasurement
     checks: list[CheckRecord]
+    probe: Probe
     attacks: Mapping[Cell, AttackMeasurement]
     smoothed: SmoothedMeasurement | None
 
@@ -28,10 +29,10 @@ class Measured:
         """What the results say of the model."""
         own = [result for result in results if result.cell.model == name]
         (clean,) = (result.clean for result in own if result.clean is not None)
-        (checks,) = (result.checks for result in own if result.checks is not None)
+        (checks, probe) = next((result.checks, result.probe) for result in own if result.checks is not None)
         attacks = {result.cell: result.attack for result in own if result.attack is not None}
         smoothed = next((result.smoothed for result in own if result.smoothed is not None), None)
-        return cls(y, clean, checks, attacks, smoothed)
+        return cls(y, clean, checks, probe or Probe(broken=[], l2=[]), attacks, smoothed)
 
     @cached_property
     def correct(self) -> Bools:
@@ -45,11 +46,11 @@ class Measured:
 
     def distance(self, cell: Cell, norm: Norm) -> Floats:
         """How far the cell's attack had to go to break each image: 0 if wrong from the start, infinite if it failed."""
-        return self._spread(self.attacks[cell], successes(cell, self.attacks[cell], norm))
+        return self._spread(self.attacks[cell].broken, successes(cell, self.attacks[cell], norm))
 
-    def _spread(self, attack: AttackMeasurement, values: Floats) -> Floats:
+    def _spread(self, broken: Sequence[int], values: Floats | Sequence[float]) -> Floats:
         spread = np.full(len(self.y), np.inf)
-        spread[np.asarray(attack.broken, dtype=np.int64)] = values
+        spread[np.asarray(broken, dtype=np.int64)] = values
         spread[~self.correct] = 0.0
         return spread
 
@@ -58,8 +59,13 @@ class Measured:
         return minimum(self.distance(cell, norm) for cell in self.attacks)
 
     def measured_l2(self) -> Floats:
-        """As ``smallest`` in L2, but as measured on the images, whatever budget they were made under."""
-        return minimum(self._spread(attack, np.asarray(attack.distances["l2"])) for attack in self.attacks.values())
+        """The smallest L2 distance measured on any example, whatever budget it was made under, the checks' too."""
+        found = (self._spread(attack.broken, attack.distances["l2"]) for attack in self.attacks.values())
+        return minimum([self.probed_l2(), *found])
+
+    def probed_l2(self) -> Floats:
+        """The distances that the checks' own search found."""
+        return self._spread(self.probe.broken, self.probe.l2)
 
     def minimum_norm_cells(self, norm: Norm) -> list[Cell]:
         return [cell for cell in self.attacks if cell.norm == norm and cell.eps is None]

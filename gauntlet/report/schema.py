@@ -127,6 +127,7 @@ class AttackMeasurement(Record):
     distances: dict[Norm, list[float]]
     transfer: dict[str, list[Count]] = Field(description="what each other model says to the same images")
     queries: Count
+    by: dict[str, Count] = Field(default={}, description="broken, by the attack whose example it is")
     examples: list[Example]
 
 
@@ -140,6 +141,13 @@ class CheckRecord(Record):
     advice: str
 
 
+class Probe(Record):
+    """What the checks' own search broke among the first images, whatever attacks the report asked for."""
+
+    broken: list[Count]
+    l2: list[float] = Field(description="how far it had to go, aligned with ``broken``")
+
+
 class CellResult(Record):
     """What a finished cell leaves behind; ``CellResult.model_validate_json`` reads it back."""
 
@@ -148,6 +156,7 @@ class CellResult(Record):
     seconds: float
     clean: CleanMeasurement | None = None
     checks: list[CheckRecord] | None = None
+    probe: Probe | None = Field(default=None, description="beside the checks")
     smoothed: SmoothedMeasurement | None = None
     attack: AttackMeasurement | None = None
 
@@ -289,9 +298,12 @@ class StandardRecord(Record):
 
 
 class Effort(Record):
+    """What a cell cost; of an ensemble, how many images each member broke, or broke at the smallest distance."""
+
     cell: Cell
     queries: Count
     seconds: float
+    by: dict[str, Count] = Field(default={})
 
 
 class Report(Record):

@@ -4,6 +4,7 @@ The cut follows from the request alone, and a shard is measured just as that par
 workers nor the number of shards changes a result.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -66,6 +67,7 @@ def _joined(parts: Sequence[CellResult]) -> CellResult:
         distances={norm: [value for part in attacks for value in part.distances[norm]] for norm in NORMS},
         transfer={name: [label for part in attacks for label in part.transfer[name]] for name in attacks[0].transfer},
         queries=sum(part.queries for part in attacks),
+        by=sum((Counter(part.by) for part in attacks), Counter()),
         examples=[],
     )
     norm = parts[0].cell.norm

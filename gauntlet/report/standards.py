@@ -17,7 +17,8 @@ def answers(request: ReportRequest, constants: Sequence[float | None]) -> list[S
     white = ran["gradient"]
     black = ", ".join(filter(None, (ran["score"], ran["label"])))
     transfer = "transfer between the models of the report" if len(request.models) > 1 else None
-    certified = "certified accuracy and radii, proved from the graph" if any(constants) else None
+    proved = sum(constant is not None for constant in constants)
+    certified = f"accuracy and radii of {proved} of {len(constants)} models, proved from the graph" if proved else None
     query = black or "square, in the checks"
     verified = "the served model confirms every success, inside its budget"
     everything = "robust accuracy under the worst of the attacks, with 95 % intervals"
@@ -30,7 +31,7 @@ def answers(request: ReportRequest, constants: Sequence[float | None]) -> list[S
         ("OWASP Top 10 for machine learning", "ML01:2023 Input manipulation attack", everything),
         ("OWASP AISVS 1.0", "11.2.1 tested against known attacks of the modality", ", ".join(request.attacks)),
         ("OWASP AISVS 1.0", "11.2.4 certified metrics tracked per model version", certified and f"{certified}; sha256"),
-        ("OWASP AISVS 1.0", "11.2.5 attacks adapted to the defence", white and "gradients of the served model; checks"),
+        ("OWASP AISVS 1.0", "11.2.5 attacks adapted to the defence", None),  # takes somebody who knows the defence
         ("OWASP AISVS 1.0", "11.2.6 formal verification where the architecture allows it", certified),
         ("OWASP AISVS 1.0", "11.10.1 robustness by subgroup", "class by class"),
         ("ISO/IEC 24029-1", "empirical methods of assessing robustness", everything),

@@ -11,7 +11,7 @@ from gauntlet import checks
 from gauntlet.randomness import Keyed
 from gauntlet.runtime import Classifier
 
-from .conftest import labels_of
+from .conftest import exact_distances, labels_of
 
 
 class Fault(nn.Module):
@@ -71,7 +71,7 @@ FAULTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
 
 
 def examined(model: Classifier | Planted, x: Tensor, seed: int = 0) -> dict[str, checks.Verdict]:
-    return checks.examine(model, x, labels_of(model, x), seed=seed, stop=lambda: None)
+    return checks.examine(model, x, labels_of(model, x), seed=seed, stop=lambda: None).verdicts
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,20 @@ def test_a_planted_fault_raises_its_own_alarm(linear: Classifier, many: Tensor, 
     assert found[name].measured
 
 
-def test_nothing_is_said_of_a_model_that_is_always_wrong(linear: Classifier, many: Tensor) -> None:
+def test_a_model_that_is_always_wrong_is_an_alarm(linear: Classifier, many: Tensor) -> None:
     wrong = (labels_of(linear, many) + 1) % 3
-    assert checks.examine(linear, many, wrong, stop=lambda: None) == {}
+    found = checks.examine(linear, many, wrong, stop=lambda: None)
+    assert [(name, verdict.passed) for name, verdict in found.verdicts.items()] == [(checks.ATTACKABLE, False)]
+    assert len(found.places) == len(found.l2) == 0
+
+
+def test_the_distances_found_are_those_of_the_images_they_stand_for(linear: Classifier, many: Tensor) -> None:
+    y = labels_of(linear, many)
+    y[::3] = (y[::3] + 1) % 3  # wrong from the start
+    found = checks.examine(linear, many, y, stop=lambda: None)
+    assert found.places.tolist() == [place for place in range(len(many)) if place % 3]
+    exact = exact_distances(linear, many, y, "l2")[found.places]
+    assert ((found.l2 >= exact - 1e-6) & (found.l2 <= 1.1 * exact)).all()
 
 
 @pytest.mark.parametrize(("ours", "theirs", "alarm"), [(5, 0, False), (6, 0, True), (20, 15, False), (40, 10, True)])

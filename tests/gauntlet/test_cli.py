@@ -58,6 +58,10 @@ def test_report_and_compare(root, tmp_path, capsys):
     (tmp_path / "b.json").write_text(json.dumps(worse))
     assert run(root, f"compare {tmp_path}/a.json {tmp_path}/b.json") == 1
     assert run(root, f"compare {tmp_path}/b.json {tmp_path}/a.json") == 0
+    worse["models"][0]["checks"].pop()
+    (tmp_path / "b.json").write_text(json.dumps(worse))
+    assert run(root, f"compare {tmp_path}/a.json {tmp_path}/b.json") == 2
+    assert "the second report does not have tiny-a: " in capsys.readouterr().err
     assert shlex.split(command(made))[3] == "report"
     assert main(["--root", str(root), *shlex.split(command(made))[3:]]) == 0  # the page's command repeats it
 

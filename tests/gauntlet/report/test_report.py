@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gauntlet import referee
+from gauntlet.attacks import ATTACKS
 from gauntlet.errors import Cancelled, InvalidInput
 from gauntlet.report import standards, words
 from gauntlet.report.builder import assemble, build, cells, cost, measure, validate
@@ -184,6 +185,45 @@ def test_robust_accuracy_against_weak_attacks_alone_is_an_alarm(asked, models, e
     fixed = only(asked, models=["tiny-a"], attacks=attacks, threats=[{"norm": "l2", "eps": [0.1]}])
     report = build(fixed, models, evalsets)
     assert check(report, "iterative attacks were run").passed == strong == report.sound
+
+
+def test_the_checks_search_refutes_a_certificate_that_no_attack_of_the_report_could(asked, models, evalsets):
+    """Radii 1.2 times the distance to the boundary, of a linear model: only the nearest examples lie inside."""
+    weak = only(asked, models=["tiny-a"], attacks=["noise", "apgd"], threats=[{"norm": "linf", "eps": [0.001]}])
+    made = {cell: measure(cell, weak, models, evalsets["tiny"]) for cell in cells(weak)}
+    honest = assemble(weak, list(made.values()), models, evalsets["tiny"])
+    assert check(honest, "no attack inside a certificate").passed
+    (first,) = (result for result in made.values() if result.clean)
+    raised = first.clean.model_copy(update={"radii": [1.2 * r for r in first.clean.radii]})
+    made[first.cell] = first.model_copy(update={"clean": raised})
+    assert not check(
+        assemble(weak, list(made.values()), models, evalsets["tiny"]), "no attack inside a certificate"
+    ).passed
+
+
+@pytest.mark.parametrize(("attacks", "enough"), [(["noise"], False), (["fmn"], True)])
+def test_attacks_weaker_than_the_checks_search_are_an_alarm(asked, models, evalsets, attacks, enough):
+    fixed = only(asked, models=["tiny-a"], attacks=attacks, threats=[{"norm": "l2", "eps": [0.3]}], n=N)
+    report = build(fixed, models, evalsets)
+    assert check(report, "the report's attacks beat the checks' search").passed == enough
+
+
+def test_a_report_on_images_that_are_all_wrong_is_no_sound_one(asked, models, evalsets):
+    fixed = only(asked, models=["tiny-a"], n=WRONG)
+    report = build(fixed, models, evalsets)
+    assert report.models[0].clean.k == 0
+    assert not check(report, "there are images to attack").passed
+    assert not report.sound
+
+
+def test_an_ensemble_tells_its_members_and_what_each_broke(asked, models, evalsets):
+    fixed = only(asked, models=["tiny-a"], attacks=["strongest"], threats=[{"norm": "l2", "eps": [0.3]}])
+    report = build(fixed, models, evalsets)
+    (record,) = report.attacks
+    assert record.params["l2, within eps"]["square"] == ATTACKS["square"].settings | {"queries": 2000}
+    (effort,) = (effort for effort in report.effort if effort.cell.kind == "attack")
+    assert sum(effort.by.values()) == report.models[0].robustness[0].success.k > 0
+    assert effort.by.keys() <= record.params["l2, within eps"].keys()
 
 
 def test_an_example_at_the_very_budget_transfers(asked, models, evalsets):
