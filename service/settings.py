@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """`auto`, `cuda` or `cpu`; `cuda` fails at start where there is none."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of one computation; 0: as many as the cores that it may use, a container's limit counted."""
+    """Cores that a process computes on; 0: all that it may use, a container's limit counted."""
     local_workers: Annotated[int, Field(ge=0, le=64)] = 1
     """Workers that run with the service; 0: `python -m service.worker` runs elsewhere."""
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 0

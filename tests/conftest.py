@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from gauntlet.runtime import use_threads
+
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Whoever opens models chooses the threads of the process: not those of the next test, whose bits they change."""
+    """Whoever opens models chooses the cores of the process: not those of the next test, whose bits they change."""
     before = torch.get_num_threads()
     yield
-    torch.set_num_threads(before)
+    use_threads(before)

@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gauntlet import images
@@ -181,14 +183,21 @@ def _answer(model: Classifier, predictions: list[Prediction]) -> ClassifyRespons
 def predict(model: Classifier, x: Tensor) -> list[Prediction]:
     """Images (n, C, H, W) to n predictions."""
     logits = model.predict(x)  # (n, K)
-    probabilities = logits.double().softmax(dim=1)
-    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
+    probabilities, margins = softmax(logits)
     proved = model.certificate.radius(logits)
     radii = itertools.repeat(None, len(x)) if proved is None else proved.tolist()
-    return [
-        _prediction(model, *values)
-        for values in zip(probabilities.tolist(), (first - second).tolist(), radii, strict=True)
-    ]
+    return [_prediction(model, *values) for values in zip(probabilities.tolist(), margins.tolist(), radii, strict=True)]
+
+
+def softmax(logits: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logits (n, K) to probabilities (n, K) and the differences (n,) of the two largest logits.
+
+    In numpy: torch would wake its threads for so little, and they would wait for each other under load.
+    """
+    z = logits.numpy().astype(np.float64)
+    second, first = np.partition(z, -2, axis=1)[:, -2:].T
+    powers = np.exp(z - first[:, None])
+    return powers / powers.sum(axis=1, keepdims=True), first - second
 
 
 def _prediction(model: Classifier, probabilities: list[float], margin: float, radius: float | None) -> Prediction:

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from gauntlet.runtime import Classifier, Generator
 from service.errors import Code, ServiceError
 from service.http.routes import OIP
-from service.models.engine import Engine
+from service.models.engine import Engine, softmax
 from service.v2 import encoding, tensors
 from service.v2.message import Input, read_infer, write
 from service.v2.metadata import check_version, entrance, outputs
-from service.v2.tensors import Floats
 from service.watch import metrics
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -72,23 +71,15 @@ def classify(model: Classifier, given: NDArray[Any]) -> Outputs:
     x = tensors.to_pixels(given, "inputs.0")
     logits = model.predict(torch.from_numpy(x))  # (n, K)
     radii = model.certificate.radius(logits)
-    probabilities, margins = _softmax(logits.numpy())
-    metrics.count(model.name, ROUTE, margins, () if radii is None else radii.numpy())
+    probabilities, margins = softmax(logits)
+    nearness = -probabilities.max(axis=1) * np.expm1(-margins)  # difference of the two largest
+    metrics.count(model.name, ROUTE, nearness, () if radii is None else radii.numpy())
     return {
         "logits": logits.numpy(),
         "probabilities": probabilities,
         "label": probabilities.argmax(axis=1),
         "certified_radius": np.zeros(len(x)) if radii is None else radii.numpy(),
     }
-
-
-def _softmax(logits: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Logits (n, K) to probabilities (n, K) and the differences (n,) of the two largest."""
-    z = logits.astype(np.float64)
-    second, top = np.partition(z, -2, axis=1)[:, -2:].T
-    powers = np.exp(z - top[:, None])
-    total = powers.sum(axis=1)
-    return powers / total[:, None], -np.expm1(second - top) / total
 
 
 def generate(model: Generator, given: NDArray[Any]) -> Outputs:

@@ -7,6 +7,7 @@ from onnx import helper
 
 from gauntlet import cores, runtime, store
 from gauntlet.errors import ArtefactError, DeviceError
+from gauntlet.randomness import Keyed
 from tests import tiny
 from tests.gauntlet.conftest import exact_distances
 
@@ -125,12 +126,16 @@ def test_a_model_whose_answers_depend_on_the_batch_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("asked", "threads"), [(3, 3), (0, 5)])
-def test_torch_and_onnx_runtime_have_the_same_threads(tmp_path, monkeypatch, asked, threads):
-    before = torch.get_num_threads()
+def test_torch_and_onnx_runtime_compute_on_the_same_cores(monkeypatch, asked, threads):
     monkeypatch.setattr(cores, "available", lambda: 5)
-    try:
-        runtime.use_threads(asked)
-        session = runtime.open_session(store.load(tiny.linear(tmp_path / "m")).model_path, torch.device("cpu"))
-        assert torch.get_num_threads() == session.get_session_options().intra_op_num_threads == threads
-    finally:
-        torch.set_num_threads(before)
+    runtime.use_threads(asked)
+    assert torch.get_num_threads() == runtime.CREW.size == threads
+
+
+def test_an_answer_is_the_same_to_the_last_bit_on_any_number_of_cores(convolutional):
+    x = Keyed.span(0, 0, 100).uniform(0, convolutional.manifest.input_shape)
+    answers = []
+    for count in (1, 2, 3, 7):
+        runtime.use_threads(count)
+        answers.append(convolutional.predict(x))
+    assert all(torch.equal(answer, answers[0]) for answer in answers)

@@ -1,0 +1,55 @@
+"""As many pieces at once as there are cores, whoever asks, and the answers in their order."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gauntlet.crew import Crew
+
+
+@pytest.mark.parametrize(
+    ("size", "n", "sizes"),
+    [
+        (1, 20, [20]),
+        (3, 20, [8, 8, 4]),  # no part of fewer than eight but the last
+        (2, 64, [32, 32]),
+        (2, 250, [100, 100, 50]),  # none of more than a hundred
+        (4, 5, [5]),
+        (4, 0, [0]),
+    ],
+)
+def test_things_are_spread_evenly(size: int, n: int, sizes: list[int]) -> None:
+    things = list(range(n))
+    parts = [things[part] for part in Crew(size).parts(n, 8, 100)]
+    assert [len(part) for part in parts] == sizes
+    assert [thing for part in parts for thing in part] == things
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_no_more_are_at_work_than_the_crew_has(size: int) -> None:
+    crew, lock, now, most = Crew(1), threading.Lock(), 0, 0
+    crew.resize(size)
+
+    def work(part: int) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        with lock:
+            now -= 1
+        return -part
+
+    with ThreadPoolExecutor(5) as others:
+        answers = list(others.map(lambda first: crew.map(work, range(first, first + 1 + first % 3)), range(5)))
+    assert answers == [[-first - i for i in range(1 + first % 3)] for first in range(5)]
+    assert most == size
+
+
+def test_what_fails_in_a_part_fails_the_whole_and_nothing_else() -> None:
+    crew = Crew(2)
+    with pytest.raises(ZeroDivisionError):
+        crew.map(lambda part: 1 // part, [1, 0, 1])
+    assert crew.map(lambda part: 1 // part, [1, 1]) == [1, 1]
