@@ -18,7 +18,7 @@ COLOURS = 128  # of the saved palette: the pictures travel with the repository
 def classify(page: Page) -> None:
     """A pullover, by an undefended model and a certified one."""
     page.get_by_role("group", name="Images of the evaluation set").get_by_role("button").nth(1).click()
-    page.locator("#classify .answer strong").nth(1).wait_for()
+    page.locator("#classify .answer strong", has_text="Pullover").nth(1).wait_for()
 
 
 def attack(page: Page) -> None:

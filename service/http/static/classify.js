@@ -45,8 +45,12 @@ function side(title, place) {
   };
   const refresh = settled(() => {
     smoothed.textContent = "";
-    if (!model() || !now("image")) return answer.replaceChildren(el("p", { class: "hint" }, "Choose an image."));
-    asked(async (signal) => answer.replaceChildren(...told(await ask({}, signal), model())));
+    answer.ariaBusy = Boolean(model() && now("image")); // what it shows is of another image, until there is a new one
+    if (answer.ariaBusy !== "true") return answer.replaceChildren(el("p", { class: "hint" }, "Choose an image."));
+    asked(async (signal) => {
+      answer.replaceChildren(...told(await ask({}, signal), model()));
+      answer.ariaBusy = false;
+    });
   }, 50);
   function changed() {
     if (place === 0 && model()) set("shape", model().input_shape);

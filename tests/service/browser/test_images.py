@@ -51,6 +51,18 @@ def test_a_sample_is_classified_by_two_models_with_what_is_proved(page, server: 
         expect(card.get_by_role("meter", name=told["class_name"])).to_have_js_property("value", told["probability"])
 
 
+def test_an_answer_that_is_of_another_image_is_dimmed(page):
+    held = []
+    page.route("**/classify", lambda route: held.append(route))  # noqa: PLW0108  it wants a function of Python
+    page.get_by_role("group", name="Images of the evaluation set").get_by_role("button").nth(1).click()
+    stale = page.locator("#classify [aria-busy=true] .answer")
+    expect(stale).to_have_count(2)
+    for route in held:
+        route.continue_()
+    expect(stale).to_have_count(0)
+    expect(page.locator("#classify .answer")).to_have_count(2)
+
+
 def test_another_model_is_asked_at_once(page):
     first = answers(page)[0]
     page.get_by_label("Second model").get_by_role("combobox").select_option("linear")
