@@ -11,7 +11,7 @@ REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all test-clients contract check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks bench-serving client clean
+.PHONY: help install serve test test-all test-clients contract check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks bench-serving gpu-check client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ image-cpu: .venv/.service ## one without; OPTIONS=build-arg=TORCH_INDEX=... name
 
 container-check: .venv/.dev ## build the image and prove what it promises, without a container engine; IMAGE=gauntlet:cpu: of that one
 	$(BIN)/python -m pytest tests/deploy/test_container.py
+
+gpu-check: .venv/.dev ## what computes here, whether it agrees with the CPU, and how fast it is
+	$(BIN)/python -m bench.device $(BENCH)
 
 client: .venv/.dev ## write the client's answers again, from /openapi.json
 	PYTHONPATH=. $(BIN)/python client/generate.py
