@@ -145,11 +145,13 @@ def spread(options: argparse.Namespace) -> None:
         reached.append(
             shipped or validate(options, seed, name=options.recipe if own else f"{options.recipe}.seed{seed}")
         )
-    print(f"`{options.recipe}`, seeds 0 to {options.seeds - 1}, the epoch of each chosen on the validation images\n")
-    print("| on the validation images | mean | lowest | highest |\n| --- | --- | --- | --- |")
+    print(f"## Seeds 0 to {options.seeds - 1} of `{options.recipe}`\n")
+    print("The epoch of each is chosen on the validation images, and the figures are of these.\n")
+    print("| figure | mean | lowest | highest |\n| --- | --- | --- | --- |")
     for name in (name for name in reached[0] if all(name in record for record in reached)):
         values = [record[name] for record in reached]
-        print(f"| {name} | {statistics.fmean(values):.4f} | {min(values):.4f} | {max(values):.4f} |")
+        figures = (f"{figure:.4f}" for figure in (statistics.fmean(values), min(values), max(values)))
+        print(f"| {name.removeprefix('validation_')} | {' | '.join(figures)} |")
 
 
 def validate(options: argparse.Namespace, seed: int, name: str) -> dict[str, float]:
