@@ -14,7 +14,8 @@ RANGES: dict[Range, tuple[float, float]] = {"0..1": (0.0, 1.0), "0..255": (0.0, 
 
 
 ClassNames = Annotated[
-    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=2, max_length=10_000)
+    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
+    Field(fail_fast=True, min_length=2, max_length=10_000),
 ]
 
 
@@ -31,10 +32,12 @@ class Declared(Frozen):
         default=None, description="flat: C, H, W in a row, whatever the shape; flat-nhwc: H, W, C in a row"
     )
     pixel_range: Range | None = Field(default=None, description="what black and white are to the model")
-    mean: tuple[FiniteFloat, ...] | None = Field(
+    mean: Annotated[tuple[FiniteFloat, ...], Field(fail_fast=True)] | None = Field(
         default=None, description="per channel, or one; subtracted from pixels in pixel_range"
     )
-    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = Field(default=None, description="divided by, after")
+    std: Annotated[tuple[Annotated[FiniteFloat, Field(gt=0)], ...], Field(fail_fast=True)] | None = Field(
+        default=None, description="divided by, after"
+    )
     output: Output | None = None
 
 

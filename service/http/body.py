@@ -5,6 +5,7 @@ import asyncio
 from starlette.types import Message, Receive
 
 from service.errors import Code, ServiceError
+from service.http.values import Values
 
 
 class Bodies:
@@ -28,6 +29,7 @@ class Body:
     def __init__(self, receive: Receive, bodies: Bodies) -> None:
         self._receive, self._bodies = receive, bodies
         self._size, self._whole = 0, False
+        self.values: Values | None = None  # where it is JSON
         self._due = asyncio.get_running_loop().time() + bodies.seconds
         self.refusal: ServiceError | None = None
 
@@ -39,7 +41,7 @@ class Body:
                 message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ServiceError(Code.CLIENT_GONE, "the client has hung up")
-            self._take(len(message.get("body", b"")))
+            self._take(message.get("body", b""))
         except TimeoutError:
             said = f"the body did not arrive within {self._bodies.seconds:g} s"
             self.refusal = ServiceError(Code.BODY_TOO_SLOW, said, headers={"Connection": "close"})
@@ -50,10 +52,12 @@ class Body:
         self._whole = not message.get("more_body", False)
         return message
 
-    def _take(self, size: int) -> None:
-        self._bodies.held += size
-        self._size += size
+    def _take(self, chunk: bytes) -> None:
+        self._bodies.held += len(chunk)
+        self._size += len(chunk)
         self._bodies.check(self._size, coming=0)
+        if self.values is not None:
+            self.values.take(chunk)
 
     async def gone(self) -> None:
         """Returns once the client has hung up. To be asked when the whole body is there."""

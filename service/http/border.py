@@ -20,6 +20,7 @@ from service.errors import CALL, Call, Code, ServiceError, from_status, invalid,
 from service.http import routes
 from service.http.body import Bodies, Body
 from service.http.headers import foreign
+from service.http.values import Values
 from service.settings import Settings
 from service.watch import metrics, tracing
 from service.watch.logs import LOGGER
@@ -60,7 +61,7 @@ class Border:
         call.gone = body.gone
         answer = _Answer(call, scope, body, send)
         try:
-            self._admit(call, matches, wanted, host)
+            self._admit(call, matches, wanted, host, body)
             await self._app(scope, body, answer.send)
         except Exception as error:
             if translate(error).code is Code.INTERNAL:
@@ -73,7 +74,9 @@ class Border:
             CALL.reset(token)
             self._account(route, method, answer.status, time.perf_counter() - started, call.request_id)
 
-    def _admit(self, call: Call, matches: Mapping[str, routes.Route], wanted: routes.Route | None, host: str) -> None:
+    def _admit(
+        self, call: Call, matches: Mapping[str, routes.Route], wanted: routes.Route | None, host: str, body: Body
+    ) -> None:
         """Raises ServiceError where the request does not get in."""
         if not matches:
             raise ServiceError(Code.NOT_FOUND, "no such path; GET /openapi.json lists all there are")
@@ -92,6 +95,8 @@ class Border:
         if wanted.body is not None and media not in wanted.media_in:
             message = f"send Content-Type: {' or '.join(wanted.media_in)}, not {media[:100]}"
             raise ServiceError(Code.UNSUPPORTED_MEDIA_TYPE, message)
+        if media == "application/json" and not call.oip:  # what /v2 is sent may be bytes, or compressed
+            body.values = Values()
 
     def _account(self, route: str, method: str, status: int, seconds: float, request_id: str) -> None:
         metrics.REQUESTS.labels(route, method, str(status)).inc()

@@ -37,8 +37,10 @@ Png = Annotated[str, WithJsonSchema(PNG)]
 ModelName = Annotated[str, Field(min_length=1, max_length=64, examples=["fashion-mnist-standard"])]
 Seed = Annotated[int, Field(ge=0, lt=2**53)]  # what every JSON reader keeps exact
 Class = Annotated[int, Field(ge=0)]
+Classes = Annotated[list[Class], Field(fail_fast=True)]  # a complaint for each of a million would take a minute
+Latent = Annotated[list[float], Field(fail_fast=True)]
 Format = Annotated[Literal["png", "array"], Field(description=FORMAT_DESCRIPTION)]
-Images = Annotated[list[ImageIn], Field(min_length=1, examples=[[GREY]])]
+Images = Annotated[list[ImageIn], Field(fail_fast=True, min_length=1, examples=[[GREY]])]
 
 
 class Request(BaseModel):
@@ -124,7 +126,7 @@ class GenerateRequest(Request):
     model: Annotated[str, Field(min_length=1, max_length=64, examples=["fashion-mnist-gan"])]
     n: Annotated[int, Field(ge=1)] | None = Field(default=None, description="16 unless latents are given")
     seed: Seed | None = Field(default=None, description="null: one is drawn and returned")
-    latents: Annotated[list[list[float]], Field(min_length=1)] | None = None
+    latents: Annotated[list[Latent], Field(fail_fast=True, min_length=1)] | None = None
     format: Format = "png"
 
     @model_validator(mode="after")
@@ -156,8 +158,8 @@ class AttackRequest(Request):
     model: ModelName
     attack: Annotated[str, Field(min_length=1, max_length=64, examples=["pgd"])]
     images: Images
-    labels: list[Class] | None = Field(default=None, description="null: the model's own predictions")
-    target_labels: list[Class] | None = Field(default=None, description="what the model shall say instead")
+    labels: Classes | None = Field(default=None, description="null: the model's own predictions")
+    target_labels: Classes | None = Field(default=None, description="what the model shall say instead")
     norm: Annotated[Norm, Field(examples=["linf"])]
     eps: Annotated[float, Field(ge=0, examples=[0.1])] | None = None
     seed: Seed = 0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from service.errors import Code, ServiceError, invalid
+from service.http.values import Values
 from service.v2.schemas import InferRequest, InputTensor
 from service.v2.tensors import DATATYPES, NAMES, from_bytes, from_json
 
@@ -43,8 +44,10 @@ class Wanted:
 
 def read(model: type[B], body: bytes | memoryview) -> B:
     """A body of JSON. Raises ServiceError."""
+    text = bytes(body)
+    Values().take(text)
     try:
-        return model.model_validate_json(bytes(body))
+        return model.model_validate_json(text)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         if not problems[0]["loc"]:
