@@ -95,8 +95,9 @@ class Gauntlet:
         self.jobs = Jobs(self.settings.database_url)
         self.engine = self._open()
         metrics.REGISTRY.register(metrics.Jobs(self.jobs.backlog, self.jobs.workers, self.settings.state))
-        self.fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
-        self._together = Batches(self.fast, self.engine.classify_together)
+        self._fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
+        self._brought = Lane(SLOTS, self.settings.predict_queue, "predictions of uploaded models")
+        self._together = Batches(self.lane, self.engine.classify_together)
         self._slow = Lane(self.settings.attack_slots, self.settings.attack_queue, "attacks and certificates")
         WEB.state.service = self
         framework.settle(self)
@@ -119,6 +120,10 @@ class Gauntlet:
         """In BentoML's parent process, before it serves."""
         parent.prepare()
 
+    def lane(self, model: str) -> Lane:
+        """Where it predicts: what users brought may be slow, and does not keep the others waiting."""
+        return self._fast if model in self.engine.models else self._brought
+
     def __is_ready__(self) -> bool:
         """Raises ``not_ready`` with the reasons. /classify, /generate and /attack work all the same."""
         reasons: dict[str, str] = {}
@@ -138,7 +143,7 @@ class Gauntlet:
         if asked is None:
             if len(request.images) <= SMALL:
                 return await self._together.run(request.model, request)
-            return await self.fast.run(lambda: self.engine.classify(request))
+            return await self.lane(request.model).run(lambda: self.engine.classify(request))
         from service.models import smoothed  # noqa: PLC0415  BentoML's parent does without torch
 
         advice = "send fewer images or samples"
@@ -149,7 +154,7 @@ class Gauntlet:
     @bentoml.api(route="/generate")
     @answers
     async def generate(self, request: GenerateRequest, /) -> GenerateResponse:
-        return await self.fast.run(lambda: self.engine.generate(request))
+        return await self.lane(request.model).run(lambda: self.engine.generate(request))
 
     @bentoml.api(route="/attack")
     @answers

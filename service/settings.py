@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     keep_days: Annotated[float, Field(ge=0)] = 0.0
     """Days after which a worker deletes a report that has ended; 0: never."""
     open: bool = False
-    """`true`: ask nobody for a key, although GAUNTLET_HOST can be reached from elsewhere."""
+    """`true`: ask nobody for a key, although GAUNTLET_HOST can be reached from elsewhere, and answer by any name."""
     keys_file: Path | None = None
     """File with a key a line, from `python -m service keys new`; read again when it changes."""
     api_keys: str = Field(default="", repr=False)

@@ -18,16 +18,22 @@ MOST = 32  # requests of a batch
 
 
 class Batches(Generic[A, B]):
-    """``work`` gets a key and requests, and returns an answer or an exception for each, in their order."""
+    """``work`` gets a key and requests, and returns an answer or an exception for each, in their order.
 
-    def __init__(self, lane: Lane, work: Callable[[str, Sequence[A]], Sequence[B | Exception]]) -> None:
+    ``lane`` says where those of a key compute.
+    """
+
+    def __init__(
+        self, lane: Callable[[str], Lane], work: Callable[[str, Sequence[A]], Sequence[B | Exception]]
+    ) -> None:
         self._lane, self._work = lane, work
         self._waiting: dict[str, deque[tuple[A, asyncio.Future[B]]]] = {}
         self._computing: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, key: str, request: A) -> B:
         """The answer to this request. Raises what is its own fault, and ServiceError ``too_busy``."""
-        self._lane.check(sum(map(len, self._waiting.values())))
+        lane = self._lane(key)
+        lane.check(sum(len(waiting) for other, waiting in self._waiting.items() if self._lane(other) is lane))
         answer: asyncio.Future[B] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append((request, answer))
         if key not in self._computing:
@@ -50,6 +56,6 @@ class Batches(Generic[A, B]):
 
     async def _results(self, key: str, requests: Sequence[A]) -> Sequence[B | Exception]:
         try:
-            return await self._lane.run(lambda: self._work(key, requests))
+            return await self._lane(key).run(lambda: self._work(key, requests))
         except Exception as error:  # whatever it is, somebody waits for it
             return [error] * len(requests)

@@ -19,7 +19,7 @@ from service.access import scopes
 from service.errors import CALL, Call, Code, ServiceError, from_status, invalid, respond, translate
 from service.http import routes
 from service.http.body import Bodies, Body
-from service.http.headers import foreign
+from service.http.headers import foreign, own
 from service.http.values import Values
 from service.settings import Settings
 from service.watch import metrics, tracing
@@ -38,6 +38,7 @@ class Border:
         settings = Settings.load()
         self._app, self._log, self._origins = app, settings.access_log, settings.cors_origins
         self._access = scopes.Access(settings)
+        self._unguarded = self._access.keys is None and not settings.open
         self._bodies = Bodies(settings.max_body, settings.max_bodies, settings.body_seconds)
         for route in routes.ROUTES:  # a rate cannot tell the first of its kind from a series that is merely new
             metrics.REQUESTS.labels(route.path, route.method, "500")
@@ -84,6 +85,9 @@ class Border:
             known = sorted(matches)
             message = f"this path knows {' and '.join(known)}"
             raise ServiceError(Code.METHOD_NOT_ALLOWED, message, headers={"Allow": ", ".join(known)})
+        if self._unguarded and not own(call.headers.get("host", "localhost")):
+            message = "without keys only this machine's own names are answered: its address, or localhost"
+            raise ServiceError(Code.FORBIDDEN, message, field="Host")
         self._access.admit(call, wanted, host)
         if foreign(wanted.method, call.headers, self._origins):
             message = "pages of this origin may not ask; GAUNTLET_CORS_ORIGINS lists those that may"

@@ -1,6 +1,7 @@
 """What every answer says to browsers, and which other origins may ask at all."""
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -71,4 +72,25 @@ def foreign(method: str, headers: Headers, allowed: tuple[str, ...]) -> bool:
     origin = headers.get("origin")
     if origin is None or method in SAFE or "*" in allowed or origin in allowed:
         return False
-    return urlsplit(origin).netloc != headers.get("host")
+    try:
+        return urlsplit(origin).netloc != headers.get("host")
+    except ValueError:
+        return True
+
+
+def own(host: str) -> bool:
+    """Whether a Host header names the machine that is asked, by its address or as localhost.
+
+    A browser sends the name that a page was asked for. Whoever owns a name can let it lead to this machine (DNS
+    rebinding), and then their page is of no other origin; they own neither addresses nor localhost.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return bool(ip_address(name))
+    except ValueError:
+        return False

@@ -66,7 +66,7 @@ TEXT = "text/plain; charset=utf-8"
 OIP = "/v2/models/{name}"
 OIP_VERSION = f"{OIP}/versions/{{version}}"
 STORED = "/v2/repository/models/{name}"
-INDEXED = (*BODY, Code.TOO_BUSY, Code.JOBS_UNAVAILABLE)
+INDEXED = (*BODY, Code.JOBS_UNAVAILABLE)
 LOADED = (*INDEXED, Code.UNKNOWN_MODEL, Code.IN_USE, Code.NAME_TAKEN, Code.UPLOADS_FULL, Code.MODEL_FAILED)
 
 

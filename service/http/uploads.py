@@ -89,7 +89,7 @@ def _check_unused(service: "Gauntlet", pin: str) -> None:
 
 def list_evalsets(request: Request) -> Response:
     sets, samples = _service(request).engine.evalsets, _samples(request)
-    return _json(EvalSetList(evalsets=[_info(sets, sets.get(name), samples) for name in sets.names]))
+    return _json(EvalSetList(evalsets=[_info(sets, found, samples) for found in sets.usable()]))
 
 
 def get_evalset(request: Request) -> Response:
@@ -106,7 +106,7 @@ async def add_evalset(request: Request) -> Response:
 
 def delete_evalset(request: Request) -> Response:
     service, name = _service(request), request.path_params["name"]
-    service.engine.evalsets.get(name, "name")
+    service.engine.evalsets.check(name, "name")
     if service.engine.evalsets.shipped(name):
         raise ServiceError(Code.BUILT_IN, f"{name} came with the service and cannot be deleted", field="name")
     _check_unused(service, f"evalsets/{name}")

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from gauntlet.errors import GauntletError
 from service.access import scopes
-from service.errors import CALL, Code, ServiceError, invalid, respond
+from service.errors import CALL, Code, ServiceError, invalid, respond, translate
 from service.http import openapi
 from service.http.headers import SELF_CONTAINED
 from service.http.page import PAGE
@@ -22,6 +22,7 @@ from service.jobs.status import ENDED
 from service.v2.web import V2
 from service.watch import metrics
 from service.watch.exposition import CONTENT_TYPE_LATEST, generate_latest
+from service.watch.logs import LOGGER
 
 if TYPE_CHECKING:
     from service.api import Gauntlet
@@ -134,6 +135,8 @@ def _json(model: BaseModel, status: int = 200) -> Response:
 
 
 def _error(_: Request, error: Exception) -> Response:
+    if translate(error).code is Code.INTERNAL:
+        LOGGER.error("request %s failed", CALL.get().request_id, exc_info=error)
     return respond(error)
 
 

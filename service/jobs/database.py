@@ -18,10 +18,18 @@ from sqlalchemy.dialects.postgresql import JSONB
 from service.access import quota
 from service.errors import Code, ServiceError
 from service.settings import SettingsError
+from service.watch.logs import LOGGER
 
 BUSY_MS = 3000  # how long a locked SQLite file is waited for
 CONNECT_S = 5  # how long PostgreSQL is waited for
-OURS = 0x6761756E  # the advisory lock under which tables are made
+SILENT = {
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+}
+"""When a PostgreSQL that says nothing at all any more, because a host or network is gone, counts as away."""
+OURS = 0x6761756E  # the advisory lock of what must not happen twice at once
 
 _OURS, _DBOS = sa.MetaData(), sa.MetaData(schema="dbos")
 
@@ -85,10 +93,9 @@ def create_engine(url: str) -> sa.Engine:
     match parsed.get_backend_name() if parsed else None:
         case "postgresql":
             assert parsed is not None
-            limits = {"connect_timeout": CONNECT_S}
-            return sa.create_engine(
-                parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=limits
-            )
+            limits = {"connect_timeout": CONNECT_S, **SILENT}
+            left = {name: value for name, value in limits.items() if name not in parsed.query}  # the URL's own count
+            return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=left)
         case "sqlite":
             engine = sa.create_engine(url, pool_pre_ping=True)
 
@@ -104,17 +111,28 @@ def create_engine(url: str) -> sa.Engine:
 
 def create(connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
     """Make those that are missing. Several processes may, at the same time: ``create_all`` looks first, then makes."""
-    if connection.dialect.name == "postgresql":  # whose IF NOT EXISTS fails too where another makes the same
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OURS)))
+    in_turn(connection)  # PostgreSQL's IF NOT EXISTS fails too where another makes the same
     for table in tables:
         connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
         for index in table.indexes:
             connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
 
 
+def in_turn(connection: sa.Connection) -> None:
+    """Wait for the transactions on PostgreSQL that said so before. On SQLite all writers do."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OURS)))
+
+
 def told(error: sa.exc.DBAPIError) -> str:
     """What the driver says, in one line."""
     return " ".join(str(error.orig).split())
+
+
+def unavailable(message: str, error: sa.exc.DBAPIError) -> ServiceError:
+    """For whoever asked. Only the log has the driver's words, which name hosts and users."""
+    LOGGER.warning("%s: %s", message, told(error))
+    return ServiceError(Code.JOBS_UNAVAILABLE, f"{message}; the service's log says why")
 
 
 class Database:
@@ -143,10 +161,9 @@ class Database:
         try:
             yield
         except sa.exc.ProgrammingError as error:
-            message = f"the job database has no tables yet, no worker has started: {told(error)}"
-            raise ServiceError(Code.JOBS_UNAVAILABLE, message) from error
+            raise unavailable("the job database has no tables yet, no worker has started", error) from error
         except sa.exc.DBAPIError as error:
-            raise ServiceError(Code.JOBS_UNAVAILABLE, f"the job database cannot be used: {told(error)}") from error
+            raise unavailable("the job database cannot be used", error) from error
         except sa.exc.TimeoutError as error:
             raise ServiceError(Code.JOBS_UNAVAILABLE, "all connections to the job database are in use") from error
 

@@ -12,6 +12,7 @@ from gauntlet.sandbox.guest import read_pictures
 from gauntlet.sandbox.nursery import Nursery
 from service.errors import Code, ServiceError
 from service.models.shelf import Shelf, taken
+from service.watch.logs import LOGGER
 
 KEPT = 4  # of those brought, in memory
 
@@ -31,14 +32,35 @@ class EvalSets:
     def shipped(self, name: str) -> bool:
         return name in self._shipped
 
+    def usable(self) -> list[EvalSet]:
+        """All but the damaged ones, which the log names."""
+        found = []
+        for name in self.names:
+            try:
+                found.append(self.get(name))
+            except ArtefactError as error:
+                LOGGER.error("evaluation set left out: %s", error)
+            except ServiceError as error:
+                if error.code is not Code.UNKNOWN_DATASET:  # deleted meanwhile
+                    raise
+        return found
+
+    def check(self, name: str, field: str) -> None:
+        """Raises ServiceError ``unknown_dataset``."""
+        if name not in self.names:
+            raise self._unknown(name, field)
+
+    def _unknown(self, name: str, field: str) -> ServiceError:
+        known = sorted(self.names)
+        return ServiceError(Code.UNKNOWN_DATASET, evalset.missing(name, known), field=field, known=known)
+
     def get(self, name: str, field: str = "dataset") -> EvalSet:
         """Raises ServiceError ``unknown_dataset``; ArtefactError where what was brought is damaged."""
         if name in self._shipped:
             return self._shipped[name]
         sha256 = self._shelf.record("evalset", name)
         if sha256 is None:
-            known = sorted(self.names)
-            raise ServiceError(Code.UNKNOWN_DATASET, evalset.missing(name, known), field=field, known=known)
+            raise self._unknown(name, field)
         with self._lock:
             if sha256 not in self._kept:
                 data = self._shelf.blob(sha256)

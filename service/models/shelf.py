@@ -13,7 +13,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from service.errors import Code, ServiceError
-from service.jobs.database import create, create_engine
+from service.jobs.database import create, create_engine, in_turn, unavailable
 
 Kind = Literal["model", "evalset"]
 
@@ -58,7 +58,7 @@ class Shelf:
             with self._engine.begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
-            raise ServiceError(Code.JOBS_UNAVAILABLE, f"the job database cannot be used: {error.orig}") from error
+            raise unavailable("the job database cannot be used", error) from error
 
     def records(self, kind: Kind) -> dict[str, str]:
         """By name, oldest first."""
@@ -90,6 +90,7 @@ class Shelf:
         entry = {"kind": kind, "name": name, "sha256": sha256, "record": record, "created_at": time.time()}
         try:
             with self._open() as connection:
+                in_turn(connection)  # who deletes the last name of the same bytes would not see this one
                 count = sa.select(sa.func.count()).select_from(NAMES).where(NAMES.c.kind == kind)
                 if connection.execute(count).scalar_one() >= limit:
                     message = f"{limit} uploads of this kind are kept already; delete one first"
@@ -105,6 +106,7 @@ class Shelf:
     def remove(self, kind: Kind, name: str) -> None:
         """Forget a name, and what no other name stands for."""
         with self._open() as connection:
+            in_turn(connection)
             connection.execute(sa.delete(NAMES).where(NAMES.c.kind == kind, NAMES.c.name == name))
             connection.execute(sa.delete(BLOBS).where(BLOBS.c.sha256.not_in(sa.select(NAMES.c.sha256))))
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, TypeVar
 
+import anyio.to_thread
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -73,7 +74,7 @@ async def infer(request: Request) -> Response:
         encoding=headers.get("content-encoding", ""),
         accepted=headers.get("accept-encoding", ""),
     )
-    made = await service.fast.run(lambda: inference.infer(service.engine, asked))
+    made = await service.lane(asked.name).run(lambda: inference.infer(service.engine, asked))
     answer = Response(made.body, media_type="application/json" if made.length is None else BINARY)
     if made.length is not None:
         answer.headers[LENGTH] = str(made.length)
@@ -86,7 +87,7 @@ async def get_index(request: Request) -> Response:
     from service.v2 import repository  # noqa: PLC0415  BentoML's parent imports this module without torch
 
     asked, engine = await _asked(request, IndexRequest), _service(request).engine
-    return _json(await alone(lambda: repository.index(engine, ready=asked.ready)))
+    return _json(await anyio.to_thread.run_sync(lambda: repository.index(engine, ready=asked.ready)))
 
 
 async def load(request: Request) -> Response:

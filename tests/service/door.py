@@ -57,7 +57,7 @@ class Caller:
 
         async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, client=(self.address, 1))
-            async with httpx.AsyncClient(transport=transport, base_url="http://service.test") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 return await client.request(method, path, headers=headers, **options)
 
         return anyio.run(ask)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -38,6 +38,10 @@ class Work:
         return list(requests)
 
 
+def just(lane: Lane) -> Callable[[str], Lane]:
+    return lambda _: lane
+
+
 async def behind_one(work: Work, batches: Batches[Any, Any], *others: tuple[str, Any]) -> list[Any]:
     """The answers, or errors, of requests that come while one for the model "a" computes."""
     first = asyncio.create_task(batches.run("a", 0))
@@ -50,7 +54,7 @@ async def behind_one(work: Work, batches: Batches[Any, Any], *others: tuple[str,
 
 def test_who_comes_while_one_computes_is_in_the_next_batch_of_its_model():
     work = Work()
-    batches = Batches(Lane(1, 10, "predictions"), work)
+    batches = Batches(just(Lane(1, 10, "predictions")), work)
     answers = anyio.run(behind_one, work, batches, ("a", 1), ("b", 2), ("a", 3))
     assert answers == [0, 1, 2, 3]
     assert work.seen[0] == ("a", [0])
@@ -59,7 +63,7 @@ def test_who_comes_while_one_computes_is_in_the_next_batch_of_its_model():
 
 def test_a_batch_has_its_size():
     work = Work()
-    batches = Batches(Lane(1, 100, "predictions"), work)
+    batches = Batches(just(Lane(1, 100, "predictions")), work)
     anyio.run(behind_one, work, batches, *(("a", i) for i in range(1, MOST + 3)))
     assert [len(requests) for _, requests in work.seen] == [1, MOST, 2]
 
@@ -71,7 +75,7 @@ def test_an_error_is_whose_it_is():
         return [bad if request == "bad" else request for request in requests]
 
     async def main() -> list[Any]:
-        batches = Batches(Lane(1, 10, "predictions"), work)
+        batches = Batches(just(Lane(1, 10, "predictions")), work)
         return await asyncio.gather(*(batches.run("a", name) for name in ("x", "bad", "y")), return_exceptions=True)
 
     assert anyio.run(main) == ["x", bad, "y"]
@@ -87,7 +91,7 @@ def test_what_fails_as_a_whole_fails_for_everybody_and_the_next_are_computed():
         return list(requests)
 
     async def main() -> list[Any]:
-        batches = Batches(Lane(1, 10, "predictions"), work)
+        batches = Batches(just(Lane(1, 10, "predictions")), work)
         both = await asyncio.gather(batches.run("a", 1), batches.run("a", 2), return_exceptions=True)
         return [*both, await batches.run("a", 3)]
 
@@ -100,15 +104,38 @@ def test_what_fails_as_a_whole_fails_for_everybody_and_the_next_are_computed():
 
 def test_only_so_many_wait():
     work = Work()
-    batches = Batches(Lane(1, 2, "predictions"), work)
+    batches = Batches(just(Lane(1, 2, "predictions")), work)
     *answers, refused = anyio.run(behind_one, work, batches, ("a", 1), ("a", 2), ("a", 3))
     assert answers == [0, 1, 2]
     assert refused.code is Code.TOO_BUSY
 
 
+def test_a_model_in_a_lane_of_its_own_keeps_nobody_else_waiting():
+    work, done = Work(), []
+    lanes = {"a": Lane(1, 1, "predictions"), "b": Lane(1, 1, "others")}
+
+    def mixed(key: str, requests: Sequence[Any]) -> Sequence[Any]:
+        return work(key, requests) if key == "a" else requests
+
+    async def both() -> None:
+        batches = Batches(lanes.__getitem__, mixed)
+        slow = [asyncio.create_task(batches.run("a", 0))]
+        await anyio.to_thread.run_sync(work.running.wait, PATIENCE)
+        slow.append(asyncio.create_task(batches.run("a", 1)))
+        await asyncio.sleep(0)  # it waits
+        done.append(await batches.run("b", 7))  # at once, though the other lane is full
+        with pytest.raises(ServiceError):
+            await batches.run("a", 8)
+        work.release.set()
+        done.extend(await asyncio.gather(*slow))
+
+    anyio.run(both)
+    assert done == [7, 0, 1]
+
+
 def test_who_has_gone_is_not_computed():
     work = Work()
-    batches = Batches(Lane(1, 10, "predictions"), work)
+    batches = Batches(just(Lane(1, 10, "predictions")), work)
 
     async def main() -> Any:
         first = asyncio.create_task(batches.run("a", 0))

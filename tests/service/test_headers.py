@@ -3,8 +3,9 @@
 import httpx
 import pytest
 
+from service.access.keys import Scope
 from service.settings import Settings, SettingsError
-from tests.service.door import Caller, code, door
+from tests.service.door import LINES, SECRETS, Caller, code, door
 
 PAGE = "https://page.example"
 
@@ -35,7 +36,7 @@ def test_pages_of_other_origins_may_not_ask_unless_they_are_listed(settings):
     assert "access-control-allow-origin" not in call("GET", "/models", headers={"Origin": PAGE}).headers
     assert code(call("POST", "/classify", headers={"Origin": PAGE})) == (403, "forbidden")
     assert code(call("POST", "/classify", headers={"Origin": "null"})) == (403, "forbidden")
-    assert call("POST", "/classify", headers={"Origin": "http://service.test"}).status_code == 200
+    assert call("POST", "/classify", headers={"Origin": "http://localhost"}).status_code == 200
     settings(cors_origins=f"https://another.example, {PAGE}")
     call = Caller(door())
     allowed = preflight(call, PAGE)
@@ -50,6 +51,38 @@ def test_pages_of_other_origins_may_not_ask_unless_they_are_listed(settings):
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (404, PAGE)
     settings(cors_origins="*")
     assert Caller(door())("POST", "/classify", headers={"Origin": PAGE}).status_code == 200
+
+
+def test_an_origin_that_is_no_address_is_another(settings):
+    assert code(Caller(door())("POST", "/classify", headers={"Origin": "http://[::1"})) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:3000", 200),
+        ("models.localhost", 200),
+        ("127.0.0.1:3000", 200),
+        ("[::1]:3000", 200),
+        ("10.0.0.7", 200),  # nobody owns an address as they own a name
+        ("rebound.example:3000", 403),
+        ("localhost.rebound.example", 403),
+        ("[::1", 403),
+        ("", 403),
+    ],
+)
+def test_without_keys_a_name_that_somebody_else_may_own_is_refused(settings, host: str, status: int):
+    """Such a name can be made to lead here while its page is open."""
+    headers = {"Host": host}
+    assert Caller(door())("POST", "/classify", headers=headers).status_code == status
+    settings(open="1")
+    assert Caller(door())("POST", "/classify", headers=headers).status_code == 200
+
+
+def test_with_keys_any_name_will_do(settings):
+    settings(api_keys=LINES)
+    answer = Caller(door())("POST", "/classify", headers={"Host": "gauntlet.example"}, key=SECRETS[Scope.READ])
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
