@@ -1,4 +1,4 @@
-"""Work on all cores: each piece takes one, and as many are under way as there are cores, whoever asked for them."""
+"""Work on all cores: each part takes one, and as many are under way as there are cores, whoever asked for them."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -28,10 +28,11 @@ class Crew:
         return [slice(first, first + size) for first in range(0, max(1, n), size)]
 
     def map(self, work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
-        """The work on each part, in their order; one alone is done where it is asked for."""
-        alone = partial(self._alone, work)
-        return [alone(part) for part in parts] if len(parts) == 1 else list(self._pool.map(alone, parts))
+        """The work on each part, in their order. One alone is done where it is asked for, and waits for nobody."""
+        if len(parts) == 1:
+            return [work(parts[0])]
+        return list(self._pool.map(partial(self._in_turn, work), parts))
 
-    def _alone(self, work: Callable[[A], B], part: A) -> B:
+    def _in_turn(self, work: Callable[[A], B], part: A) -> B:
         with self._free:
             return work(part)

@@ -97,7 +97,7 @@ class Gauntlet:
         metrics.REGISTRY.register(metrics.Jobs(self.jobs.backlog, self.jobs.workers, self.settings.state))
         self._fast = Lane(SLOTS, self.settings.predict_queue, "predictions")
         self._brought = Lane(SLOTS, self.settings.predict_queue, "predictions of uploaded models")
-        self._together = Batches(self.lane, self.engine.classify_together)
+        self._together = Batches(self.lane, self.engine.classify_together, self.engine.models.__contains__)
         self._slow = Lane(self.settings.attack_slots, self.settings.attack_queue, "attacks and certificates")
         WEB.state.service = self
         framework.settle(self)
@@ -146,6 +146,7 @@ class Gauntlet:
             return await self.lane(request.model).run(lambda: self.engine.classify(request))
         from service.models import smoothed  # noqa: PLC0415  BentoML's parent does without torch
 
+        CALL.get().label = "/classify smoothed"  # thousands of passes: no classification is slow because of them
         advice = "send fewer images or samples"
         return await self._slow.run_at_length(
             lambda stop: smoothed.classify(self.engine, request, asked, stop), self.settings.attack_deadline, advice

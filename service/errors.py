@@ -138,6 +138,7 @@ class Call:
     oip: bool = False  # errors in the words of the Open Inference Protocol
     key: "Key | None" = None  # that it was asked with
     admin: bool = False  # the scope admin was needed
+    label: str | None = None  # the route's in metrics, where its template does not tell work of another kind
     gone: Callable[[], Awaitable[None]] = never  # returns once the client has hung up
 
 

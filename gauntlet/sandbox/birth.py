@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 FILES = 256  # open at once in a child
@@ -23,13 +24,14 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _bear(line: socket.socket, work: str, memory: int, threads: int, parent: int) -> None:
-    """The whole life of a child."""
+def _bear(line: socket.socket, work: str, memory: int, threads: int, folder: str, parent: int) -> None:
+    """The whole life of a child, whose files all lie in the folder."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _limit(memory)
+    tempfile.tempdir = folder
     importlib.import_module(f"gauntlet.sandbox.{work}").live(line, threads)
 
 
@@ -40,16 +42,16 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     me = os.getpid()
     while True:
-        order, lines, _, _ = socket.recv_fds(control, 64, 1)
+        order, lines, _, _ = socket.recv_fds(control, 4096, 1)
         if not order:
             return
-        work, memory, threads = order.decode().split()
+        work, memory, threads, folder = order.decode().split(" ", 3)
         importlib.import_module(f"gauntlet.sandbox.{work}")
         pid = os.fork()
         if pid == 0:
             control.close()
             try:
-                _bear(socket.socket(fileno=lines[0]), work, int(memory), int(threads), me)
+                _bear(socket.socket(fileno=lines[0]), work, int(memory), int(threads), folder, me)
             finally:
                 os._exit(0)
         handle = os.pidfd_open(pid)

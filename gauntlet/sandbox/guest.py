@@ -67,7 +67,7 @@ def open_guest(nursery: Nursery, graph: bytes, manifest: ClassifierManifest, *, 
         message, arrays = _told(child, asked, np.frombuffer(graph, np.uint8), seconds=OPENING)
         settled = ClassifierManifest.model_validate_json(message["manifest"])
         return Guest(settled, child, _certificate(message, arrays, len(manifest.classes)), message["slope"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         child.close()
         raise ModelFailed(GARBLED) from error
     except (InvalidInput, ModelFailed):

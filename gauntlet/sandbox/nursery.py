@@ -5,6 +5,7 @@ A fork of a process that has imported torch but computed nothing is ready in mil
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from gauntlet.errors import ModelFailed
@@ -26,6 +28,7 @@ INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREA
 """Of the environment. The rest may hold secrets, as the address of the job database does."""
 BIRTHPLACE = "gauntlet.sandbox.birth"
 BIRTH = 120.0  # seconds that importing torch may take on a busy machine
+DYING = 1.0  # ... a killed child may take to be gone
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class Limits:
 
 
 class Child:
-    """A process that answers one question at a time. Safe to ask from several threads."""
+    """A process that answers one question at a time. Safe to ask from several threads. Its files go with it."""
 
-    def __init__(self, line: socket.socket, handle: int) -> None:
-        self._line, self._handle = line, handle
+    def __init__(self, line: socket.socket, handle: int, folder: TemporaryDirectory[str]) -> None:
+        self._line, self._handle, self._folder = line, handle, folder
         self._lock = threading.Lock()
         self._cause: str | None = None
 
@@ -76,8 +79,10 @@ class Child:
             self._cause = cause
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            select.select([self._handle], [], [], DYING)
             os.close(self._handle)
             self._line.close()
+            self._folder.cleanup()
 
 
 class Nursery:
@@ -97,21 +102,23 @@ class Nursery:
     def child(self, work: Work) -> Child:
         """A new one, for reading files (light) or for running models (torch). Raises ModelFailed where none is born."""
         ours, theirs = socket.socketpair()
+        folder = TemporaryDirectory(prefix="gauntlet-", ignore_cleanup_errors=True)
         with theirs, self._lock:
             for _ in range(2):  # a nursery that has died is replaced
                 try:
-                    handle = self._order(work, theirs)
-                    return Child(ours, handle)
+                    handle = self._order(work, theirs, folder.name)
+                    return Child(ours, handle, folder)
                 except (OSError, EOFError):
                     self._stop()
         ours.close()
+        folder.cleanup()
         raise ModelFailed("no process could be started for it")
 
-    def _order(self, work: Work, theirs: socket.socket) -> int:
+    def _order(self, work: Work, theirs: socket.socket, folder: str) -> int:
         if self._line is None:
             self._start()
         assert self._line is not None
-        order = f"{work} {self._limits.memory} {self._limits.threads}".encode()
+        order = f"{work} {self._limits.memory} {self._limits.threads} {folder}".encode()
         self._line.settimeout(BIRTH)
         socket.send_fds(self._line, [order], [theirs.fileno()])
         _, handles, _, _ = socket.recv_fds(self._line, 64, 1)

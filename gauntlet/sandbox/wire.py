@@ -43,7 +43,7 @@ def receive(source: socket.socket, deadline: float | None = None) -> tuple[Messa
     try:
         head = json.loads(_exactly(source, length, deadline))
         message, described = head["message"], [(str(dtype), [int(n) for n in shape]) for dtype, shape in head["arrays"]]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:  # JSON here knows Infinity
         raise Garbled("its head is not what it should be") from error
     if not isinstance(message, dict) or any(
         name not in DTYPES or min(shape, default=0) < 0 for name, shape in described

@@ -73,7 +73,7 @@ class Border:
             if call.admin and wanted is not None:
                 scopes.note("admin", call, wanted, host, path=scope["path"][:200], status=answer.status)
             CALL.reset(token)
-            self._account(route, method, answer.status, time.perf_counter() - started, call.request_id)
+            self._account(call.label or route, method, answer.status, time.perf_counter() - started, call.request_id)
 
     def _admit(
         self, call: Call, matches: Mapping[str, routes.Route], wanted: routes.Route | None, host: str, body: Body

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from gauntlet.adopt.declared import Declared, DeclaredImages
 from service.errors import Code, ServiceError, invalid
 from service.http.brought import CertificateInfo, EvalSetInfo, EvalSetList, ModelAdded, Sample, SamplesQuery
+from service.watch import metrics
 
 if TYPE_CHECKING:
     from gauntlet.evalset import EvalSet
@@ -78,6 +79,7 @@ def delete_model(request: Request) -> Response:
         raise ServiceError(Code.BUILT_IN, f"{name} came with the service and cannot be deleted", field="name")
     _check_unused(service, f"models/{name}")
     service.engine.guests.remove(name)
+    metrics.forget(name)
     return Response(status_code=204)
 
 

@@ -4,7 +4,9 @@ import functools
 import itertools
 import math
 import secrets
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -53,6 +55,7 @@ class Engine:
         shelf = Shelf(settings.database_url)
         nursery = Nursery(Limits(memory=settings.upload_memory, threads=settings.threads))
         self.guests = Guests(settings.max_uploads, shelf, nursery)
+        self._decoding = threading.Lock()  # threads that decode small pictures only wait for each other's interpreter
         self.unloaded: dict[str, AnyManifest] = {}  # taken out of service by an admin, in this process
         self.evalsets = EvalSets(load_evalsets(settings.evalsets), settings.max_uploads, shelf, nursery)
 
@@ -102,7 +105,9 @@ class Engine:
     def classify(self, request: ClassifyRequest) -> ClassifyResponse:
         """Predictions with their certificates."""
         model = self.classifier(request.model)
-        predictions = predict(model, self._pixels(model, request))
+        with nullcontext() if request.resize else self._decoding:
+            x = self._pixels(model, request)
+        predictions = predict(model, x)
         metrics.count_predictions(model.name, "/classify", predictions)
         return _answer(model, predictions)
 

@@ -62,6 +62,12 @@ PROBABILITY_MARGIN = Histogram(
 )
 
 
+def forget(model: str) -> None:
+    """Drop the series of a model that is gone: names come and go without end."""
+    for metric in (IMAGES, ATTACKED, PERTURBATION, CERTIFIED_RADIUS, PROBABILITY_MARGIN):
+        metric.remove_by_labels({"model": model})
+
+
 def count_predictions(model: str, route: str, predictions: "Sequence[Prediction]") -> None:
     """Predictions, and how near they are to another answer: who searches for an evasion stays close to the boundary."""
     margins = [  # p1 - p2 = p1 (1 - exp(z2 - z1))

@@ -14,6 +14,7 @@ from gauntlet.errors import GauntletError
 from service.drain import SPARE
 from service.http import routes
 from service.jobs.status import Backlog, Status
+from service.models.guests import OPEN
 from service.settings import Settings
 from service.watch import metrics
 from tests.deploy import manifests, promql
@@ -55,6 +56,14 @@ def test_compose_is_what_its_specification_allows():
 def test_the_kustomization_has_every_file():
     files = {path.name for path in manifests.KUBERNETES.glob("*.yaml")}
     assert {*manifests.KUSTOMIZATION["resources"], "kustomization.yaml", "adapter.yaml"} == files
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_memory_of_a_pod_holds_its_own_and_all_that_users_bring(part: str):
+    resources = manifests.container(part)["resources"]
+    own, limit = (int(resources[kind]["memory"].removesuffix("Gi")) * 2**30 for kind in ("requests", "limits"))
+    each = int(manifests.settings(part)["GAUNTLET_UPLOAD_MEMORY"] or 0)
+    assert 0 < own + OPEN * each <= limit
 
 
 # Settings

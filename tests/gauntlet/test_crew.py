@@ -43,9 +43,24 @@ def test_no_more_are_at_work_than_the_crew_has(size: int) -> None:
         return -part
 
     with ThreadPoolExecutor(5) as others:
-        answers = list(others.map(lambda first: crew.map(work, range(first, first + 1 + first % 3)), range(5)))
-    assert answers == [[-first - i for i in range(1 + first % 3)] for first in range(5)]
+        answers = list(others.map(lambda first: crew.map(work, range(first, first + 2 + first % 3)), range(5)))
+    assert answers == [[-first - i for i in range(2 + first % 3)] for first in range(5)]
     assert most == size
+
+
+def test_one_part_waits_for_nobody() -> None:
+    crew, busy, done = Crew(1), threading.Event(), threading.Event()
+
+    def work(part: int) -> bool:
+        busy.set()
+        return done.wait(60) if part else True
+
+    with ThreadPoolExecutor(1) as others:
+        many = others.submit(crew.map, work, [1, 1])
+        assert busy.wait(60)
+        assert crew.map(work, [0]) == [True]
+        done.set()
+        assert many.result(60) == [True, True]
 
 
 def test_what_fails_in_a_part_fails_the_whole_and_nothing_else() -> None:

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -95,6 +96,16 @@ def test_a_dead_child_is_told_and_the_next_one_lives(nursery: Nursery):
     assert graph
 
 
+def test_a_child_leaves_no_files(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    graph, manifest = adopt(nursery, zoo.dense((64,)), Declared(name="tidy"))
+    opened = open_guest(nursery, graph, manifest, new=True)
+    (folder,) = tmp_path.iterdir()
+    (folder / "left").write_text("by a child that was killed")
+    opened.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_of_the_environment_gets_in_and_a_dead_nursery_is_replaced(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GAUNTLET_DATABASE_URL", "postgresql://user:secret@host/db")
     nursery = Nursery()
@@ -115,7 +126,8 @@ def test_what_is_no_message_is_found_out():
     typed = b'{"message": {}, "arrays": [["object", [1]]]}'
     sized = b'{"message": {}, "arrays": [["float32", [-1]]]}'
     vast = b'{"message": {}, "arrays": [["float32", [1000000, 1000000]]]}'
-    heads = (b"{}", b"null", b"[", typed, sized, vast)
+    endless = b'{"message": {}, "arrays": [["float32", [Infinity]]]}'
+    heads = (b"{}", b"null", b"[", typed, sized, vast, endless)
     for said in (b"\xff\xff\xff\xff", b"\x00", *(wire.HEAD.pack(len(head)) + head for head in heads)):
         ours, theirs = socket.socketpair()
         with ours, theirs:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from gauntlet.errors import InvalidInput, ModelFailed
 from gauntlet.runtime import Classifier
 from service.errors import Code, ServiceError
-from service.http.batches import MOST, Batches
+from service.http.batches import MOST, SOON, Batches
 from service.http.lanes import Lane
 from service.http.schemas import ClassifyRequest, ClassifyResponse
 from service.models.engine import Engine
@@ -131,6 +132,36 @@ def test_a_model_in_a_lane_of_its_own_keeps_nobody_else_waiting():
 
     anyio.run(both)
     assert done == [7, 0, 1]
+
+
+def test_what_is_soon_done_needs_no_thread():
+    slow, threads = 0.0, []
+
+    def work(_: str, requests: Sequence[Any]) -> Sequence[Any]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        time.sleep(slow)
+        return requests
+
+    async def ask(batches: Batches[Any, Any]) -> None:
+        await batches.run("a", 0)
+
+    async def some() -> None:
+        nonlocal slow
+        lane = just(Lane(1, 10, "predictions"))
+        batches = Batches(lane, work, lambda key: key == "a")
+        await ask(batches)  # nobody knows yet
+        await ask(batches)
+        assert threads == [False, True]
+        slow = 2 * SOON
+        await ask(batches)  # it has become slow: that is noticed once
+        await ask(batches)
+        assert threads[2:] == [True, False]
+        other = Batches(lane, work)
+        for _ in range(3):  # what may wait for something else never keeps the loop
+            await ask(other)
+        assert threads[4:] == [False, False, False]
+
+    anyio.run(some)
 
 
 def test_who_has_gone_is_not_computed():

@@ -91,6 +91,18 @@ def test_reports_are_counted_by_status(server: Server):
     assert after['gauntlet_reports{status="running"}'] == 0
 
 
+def test_a_model_that_is_gone_leaves_no_series():
+    for name in ("gone", "here"):
+        metrics.count(name, "/classify", [0.5], [0.1])
+        metrics.ATTACKED.labels(name, "pgd", "success").inc()
+        metrics.PERTURBATION.labels(name, "pgd", "l2").observe(0.1)
+    metrics.forget("gone")
+    text = generate_latest(metrics.REGISTRY).decode()
+    assert 'model="gone"' not in text
+    assert text.count('model="here"') > 5
+    metrics.forget("here")
+
+
 def test_a_batch_is_observed_as_its_values_are():
     values = [-1.0, 0.0, 0.001, 0.0010001, 0.5, 0.5, 3.0, float("inf"), float("nan")]
     texts = []
