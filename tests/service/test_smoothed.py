@@ -55,6 +55,15 @@ def test_the_same_seed_repeats_it_and_without_one_it_is_drawn_and_told(client: h
     assert len(seeds) == 2
 
 
+def test_smoothing_is_counted_apart_from_what_is_meant_to_be_quick(server: Server):
+    before = server.metrics()
+    assert ask(server.client, 1).status_code == 200
+    moved = {name: value - before.get(name, 0) for name, value in server.metrics().items()}
+    counts = {name: value for name, value in moved.items() if name.startswith("gauntlet_request_seconds_count")}
+    assert counts['gauntlet_request_seconds_count{method="POST",route="/classify smoothed"}'] == 1
+    assert counts.get('gauntlet_request_seconds_count{method="POST",route="/classify"}', 0) == 0
+
+
 def test_too_many_draws_are_too_expensive(client: httpx.Client):
     answer = ask(client, 2, samples=BUDGET)
     assert answer.status_code == 422
