@@ -92,7 +92,10 @@ class Server:
             stderr=self.log,
         )
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
-        wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None, 240)
+        try:
+            wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None, 240)
+        except AssertionError as error:
+            raise AssertionError((self.folder / "log").read_text()[-5000:]) from error
         assert self.process.poll() is None, (self.folder / "log").read_text()
 
     @property
