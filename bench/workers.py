@@ -46,9 +46,11 @@ class Team:
         ]
         for core, process in enumerate(processes):
             os.sched_setaffinity(process.pid, {core})  # before it has threads
-        while not self._ready():
-            time.sleep(LOOK)
         try:
+            while not self._ready():
+                if any(process.poll() is not None for process in processes):
+                    raise RuntimeError("a worker has ended before it was ready")
+                time.sleep(LOOK)
             yield
         finally:
             for process in processes:

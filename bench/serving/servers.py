@@ -1,6 +1,7 @@
 """Who is measured, how each is started, and what its processes cost."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -27,13 +29,17 @@ START = 180.0  # seconds that a server has until it answers
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One contender with one choice of its settings. ``{port}`` in the command is where it listens."""
+    """One contender with one choice of its settings. ``{port}`` in the command is where it listens.
+
+    Of several copies each listens on a port of its own.
+    """
 
     contender: str
     settings: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: str = "/docs"
+    copies: int = 1
 
 
 def gauntlet(folder: Path, models: Sequence[str], **settings: object) -> Variant:
@@ -55,6 +61,15 @@ def gauntlet(folder: Path, models: Sequence[str], **settings: object) -> Variant
     environment = {f"GAUNTLET_{name}": str(value) for name, value in chosen.items()}
     environment["BENTOML_HOME"] = str(folder)
     return Variant("Gauntlet", "as shipped", [sys.executable, "-m", "service"], environment, "/livez")
+
+
+def side_by_side(service: Variant, copies: int) -> Variant:
+    """So many services instead of one, on the same cores: they share models, state folder and job database."""
+    own = {**service.environment, "GAUNTLET_THREADS": str(max(1, available() // copies))}
+    contender = f"{service.contender}, {copies} services"
+    return dataclasses.replace(
+        service, contender=contender, settings="on ports of their own", environment=own, copies=copies
+    )
 
 
 def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
@@ -102,14 +117,23 @@ def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
 
 
 class Running:
-    """A server and its children."""
+    """A server, or copies of it, and their children."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self._process, self.port = process, port
+    def __init__(self, processes: Mapping[int, subprocess.Popen[bytes]]) -> None:
+        self._processes = processes  # by their ports
+
+    @property
+    def ports(self) -> list[int]:
+        return list(self._processes)
+
+    @property
+    def port(self) -> int:
+        """Of the first."""
+        return self.ports[0]
 
     def tree(self) -> list[psutil.Process]:
-        own = psutil.Process(self._process.pid)
-        return [own, *own.children(recursive=True)]
+        own = [psutil.Process(process.pid) for process in self._processes.values()]
+        return [*own, *(child for process in own for child in process.children(recursive=True))]
 
     def busy(self) -> float:
         """Processor seconds so far, of all its processes."""
@@ -121,47 +145,57 @@ class Running:
         return sum(process.memory_info().rss for process in self.tree())
 
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return all(process.poll() is None for process in self._processes.values())
+
+    def end(self) -> None:
+        tree = self.tree() if self.alive() else []
+        for process in self._processes.values():
+            process.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(tree, 15)
+        for one in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        for process in self._processes.values():
+            process.wait()
 
 
 @contextlib.contextmanager
 def running(variant: Variant, log: Path) -> Iterator[Running]:
     """From its first answer to its end. RuntimeError where there is none."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {name: value.format(port=port) for name, value in variant.environment.items()}
-    command = [word.format(port=port) for word in variant.command]
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603  the commands above
-            command, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output
-        )
-    server = Running(process, port)
+        server = Running({port: _start(variant, port, output) for port in _free(variant.copies)})
     try:
-        _await(server, variant, log)
+        for port in server.ports:
+            _await(server, port, variant, log)
         yield server
     finally:
-        _end(server, process)
+        server.end()
 
 
-def _await(server: Running, variant: Variant, log: Path) -> None:
+def _free(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _start(variant: Variant, port: int, output: BinaryIO) -> subprocess.Popen[bytes]:
+    environment = {name: value.format(port=port) for name, value in variant.environment.items()}
+    command = [word.format(port=port) for word in variant.command]
+    return subprocess.Popen(  # noqa: S603  the commands above
+        command, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output
+    )
+
+
+def _await(server: Running, port: int, variant: Variant, log: Path) -> None:
     end = time.monotonic() + START
-    address = f"http://127.0.0.1:{server.port}{variant.ready}"
+    address = f"http://127.0.0.1:{port}{variant.ready}"
     while time.monotonic() < end and server.alive():
         with contextlib.suppress(OSError), urllib.request.urlopen(address):
             return
         time.sleep(0.1)
     raise RuntimeError(f"{variant.contender} does not answer; its log:\n{log.read_text()[-3000:]}")
-
-
-def _end(server: Running, process: subprocess.Popen[bytes]) -> None:
-    tree = server.tree() if server.alive() else []
-    process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(tree, 15)
-    for one in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    process.wait()
 
 
 @contextlib.contextmanager

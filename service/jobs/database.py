@@ -6,6 +6,7 @@ pinned, and the tests of these statements run on both databases.
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -183,7 +184,19 @@ class Database:
     def migrate(self) -> None:
         """Make the tables that are ours; DBOS makes its own."""
         if self.sqlite:
-            with self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            self._write_ahead()
         with self.begin() as connection:
             create(connection, [EXECUTORS, *quota.TABLES.sorted_tables])
+
+    def _write_ahead(self) -> None:
+        """SQLite fails at once, whatever ``busy_timeout`` says, where somebody else has just opened the file."""
+        deadline = time.monotonic() + BUSY_MS / 1000
+        while True:
+            try:
+                with self.engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                return
+            except sa.exc.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
