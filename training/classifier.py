@@ -51,6 +51,7 @@ class ClassifierConfig(JobConfig):
     batch_size: Positive = 256
     learning_rate: float  # of AdamW at the top of the one-cycle schedule
     weight_decay: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions and dense layers, in training alone
     shift: int = 0  # augmentation: moves of up to this many pixels
     flip: bool = False
     objective: Literal["margin", "penalty", "adversarial", "trades", "noise"] = "margin"
@@ -72,6 +73,8 @@ class ClassifierConfig(JobConfig):
             if bool(getattr(self, field)) != (field in used):
                 wanted = "needed" if field in used else "not used"
                 raise ValueError(f"{field} is {wanted} by {self.network} and the objective {self.objective}")
+        if self.certified and self.precision != "float32":
+            raise ValueError(f"{self.network} holds its norms in float32 only, not in {self.precision}")
         return self
 
     @property
@@ -170,7 +173,8 @@ def train(config: ClassifierConfig, data: TrainingData, run: Run) -> nn.Sequenti
         for batch in torch.randperm(len(images)).tensor_split(steps):
             x = to_pixels(augment(images[batch], config.shift, flip=config.flip))  # (B, C, H, W)
             x = x.contiguous(memory_format=torch.channels_last)
-            loss = objective(network, x, labels[batch], config)
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                loss = objective(network, x, labels[batch], config)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

@@ -46,9 +46,11 @@ class JobConfig(Frozen):
         return ()
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
-        """The fields in which a saved configuration is another; what it does not know of was not used."""
+        """The fields in which a saved configuration is another; what it does not know of was as it is by default."""
         now = self.model_dump(mode="json")
-        return sorted(key for key in saved.keys() | now.keys() if (saved.get(key) or None) != (now.get(key) or None))
+        before = {name: field.default for name, field in type(self).model_fields.items() if not field.is_required()}
+        before.update(saved)
+        return sorted(key for key in before.keys() | now.keys() if (before.get(key) or None) != (now.get(key) or None))
 
 
 class Run:

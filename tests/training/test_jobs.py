@@ -104,7 +104,7 @@ def test_a_smoothed_model_says_its_noise_and_what_is_certified_under_it(tmp_path
 
 def test_a_configuration_saved_before_a_hyper_parameter_existed_did_not_use_it() -> None:
     old = RECIPES["fashion-mnist-standard"].config.model_dump(mode="json")
-    del old["sigma"]
+    del old["sigma"], old["precision"]
     assert RECIPES["fashion-mnist-standard"].config.differences(old) == []
     assert "sigma" in RECIPES["fashion-mnist-smoothed"].config.differences(old)
 
@@ -255,8 +255,23 @@ def test_a_generator_without_its_judge_says_so_at_once(tmp_path: Path, capsys: p
 
 
 @pytest.mark.usefixtures("source")
+def test_bfloat16_trains_weights_that_are_float32(tmp_path: Path) -> None:
+    states = []
+    for precision in ("float32", "bfloat16"):
+        assert train("fashion-mnist-standard", tmp_path / precision, "--trial", "--set", f"precision={precision}") == 0
+        run = tmp_path / precision / "runs" / "fashion-mnist-standard.trial"
+        states.append(torch.load(run / "checkpoint.pt", weights_only=True)["parts"]["network"])
+    exact, rounded = states
+    assert all(value.dtype == exact[name].dtype for name, value in rounded.items())
+    assert any(not torch.equal(value, exact[name]) for name, value in rounded.items())
+    for name, value in rounded.items():
+        torch.testing.assert_close(value, exact[name], rtol=0, atol=0.02)
+
+
+@pytest.mark.usefixtures("source")
 @pytest.mark.parametrize(
-    "change", ["no_such_field=1", "width=wide", "eps=0.1", "sigma=0.25", "features=0", "batch_size=0"]
+    "change",
+    ["no_such_field=1", "width=wide", "eps=0.1", "sigma=0.25", "features=0", "batch_size=0", "precision=bfloat16"],
 )
 def test_a_wrong_hyper_parameter_is_named(change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("fashion-mnist-lipschitz", tmp_path, "--set", change) == 1
