@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from gauntlet import store
 from gauntlet.errors import ArtefactError, GauntletError
 from gauntlet.manifest import TrainingRecord
+from gauntlet.runtime import open_twin
 from training import provenance
+from training.classifier import ClassifierConfig, defended
 from training.data import (
     SOURCES,
     DataError,
@@ -168,8 +170,13 @@ def validated(folder: Path, config: JobConfig) -> dict[str, float]:
     """The same of the artefact in the folder, should it be one of exactly this recipe; otherwise nothing."""
     if not is_done(folder, config):
         return {}
-    metrics = store.load(folder).manifest.metrics
-    return {name: metric.value for name, metric in metrics.items() if metric.split == "validation"}
+    artefact = store.load(folder)
+    found = {name: metric.value for name, metric in artefact.manifest.metrics.items() if metric.split == "validation"}
+    if isinstance(config, ClassifierConfig) and f"validation_{config.selected_by}" not in found:
+        data = load_training(SOURCES[config.dataset], data_root())
+        more = defended(open_twin(artefact.model_path), data.validation, config)
+        found |= {f"validation_{name}": value for name, value in more.items()}
+    return found
 
 
 def is_done(folder: Path, config: JobConfig) -> bool:

@@ -214,15 +214,20 @@ def evaluate(network: nn.Sequential, examples: Examples, config: ClassifierConfi
         logits = torch.cat([plain(to_pixels(images).to(place)) for images in torch.split(examples.images, 500)]).cpu()
     labels = examples.labels.cpu()
     shares = score(logits, labels, certified_radii(logits, head_of(plain).cpu()) if config.certified else None)
-    if config.selected_by == "robust_accuracy":
-        shares["robust_accuracy"] = surviving(plain, examples, config.eps)
-    if config.selected_by == "noisy_accuracy":
-        shares["noisy_accuracy"] = noisy(plain, examples, config.sigma)
     loss = margin_loss(logits, labels, head_of(plain).cpu(), config.radius, config.temperature)
-    return {"loss": float(loss), **shares}
+    return {"loss": float(loss), **shares, **defended(plain, examples, config)}
 
 
-def surviving(plain: nn.Sequential, examples: Examples, eps: float) -> float:
+def defended(plain: nn.Module, examples: Examples, config: ClassifierConfig) -> dict[str, float]:
+    """What chooses the epoch where that is neither accuracy nor certified."""
+    if config.selected_by == "robust_accuracy":
+        return {"robust_accuracy": surviving(plain, examples, config.eps)}
+    if config.selected_by == "noisy_accuracy":
+        return {"noisy_accuracy": noisy(plain, examples, config.sigma)}
+    return {}
+
+
+def surviving(plain: nn.Module, examples: Examples, eps: float) -> float:
     """The share of the first images that a short targeted APGD, another attack than the training's, does not break."""
     place = next(plain.parameters()).device
     x, y = (part[:ATTACKED_IMAGES].to(place) for part in (to_pixels(examples.images), examples.labels))
@@ -233,7 +238,7 @@ def surviving(plain: nn.Sequential, examples: Examples, eps: float) -> float:
     return float((right[0] & right[1]).double().mean())
 
 
-def noisy(plain: nn.Sequential, examples: Examples, sigma: float) -> float:
+def noisy(plain: nn.Module, examples: Examples, sigma: float) -> float:
     """Accuracy where every image meets one draw of Gaussian noise, the same at every call."""
     place, noise, hits = next(plain.parameters()).device, torch.Generator().manual_seed(0), 0
     with torch.no_grad():

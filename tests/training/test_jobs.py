@@ -226,6 +226,13 @@ def test_what_ships_stands_for_its_own_seed(tmp_path: Path) -> None:
     assert not validated(tmp_path, recipe.config)
 
 
+@pytest.mark.usefixtures("source")
+@pytest.mark.parametrize("name", ["fashion-mnist-adversarial", "fashion-mnist-smoothed"])
+def test_what_chose_the_epoch_is_measured_on_what_ships(name: str) -> None:
+    config = RECIPES[name].config
+    assert 0 <= validated(ARTIFACTS / name, config)[f"validation_{config.selected_by}"] <= 1
+
+
 @pytest.mark.usefixtures("source", "judge")
 def test_the_table_is_recomputed_from_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data"]) == 0
