@@ -1,16 +1,39 @@
-"""Robust accuracy in Linf of adversarially trained classifiers: our ensemble beside every AutoAttack there is."""
+"""Robust accuracy in Linf of adversarially trained classifiers: our ensemble beside every AutoAttack there is.
 
+It takes hours, so every run is written down when it is over, in ``<out>/linf``, and not made again while all that it
+depends on stays the same.
+"""
+
+import dataclasses
+import hashlib
 import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
 
 from bench.attacks import goals, judge, ours, peers, race
 from bench.attacks.options import Options
 from bench.attacks.records import Robust, table
-from bench.attacks.section import Section
+from bench.attacks.section import Section, versions
 from bench.attacks.task import Contender, Task, correct, open_counted, test_images
 from gauntlet.errors import InvalidInput
+from gauntlet.manifest import Frozen
+from training.provenance import hardware
 
 N = 1000
 EPS = {"mnist": 0.3, "fashion-mnist": 0.1, "cifar10": 8 / 255}
+ENGINE = Path("gauntlet")
+
+
+class Kept(Frozen):
+    """One run of an ensemble."""
+
+    about: Mapping[str, str]  # what it depends on
+    batch: int
+    broken: tuple[int, ...]  # places among the images attacked
+    seconds: float
+    passes: float
 
 
 def run(options: Options) -> Section:
@@ -30,24 +53,57 @@ def run(options: Options) -> Section:
 
 def measure(name: str, n: int, options: Options) -> list[Robust]:
     """All ensembles on the images that the model classifies correctly; each seed is a round."""
+    task = task_of(name, n, options)
+    contenders = (ours.strongest("linf"), *peers.AUTO)
+    seeds = range(options.seed, options.seed + options.seeds)
+    runs = {(who.name, seed): once(who, seed, task, options) for seed in seeds for who in contenders}
+    return [_result(who, task, [runs[who.name, seed] for seed in seeds]) for who in contenders]
+
+
+def task_of(name: str, n: int, options: Options) -> Task:
+    """The first n test images, without those that the model gets wrong."""
     model = open_counted(name)
     x, y = correct(model, *test_images(model, n))
     eps = options.eps or EPS[model.manifest.dataset]
-    task = Task(model, x, y, steps=options.steps or peers.STANDARD, eps=eps)
-    pairs = race.prepared((ours.strongest("linf"), *peers.AUTO), task, options.batches)
-    runs = race.alternated(pairs, range(options.seed, options.seed + options.seeds))
-    return [_result(contender, own, runs[contender.name]) for contender, own in pairs]
+    return Task(model, x, y, steps=options.steps or peers.STANDARD, eps=eps)
 
 
-def _result(contender: Contender, task: Task, runs: list[race.Run]) -> Robust:
-    assert task.eps is not None
-    lost = [judge.broken(task.model, task.x, task.y, run.images, task.eps) for run in runs]
+def once(contender: Contender, seed: int, task: Task, options: Options) -> Kept:
+    """A run with this seed, at the contender's best batch size, unless there is one."""
+    about = _about(contender, seed, task)
+    path = options.out / "linf" / f"{task.model.name}, {contender.name}, {seed}.json"
+    if path.is_file():
+        kept = Kept.model_validate_json(path.read_bytes())
+        if kept.about == about:
+            return kept
+    ((_, own),) = race.prepared([contender], task, options.batches)
+    found = race.run(contender, dataclasses.replace(own, seed=seed))
+    broken = judge.broken(task.model, task.x, task.y, found.images, task.budget).nonzero().squeeze(1)
+    kept = Kept(about=about, batch=own.batch, broken=tuple(broken.tolist()), seconds=found.seconds, passes=found.passes)
+    race.said(f"{path.stem}: {len(task.x) - len(broken)} stand after {found.seconds:.1f} s")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(kept.model_dump_json())
+    return kept
+
+
+def _about(contender: Contender, seed: int, task: Task) -> dict[str, str]:
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(ENGINE.rglob("*.py"))))
+    task_of_it = f"{len(task.x)} images, eps {task.eps}, {task.steps} steps, seed {seed}"
+    return {
+        "model": task.model.manifest.model_sha256,
+        "task": task_of_it,
+        "where": f"{hardware(torch.device('cpu'))}, {torch.get_num_threads()} threads",
+        "code": code.hexdigest() if contender.ours else str(versions()),
+    }
+
+
+def _result(contender: Contender, task: Task, runs: list[Kept]) -> Robust:
     return Robust(
-        model=f"{task.model.name}, eps {task.eps:.4g}",
+        model=f"{task.model.name}, eps {task.budget:.4g}",
         name=contender.name,
         ours=contender.ours,
-        batch=task.batch,
-        standing=tuple(int((~broken).sum()) for broken in lost),
+        batch=runs[0].batch,
+        standing=tuple(len(task.x) - len(run.broken) for run in runs),
         seconds=tuple(run.seconds for run in runs),
         passes=tuple(run.passes for run in runs),
     )

@@ -25,13 +25,18 @@ PACKAGES = (
 )
 
 
+def versions() -> dict[str, str]:
+    """Of what the figures depend on."""
+    return {name: version(name) for name in PACKAGES}
+
+
 class Machine(Frozen):
     """What the seconds depend on."""
 
     hardware: str
     threads: int = Field(default_factory=torch.get_num_threads)
     python: str = Field(default_factory=platform.python_version)
-    versions: dict[str, str] = Field(default_factory=lambda: {name: version(name) for name in PACKAGES})
+    versions: dict[str, str] = Field(default_factory=versions)
 
 
 class Section(Frozen):

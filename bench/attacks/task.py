@@ -56,6 +56,12 @@ class Task:
         assert isinstance(self.model.twin, Counted)
         return self.model.twin
 
+    @property
+    def budget(self) -> float:
+        """Its eps, which it must have."""
+        assert self.eps is not None
+        return self.eps
+
     def first(self, n: int) -> "Task":
         return dataclasses.replace(self, x=self.x[:n], y=self.y[:n])
 

@@ -1,19 +1,27 @@
 """The attack of Carlini and Wagner."""
 
+from functools import partial
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, shortfall
+from gauntlet.attacks.base import Model, shortfall, value_and_gradient
 from gauntlet.randomness import Keyed
-from gauntlet.threat import Threat, l2, per_sample
+from gauntlet.threat import TINY, Threat, l2, per_sample
 
 CHECKS = 20  # a search looks this often whether a sample still improves ...
 STALLED = 0.993  # ... by at least this factor
 DECAY = 0.1  # of the learning rate, from the first step to the last, in equal ratios
-STRIDE = 0.5  # longest first step, as a share of the smallest perturbation so far
+STRIDE = 0.25  # longest first step, as a share of the smallest perturbation so far ...
+GUESS = 2.0  # ... or of this many times the first-order estimate ...
+FEW = 16.0  # ... but so many such lengths must be within all steps together, which shrink on the way
+FIRST = 1.5  # times the c of first order: curvature asks for more more often than for less
+GROWTH = 2.0  # of c after the first failure; its square after the second, and so on
+EXCESS = 4.0  # a success is final unless c was this many times what its length speaks for
+LARGEST = 1e12  # c
+LEAST = 1e-6  # logits, pixels: keeps an image on the boundary out of denominators
 
 
 def cw(
@@ -24,35 +32,54 @@ def cw(
     *,
     generator: Keyed,
     targeted: bool = False,
-    searches: Annotated[int, Field(ge=1, le=30, description="values of c tried")] = 6,
+    searches: Annotated[int, Field(ge=1, le=30, description="values of c tried, at most")] = 6,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per search")] = 200,
     step_size: Annotated[float, Field(gt=0, le=1, description="Adam's first learning rate, of the angle")] = 0.02,
-    initial_c: Annotated[float, Field(gt=0, le=1e6, description="first weight of the misclassification term")] = 0.1,
+    initial_c: Annotated[
+        float | None,
+        Field(gt=0, le=1e6, description="first weight of the misclassification term; null: what first order asks for"),
+    ] = None,
     kappa: Annotated[float, Field(ge=0, le=1e3, description="confidence: by how many logits to win")] = 0.0,
 ) -> Tensor:
     """Minimum-norm L2 attack: min |delta|^2 + c max(0, z_y - max z_j + kappa) by Adam, searching c.
 
-    Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644, in whose change of
+    Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644. In their change of
     variables a sine replaces the hyperbolic tangent: pixels are (1 + sin w) / 2. With tanh black and white are
-    infinitely far out, and a step that moves them is too large for grey ones. Each search starts at x, with steps of
-    at most half of what was reached; a sample that no longer improves leaves the batch. Returns the smallest success of
-    each sample over all searches, x itself where there was none. x (B, C, H, W) in [0, 1].
+    infinitely far out, and a step that moves them is too large for grey ones. Instead of bisecting c, each sample
+    starts with the c of which first order says that success just pays, goes on to larger ones until it succeeds, and
+    returns to a smaller one where the success shows that it would have done. Each search starts at x; a sample that no
+    longer improves leaves it. Returns the smallest success of each sample, x itself where there was none.
+    x (B, C, H, W) in [0, 1].
     """
-    lower, upper = torch.zeros_like(y, dtype=x.dtype), torch.full_like(y, torch.inf, dtype=x.dtype)
-    c = torch.full_like(lower, initial_c)
-    best, best_norm = x, torch.full_like(lower, torch.inf)
-    reach = (x * (1 - x)).flatten(1).sum(dim=1).sqrt() + 1e-6  # how far a step of 1 goes, all pixels together
-    for _ in range(searches):
-        first_rate = (STRIDE * best_norm / reach).clamp_max(step_size)
-        point, norm = _minimise(model, x, y, c, targeted, steps, first_rate, kappa)
-        won, smaller = norm < torch.inf, norm < best_norm
-        best = torch.where(per_sample(smaller, x), point, best)
-        best_norm = torch.where(smaller, norm, best_norm)
-        upper = torch.where(won, torch.minimum(upper, c), upper)
-        lower = torch.where(won, lower, torch.maximum(lower, c))
-        between = torch.where(lower > 0, (lower * upper).sqrt(), upper / 10)
-        c = torch.where(upper < torch.inf, between, 10 * c)
+    logits, slope = value_and_gradient(model, x, partial(shortfall, y=y, targeted=targeted))
+    lacking = (shortfall(logits, y, targeted) + kappa).clamp_min(LEAST)
+    guess = lacking / l2(slope).clamp_min(TINY)  # how far the boundary is, to first order
+    c = FIRST * _just_enough(guess, lacking) if initial_c is None else torch.full_like(guess, initial_c)
+    reach = (x * (1 - x)).flatten(1).sum(dim=1).sqrt() + LEAST  # how far a step of 1 goes, all pixels together
+    best, smallest = x, torch.full_like(guess, torch.inf)
+    rows = torch.arange(len(x), device=x.device)  # what still searches, compacted
+    stride = max(STRIDE, FEW / steps)
+    for search in range(1, searches + 1):
+        first_rate = (stride * torch.minimum(smallest, GUESS * guess)[rows] / reach[rows]).clamp_max(step_size)
+        point, norm = _minimise(model, x[rows], y[rows], c[rows], targeted, steps, first_rate, kappa)
+        smaller = norm < smallest[rows]
+        best = best.index_copy(0, rows, torch.where(per_sample(smaller, point), point, best[rows]))
+        smallest = smallest.index_copy(0, rows, torch.where(smaller, norm, smallest[rows]))
+        won, enough = norm < torch.inf, _just_enough(norm, lacking[rows])
+        going = ~won | (c[rows] > EXCESS * enough)
+        c = c.index_copy(0, rows, torch.where(won, enough, GROWTH**search * c[rows]).clamp_max(LARGEST))
+        rows, model = rows[going], model.at(going)
+        if len(rows) == 0:
+            break
     return best
+
+
+def _just_enough(length: Tensor, lacking: Tensor) -> Tensor:
+    """The c (B,) at which the way of this length to the boundary starts to pay, if the logits change evenly along it.
+
+    There c times their slope is the slope of the squared length.
+    """
+    return (2 * length.square() / lacking).clamp(TINY, LARGEST)
 
 
 def _minimise(

@@ -18,7 +18,7 @@ BEYOND = (1e-4, 0.01)  # by this share the radius aims past the boundary, in the
 FINEST = 0.01  # last step, as a share of the first
 GAMMA = (0.001, 0.05)  # by this share, and by a pixel at least, the number of pixels falls and rises (L0)
 MEMORY: dict[Norm, float] = {"linf": 0.5, "l2": 0.5, "l1": 0.5, "l0": 0.9}  # of the averaged gradient, per step
-LOOK = 0.3  # of the steps are taken before a class is given up ...
+LOOK = 0.2  # of the steps are taken before a class is given up ...
 HOPELESS = 1.15  # ... because the way to its boundary is this many times as long as another class's
 
 
