@@ -1,5 +1,5 @@
 from bench.attacks import goals
-from bench.attacks.records import Distances, Robust
+from bench.attacks.records import Distances, Point, Robust
 
 
 def record(name, l2, seconds=1.0, within_cap=True):
@@ -13,9 +13,17 @@ def test_minimal_sets_our_fastest_good_attack_against_the_best_peer():
     best, other = record("best", (1.0, 2.0), 10.0), record("other", (9.0, 0.8), 1.0)
     cheat = record("cheat", (0.1, 0.1), 1.0, within_cap=False)
     mean, share, together = goals.minimal([fast, slow, far, whole, best, other, cheat])
-    assert (mean.text, mean.value, mean.limit) == ("gauntlet fast: mean L2, at most that of best", 1.5, 1.5)
+    assert (mean.text, mean.value, mean.limit) == ("gauntlet fast, 1 steps: mean L2, at most that of best", 1.5, 1.5)
     assert (share.value, share.met) == (0.2, True)
     assert (together.value, together.limit, together.met) == (0.95, 0.9, False)
+
+
+def test_fewer_steps_of_ours_count_where_they_are_near_enough():
+    points = [Point(steps=steps, seconds=steps / 10, median=mean, mean=mean) for steps, mean in ((10, 1.2), (20, 0.9))]
+    own = record("gauntlet own", (0.8,), 5.0).model_copy(update={"curve": tuple(points)})
+    mean, share, _ = goals.minimal([own, record("gauntlet strongest", (0.8,)), record("best", (1.0,), 10.0)])
+    assert (mean.text, mean.value) == ("gauntlet own, 20 steps: mean L2, at most that of best", 0.9)
+    assert share.value == 0.2
 
 
 def test_a_peer_that_failed_once_is_no_nearer_than_infinity():
