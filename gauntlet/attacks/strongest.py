@@ -16,9 +16,9 @@ gradients are not taken for robustness."""
 WITHIN: dict[Norm, tuple[Member, ...]] = {
     "linf": (
         ("apgd", {}),
-        ("fmn", {"steps": 50}),
-        ("apgd-t", {"targets": 3, "steps": 50}),
-        ("square", {"queries": 2000}),
+        ("fmn", {"steps": 100, "step_size": 1.0}),
+        ("apgd-t", {"targets": 3}),
+        ("square", {"queries": 1000}),
     ),
     "l2": (("apgd", {}), ("apgd-t", {}), ("fab", {}), ("square", {"queries": 2000})),
 }
