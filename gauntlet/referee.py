@@ -33,9 +33,7 @@ OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4, 2, 3, 5, 8, 13, 20)
 """How far along its perturbation a proposal is moved before it is given up."""
 INWARD = (0.9, 0.94, 0.97, 0.985, 1.0)
 """Shares of a perturbation that are tried before rounding to 8 bits, which may lengthen it; the largest that fits."""
-CHUNK = {"cpu": 64, "cuda": 1024}
-"""Images that an attack holds at once, by type of device: bounds memory, changes no result. With more than 64 a CPU's
-caches are too small, and C's allocator asks the system for fresh memory at every step."""
+CHUNK = 128  # images that an attack holds at once: bounds memory, changes no result
 ROUNDING = 1e-6  # how far a float32 distance may exceed eps
 
 
@@ -112,7 +110,7 @@ def run(
     place = model.device
     reachable = threat.on_grid() if eight_bit else threat  # an attack that stops at its first success stops there
     attack_chunk = partial(entry.run, threat=reachable, **({"targeted": True} if targeted else {}), **dict(parsed))
-    for part in torch.split(rows, CHUNK[model.device.type]) if len(rows) else ():
+    for part in torch.split(rows, CHUNK) if len(rows) else ():
         images, labels = x[part].to(place), goal[part].to(place)
         meter = Metered(model.twin, queries, part.to(place), stop)
         keys = Keyed(seed, index[part].to(place))

@@ -17,7 +17,6 @@ DECAY = 0.1  # of the learning rate, from the first step to the last, in equal r
 STRIDE = 0.25  # longest first step, as a share of the smallest perturbation so far ...
 GUESS = 2.0  # ... or of this many times the first-order estimate ...
 FEW = 16.0  # ... but so many such lengths must be within all steps together, which shrink on the way
-FIRST = 1.5  # times the c of first order: curvature asks for more more often than for less
 GROWTH = 2.0  # of c after the first failure; its square after the second, and so on
 EXCESS = 4.0  # a success is final unless c was this many times what its length speaks for
 LARGEST = 1e12  # c
@@ -36,9 +35,9 @@ def cw(
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per search")] = 200,
     step_size: Annotated[float, Field(gt=0, le=1, description="Adam's first learning rate, of the angle")] = 0.02,
     initial_c: Annotated[
-        float | None,
-        Field(gt=0, le=1e6, description="first weight of the misclassification term; null: what first order asks for"),
-    ] = None,
+        float,
+        Field(gt=0, le=1e6, description="first weight of misclassification, in units of what first order asks for"),
+    ] = 1.5,
     kappa: Annotated[float, Field(ge=0, le=1e3, description="confidence: by how many logits to win")] = 0.0,
 ) -> Tensor:
     """Minimum-norm L2 attack: min |delta|^2 + c max(0, z_y - max z_j + kappa) by Adam, searching c.
@@ -46,7 +45,7 @@ def cw(
     Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644. In their change of
     variables a sine replaces the hyperbolic tangent: pixels are (1 + sin w) / 2. With tanh black and white are
     infinitely far out, and a step that moves them is too large for grey ones. Instead of bisecting c, each sample
-    starts with the c of which first order says that success just pays, goes on to larger ones until it succeeds, and
+    starts near the c of which first order says that success just pays, goes on to larger ones until it succeeds, and
     returns to a smaller one where the success shows that it would have done. Each search starts at x; a sample that no
     longer improves leaves it. Returns the smallest success of each sample, x itself where there was none.
     x (B, C, H, W) in [0, 1].
@@ -54,7 +53,7 @@ def cw(
     logits, slope = value_and_gradient(model, x, partial(shortfall, y=y, targeted=targeted))
     lacking = (shortfall(logits, y, targeted) + kappa).clamp_min(LEAST)
     guess = lacking / l2(slope).clamp_min(TINY)  # how far the boundary is, to first order
-    c = FIRST * _just_enough(guess, lacking) if initial_c is None else torch.full_like(guess, initial_c)
+    c = (initial_c * _just_enough(guess, lacking)).clamp_max(LARGEST)
     reach = (x * (1 - x)).flatten(1).sum(dim=1).sqrt() + LEAST  # how far a step of 1 goes, all pixels together
     best, smallest = x, torch.full_like(guess, torch.inf)
     rows = torch.arange(len(x), device=x.device)  # what still searches, compacted

@@ -40,9 +40,10 @@ def ddn(
         point = x + delta
         logits, gradient = value_and_gradient(model, point, lambda z: loss(z, y, targeted))
         won = shortfall(logits, y, targeted) < 0
-        smaller = won & (l2(delta) < best_norm)
+        size = l2(delta)
+        smaller = won & (size < best_norm)
         best = torch.where(per_sample(smaller, x), point, best)
-        best_norm = torch.where(smaller, l2(delta), best_norm)
+        best_norm = torch.where(smaller, size, best_norm)
         if step == steps:
             break
         gradient = escape(gradient, generator, step)

@@ -40,7 +40,7 @@ def test_a_large_report_is_cut_into_about_as_many_shards_as_it_should_be_and_a_s
 
 
 def test_the_unit_is_whole_chunks():
-    assert UNIT % REFEREE_CHUNK["cpu"] == UNIT % CHUNK["cpu"] == 0
+    assert UNIT % REFEREE_CHUNK == UNIT % CHUNK["cpu"] == 0
 
 
 def test_shards_measured_apart_and_in_any_order_are_the_cell_measured_whole(asked: ReportRequest, models, evalsets):
