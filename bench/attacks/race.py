@@ -61,9 +61,13 @@ def fitted(contender: Contender, task: Task) -> Task:
 
 
 def at_best_batch(contender: Contender, task: Task, sizes: Sequence[int]) -> Task:
-    """The task with the batch size that a short run on the largest of them finished first with."""
+    """The task with the batch size that a short run on the largest of them finished first with.
+
+    Ours chooses its own, but has a short run too: the first pays for memory that the allocator has yet to ask for.
+    """
     sizes = sorted({min(size, len(task.x)) for size in sizes})
-    if contender.ours or len(sizes) == 1:
+    sizes = sizes[-1:] if contender.ours else sizes
+    if len(sizes) == 1 and not contender.capped:
         return dataclasses.replace(task, batch=sizes[-1])
     short = dataclasses.replace(task.first(sizes[-1]), steps=min(task.steps, contender.tried))
     seconds = {size: run(contender, dataclasses.replace(short, batch=size)).seconds for size in sizes}

@@ -84,6 +84,17 @@ def test_a_peer_gets_its_fastest_batch_and_all_of_the_images(task):
     assert torch.equal(race.run(contender, dataclasses.replace(task, batch=8)).images, task.x)
 
 
+def test_ours_has_its_short_run_too(task):
+    met = []
+
+    def attack(given):
+        met.append(given.steps)
+        return given.x
+
+    given = race.at_best_batch(Contender("gauntlet", attack, ours=True, tried=7), task, (2, 500))
+    assert (given.batch, given.steps, met) == (12, task.steps, [7])
+
+
 def test_contenders_take_turns_on_the_same_images(task):
     met = []
 
