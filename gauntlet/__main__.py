@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from gauntlet import evalset, library, own, referee, runtime
+from gauntlet import evalset, library, own, pages, referee, runtime
 from gauntlet.adopt.declared import Declared
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import GauntletError, InvalidInput
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options = _parser().parse_args(arguments)
+        pages.keep()
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except GauntletError as error:

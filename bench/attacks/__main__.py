@@ -21,6 +21,7 @@ from bench.attacks.options import Options
 from bench.attacks.section import Section, write
 from bench.attacks.task import ARTIFACTS
 from bench.page import PAGE, publish
+from gauntlet import pages
 from gauntlet.errors import GauntletError
 from gauntlet.report.gate import fraction
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"there is no part {unknown[0]!r}")
     torch.set_num_threads(threads or torch.get_num_threads())
+    pages.keep()
     told["adversarial"] = told["adversarial"] or sorted(path.name for path in ARTIFACTS.glob("*-adversarial"))
     options = Options.model_validate(told)
     status = 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gauntlet import evalset, store
+from gauntlet import evalset, pages, store
 from gauntlet.errors import ArtefactError
 from gauntlet.evalset import EvalSet
 from gauntlet.manifest import MANIFEST_FILE
@@ -36,6 +36,7 @@ class Laboratory:
 
     def __init__(self, settings: Settings) -> None:
         use_threads(settings.threads)
+        pages.keep()
         self._settings = settings
         self._open: dict[str, Classifier] = {}
         shelf = Shelf(settings.database_url)

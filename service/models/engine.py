@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gauntlet import images
+from gauntlet import images, pages
 from gauntlet.evalset import load_all as load_evalsets
 from gauntlet.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.randomness import Keyed
@@ -50,6 +50,7 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         use_threads(settings.threads)
+        pages.keep()
         self.settings = settings
         self.models: dict[str, Classifier | Generator] = open_all(settings.artifacts, settings.device)
         shelf = Shelf(settings.database_url)
