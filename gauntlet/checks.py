@@ -213,8 +213,8 @@ def beats(weak: Tensor, strong: Tensor) -> tuple[bool, int, int]:
     return weak_only - strong_only > 2 * (weak_only + strong_only) ** 0.5 + 1, weak_only, strong_only
 
 
-def _count(evidence: Evidence, count: int, most: float) -> Verdict:
-    return Verdict(count <= most * evidence.n, f"{count} of {evidence.n} images")
+def _count(evidence: Evidence, count: int, what: str, most: float) -> Verdict:
+    return Verdict(count <= most * evidence.n, f"{count} of {evidence.n} {what}")
 
 
 def _pair(weak: str, *strong: str) -> Callable[[Evidence], Verdict]:
@@ -272,17 +272,17 @@ CHECKS: Mapping[str, Check] = {
     "gradients are there": Check(
         "Gradients vanish or are not finite: every white-box attack is blind, and robustness only looks high.",
         "Look for rounding, thresholds and saturated units; believe black-box attacks only.",
-        lambda e: _count(e, e.zero_gradients + e.broken_gradients, 0.1),
+        lambda e: _count(e, e.zero_gradients + e.broken_gradients, "are zero or not finite", 0.1),
     ),
     "gradients are right": Check(
         "Autograd and finite differences disagree: the gradient is not that of the function.",
         "Look for operators with a made-up gradient (straight-through estimators, custom functions).",
-        lambda e: _count(e, e.wrong_gradients, 0.1),
+        lambda e: _count(e, e.wrong_gradients, "disagree with finite differences", 0.1),
     ),
     "gradients lead somewhere": Check(
         "A step along the gradient changes the margin no more than a random step: the gradient is shattered.",
         "Believe black-box attacks, or attack a smooth stand-in of the layer that does it.",
-        lambda e: _count(e, e.useless_gradients, 0.25),
+        lambda e: _count(e, e.useless_gradients, "do no better than a random step", 0.25),
     ),
     "iterating beats a single step": Check(
         "FGSM breaks images that PGD does not: the loss surface misleads PGD, or its steps are wrong.",

@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=3)
     add("--seed", type=int, default=0)
     add("--seeds", type=int, default=3, help="of linf, where they are the rounds (%(default)s)")
+    add("--peer-seeds", type=int, help="of the peers in linf, which take most of the time; default: --seeds")
     add("--batches", type=int, nargs="+", default=[32, 128, 256], help="what peers choose from; one: no choice")
     add("--shares", type=float, nargs="*", default=[1 / 8, 1 / 4, 1 / 2], help="of the steps: points of the curves")
     add("--eps", type=fraction, help="of linf; default: the data set's")

@@ -6,7 +6,7 @@ from gauntlet.manifest import Frozen
 
 
 class Options(Frozen):
-    """From the command line; ``n`` and ``steps`` None: what the part says."""
+    """From the command line; None: what the part says."""
 
     model: str
     adversarial: tuple[str, ...]
@@ -17,6 +17,7 @@ class Options(Frozen):
     rounds: int
     seed: int
     seeds: int
+    peer_seeds: int | None
     batches: tuple[int, ...]
     shares: tuple[float, ...]
     eps: float | None

@@ -44,8 +44,9 @@ def cw_linf(
         rows, point = state.rows, state.point
         logits, slope = value_and_gradient(model, point, partial(shortfall, y=y[rows], targeted=targeted))
         lacking, delta = shortfall(logits, y[rows], targeted) >= 0, point - x[rows]
-        won = ~lacking & (_largest(delta) < smallest[rows])
-        best[rows[won]], smallest[rows[won]] = point[won], _largest(delta)[won]
+        size = _largest(delta)
+        won = ~lacking & (size < smallest[rows])
+        best[rows[won]], smallest[rows[won]] = point[won], size[won]
         if step == steps:
             break
         state.retune(won, smallest[rows])
@@ -99,11 +100,11 @@ class _State:
     def descend(self, gradient: Tensor, step_size: float) -> None:
         """One step of Adam, in units of tau, clipped to the box."""
         self.age = self.age + 1
-        self.first = 0.9 * self.first + 0.1 * gradient
-        self.second = 0.999 * self.second + 0.001 * gradient.square()
-        first = self.first / per_sample(1 - 0.9**self.age, gradient)
-        second = self.second / per_sample(1 - 0.999**self.age, gradient)
-        step = per_sample(step_size * self.tau, gradient) * first / (second.sqrt() + SOFT)
+        self.first = self.first.lerp(gradient, 0.1)
+        self.second = torch.addcmul(0.999 * self.second, gradient, gradient, value=0.001)
+        young = (1 - 0.999**self.age).sqrt()
+        size = step_size * self.tau * young / (1 - 0.9**self.age)
+        step = per_sample(size, gradient) * self.first / (self.second.sqrt() + SOFT)
         self.point = (self.point - step).clamp(0, 1)
 
 
