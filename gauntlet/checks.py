@@ -32,7 +32,7 @@ BATTERY: Mapping[str, tuple[str, float | None, dict[str, Any]]] = {
     "pgd": ("pgd", 1, {"steps": 40}),
     "pgd, twice the steps": ("pgd", 1, {"steps": 80}),
     "pgd at half the distance": ("pgd", 0.5, {"steps": 40}),
-    "pgd without a bound": ("pgd", None, {"steps": 40}),
+    "apgd without a bound": ("apgd", None, {"steps": 40}),
     "square": ("square", 1, {"queries": 500}),
 }
 """Attack, budget in units of the median distance that DDN needs (None: across the whole box), parameters."""
@@ -234,7 +234,7 @@ def _twice(evidence: Evidence) -> Verdict:
 
 
 def _unbounded(evidence: Evidence) -> Verdict:
-    broken = int(evidence.broken["pgd without a bound"].sum())
+    broken = int(evidence.broken["apgd without a bound"].sum())
     return Verdict(broken == evidence.n, f"{broken} of {evidence.n} broken")
 
 

@@ -7,13 +7,12 @@ kernel in between, which then fills page after page with zeros: up to half of th
 import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-KEPT = 1 << 30  # bytes that stay, at most
-LARGEST = 64 << 20  # bytes of a tensor that stays
+LARGEST = (64 << 20, 32 << 20)  # bytes of a tensor that stays: older versions refuse more than the latter
+KEPT = 1 << 30  # bytes that may stay
 
 
 def keep() -> None:
     """From now on; nothing where the C library is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if mallopt is not None and any(mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST):
         mallopt(M_TRIM_THRESHOLD, KEPT)
-        mallopt(M_MMAP_THRESHOLD, LARGEST)

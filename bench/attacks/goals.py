@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from bench.attacks.records import Distances, Goal, Point, Robust
+from bench.attacks.records import Distances, Goal, Robust
 
 ABOVE = 2  # images that our ensemble may leave standing beyond the fewest that an AutoAttack does
 
@@ -26,7 +26,7 @@ def minimal(results: list[Distances]) -> list[Goal]:
     best = nearest(rivals)
     whole = next(found for found in results if found.name == "gauntlet strongest")
     single = [found for found in results if found.ours and found.within_cap and found is not whole]
-    tried = [(found.name, point) for found in single for point in _points(found)]
+    tried = [(found.name, point) for found in single for point in found.curve]
     near = [(name, point) for name, point in tried if point.mean <= best.mean]
     name, point = min(near, key=lambda pair: pair[1].seconds) if near else min(tried, key=lambda pair: pair[1].mean)
     own = f"{name}, {point.steps} steps"
@@ -43,11 +43,6 @@ def minimal(results: list[Distances]) -> list[Goal]:
             limit=together(rivals),
         ),
     ]
-
-
-def _points(found: Distances) -> tuple[Point, ...]:
-    """The whole run, and those with a share of its steps."""
-    return (*found.curve, Point(steps=found.steps, seconds=found.time, median=found.median, mean=found.mean))
 
 
 def robust(results: list[Robust]) -> list[Goal]:

@@ -123,4 +123,5 @@ def _table(results: list[Robust], n: int) -> str:
         ]
         for found in results
     ]
-    return f"{results[0].model}\n\n" + table(["ensemble", "batch", "robust accuracy by seed", "seconds", "passes"], rows)
+    head = ["ensemble", "batch", "robust accuracy by seed", "seconds", "passes"]
+    return f"{results[0].model}\n\n" + table(head, rows)

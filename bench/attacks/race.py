@@ -67,8 +67,6 @@ def at_best_batch(contender: Contender, task: Task, sizes: Sequence[int]) -> Tas
     """
     sizes = sorted({min(size, len(task.x)) for size in sizes})
     sizes = sizes[-1:] if contender.ours else sizes
-    if len(sizes) == 1 and not contender.capped:
-        return dataclasses.replace(task, batch=sizes[-1])
     short = dataclasses.replace(task.first(sizes[-1]), steps=min(task.steps, contender.tried))
     seconds = {size: run(contender, dataclasses.replace(short, batch=size)).seconds for size in sizes}
     return dataclasses.replace(task, batch=min(seconds, key=seconds.__getitem__))

@@ -11,12 +11,14 @@ from gauntlet.attacks.base import Model, shortfall, value_and_gradient
 from gauntlet.randomness import Keyed
 from gauntlet.threat import TINY, Threat, l2, per_sample
 
-CHECKS = 20  # a search looks this often whether a sample still improves ...
+LOOK = 10  # steps between two looks whether a sample still improves, at least ...
+CHECKS = 20  # ... and so many looks in a search, at most ...
 STALLED = 0.993  # ... by at least this factor
 DECAY = 0.1  # of the learning rate, from the first step to the last, in equal ratios
 STRIDE = 0.25  # longest first step, as a share of the smallest perturbation so far ...
-GUESS = 2.0  # ... or of this many times the first-order estimate ...
-FEW = 16.0  # ... but so many such lengths must be within all steps together, which shrink on the way
+GUESS = 2.0  # ... or of this many times the first-order estimate
+FEW = 16.0  # where steps are few, that share is this over their number, and ...
+TURN = 4.0  # ... the largest learning rate this over their number: enough to turn black into grey
 GROWTH = 2.0  # of c after the first failure; its square after the second, and so on
 EXCESS = 4.0  # a success is final unless c was this many times what its length speaks for
 LARGEST = 1e12  # c
@@ -33,7 +35,9 @@ def cw(
     targeted: bool = False,
     searches: Annotated[int, Field(ge=1, le=30, description="values of c tried, at most")] = 6,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per search")] = 200,
-    step_size: Annotated[float, Field(gt=0, le=1, description="Adam's first learning rate, of the angle")] = 0.02,
+    step_size: Annotated[
+        float, Field(gt=0, le=1, description="Adam's first learning rate, at most; more where steps are few")
+    ] = 0.02,
     initial_c: Annotated[
         float,
         Field(gt=0, le=1e6, description="first weight of misclassification, in units of what first order asks for"),
@@ -46,27 +50,27 @@ def cw(
     variables a sine replaces the hyperbolic tangent: pixels are (1 + sin w) / 2. With tanh black and white are
     infinitely far out, and a step that moves them is too large for grey ones. Instead of bisecting c, each sample
     starts near the c of which first order says that success just pays, goes on to larger ones until it succeeds, and
-    returns to a smaller one where the success shows that it would have done. Each search starts at x; a sample that no
-    longer improves leaves it. Returns the smallest success of each sample, x itself where there was none.
-    x (B, C, H, W) in [0, 1].
+    returns to a smaller one where the success shows that it would have done, until that fails. Each search starts at
+    x; a sample that no longer improves leaves it.
+    Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     logits, slope = value_and_gradient(model, x, partial(shortfall, y=y, targeted=targeted))
     lacking = (shortfall(logits, y, targeted) + kappa).clamp_min(LEAST)
     guess = lacking / l2(slope).clamp_min(TINY)  # how far the boundary is, to first order
     c = (initial_c * _just_enough(guess, lacking)).clamp_max(LARGEST)
-    reach = (x * (1 - x)).flatten(1).sum(dim=1).sqrt() + LEAST  # how far a step of 1 goes, all pixels together
+    travel = (x * (1 - x)).flatten(1).sum(dim=1).sqrt() + LEAST  # how far a step of 1 goes, all pixels together
     best, smallest = x, torch.full_like(guess, torch.inf)
     rows = torch.arange(len(x), device=x.device)  # what still searches, compacted
-    stride = max(STRIDE, FEW / steps)
+    stride, longest = max(STRIDE, FEW / steps), max(step_size, TURN / steps)
     for search in range(1, searches + 1):
-        first_rate = (stride * torch.minimum(smallest, GUESS * guess)[rows] / reach[rows]).clamp_max(step_size)
+        first_rate = (stride * torch.minimum(smallest, GUESS * guess)[rows] / travel[rows]).clamp_max(longest)
         point, norm = _minimise(model, x[rows], y[rows], c[rows], targeted, steps, first_rate, kappa)
         smaller = norm < smallest[rows]
         best = best.index_copy(0, rows, torch.where(per_sample(smaller, point), point, best[rows]))
         smallest = smallest.index_copy(0, rows, torch.where(smaller, norm, smallest[rows]))
         won, enough = norm < torch.inf, _just_enough(norm, lacking[rows])
-        going = ~won | (c[rows] > EXCESS * enough)
-        c = c.index_copy(0, rows, torch.where(won, enough, GROWTH**search * c[rows]).clamp_max(LARGEST))
+        going = torch.where(won, c[rows] > EXCESS * enough, smallest[rows].isinf())
+        c = c.index_copy(0, rows, torch.where(won, initial_c * enough, GROWTH**search * c[rows]).clamp_max(LARGEST))
         rows, model = rows[going], model.at(going)
         if len(rows) == 0:
             break
@@ -96,7 +100,7 @@ def _minimise(
         point = (torch.sin(w) + 1) / 2
         lacking = shortfall(model(point), y[rows], targeted) + kappa
         objective = (point - x[rows]).flatten(1).square().sum(dim=1) + c[rows] * lacking.clamp_min(0)
-        (gradient,) = torch.autograd.grad(objective.sum(), w)
+        gradient = torch.autograd.grad(objective.sum(), w)[0].nan_to_num(0.0)
         with torch.no_grad():
             norm = l2(point - x[rows])
             smaller = (lacking < 0) & (norm < best_norm[rows])
@@ -109,7 +113,7 @@ def _minimise(
             rate = per_sample(first_rate[rows] * DECAY ** (step / steps), w)
             w = w - rate * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
             lowest = lowest.index_copy(0, rows, torch.minimum(objective, lowest[rows]))
-            if step % max(1, steps // CHECKS) == 0:
+            if step % max(LOOK, steps // CHECKS) == 0:
                 improving = lowest[rows] < STALLED * previous[rows]
                 previous = lowest
                 rows, w, first, second = rows[improving], w[improving], first[improving], second[improving]

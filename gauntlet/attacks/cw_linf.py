@@ -13,7 +13,7 @@ from gauntlet.randomness import Keyed
 from gauntlet.threat import TINY, Threat, per_sample
 
 PATIENCE = 30  # steps that a sample may go without a smaller success
-SOFT = 1e-12
+SOFT = 1e-12  # keeps pixels that no gradient has reached out of a denominator
 FINEST = 0.995  # a sample leaves when tau stands this near to what it has reached
 
 
@@ -28,14 +28,14 @@ def cw_linf(
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps, all values of tau together")] = 300,
     step_size: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate, as a share of tau")] = 0.03,
     initial_c: Annotated[float, Field(gt=0, le=1e6, description="first weight of the misclassification term")] = 0.5,
-    decrease: Annotated[float, Field(gt=0, lt=1, description="tau is first this much of what was reached")] = 0.9,
+    decrease: Annotated[float, Field(gt=0, le=0.99, description="tau is first this much of what was reached")] = 0.9,
 ) -> Tensor:
     """Minimum-norm Linf attack: min c max(0, z_y - max z_j) + sum max(0, |delta| - tau) by Adam, with falling tau.
 
     Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644, section VI.C. Each
-    success sets tau to a little less than its size; where none comes, c doubles. Unlike the paper's, the box is kept by
-    clipping, since in tanh space black pixels hardly move; the gradient of the logits is scaled to a largest entry
-    of 1, so that c has no unit; and where no success comes tau falls in smaller steps, until they do not matter.
+    success sets tau to a little less than its size; where no further one comes, c doubles. Unlike the paper's, the box
+    is kept by clipping, since in tanh space black pixels hardly move; the gradient of the logits is scaled to a largest
+    entry of 1, so that c has no unit; and where no success comes tau falls in smaller steps, until they do not matter.
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     best, smallest = x.clone(), torch.full_like(y, torch.inf, dtype=x.dtype)

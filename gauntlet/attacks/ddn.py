@@ -29,7 +29,7 @@ def ddn(
 
     Rony et al., "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
     arXiv 1811.09600. As in FMN (Pintor et al., arXiv 2102.12827) the first norm is the first-order estimate of the
-    distance, and gamma decays, in the second half, so that the norm settles.
+    distance, and gamma decays, in the second half, so that the norm settles; the cross-entropy is of rescaled logits.
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     delta = torch.zeros_like(x)

@@ -41,7 +41,8 @@ def fmn(
     Pintor et al., "Fast Minimum-norm Adversarial Attacks through Adaptive Norm Constraints", arXiv 2102.12827. Theirs
     are the objective, the projection, the cosine decay, the first-order estimate of the radius and, in L0, its rise and
     fall; here the estimate is made at every step, gradients are averaged, steps are relative to the radius, and the
-    classes nearest to first order are tried in turn, because the nearest way out of y leads to one of them.
+    classes nearest to first order are tried in turn, because the nearest way out of y leads to one of them; one whose
+    boundary turns out to be much farther than another's is given up early.
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     approach = partial(_approach, norm=threat.norm, generator=generator, steps=steps, step_size=step_size)

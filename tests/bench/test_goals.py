@@ -4,7 +4,9 @@ from bench.attacks.records import Distances, Point, Robust
 
 def record(name, l2, seconds=1.0, within_cap=True):
     counts = {"steps": 1, "batch": 1, "forwards": 1, "backwards": 1, "within_cap": within_cap}
-    return Distances(name=name, ours=name.startswith("gauntlet"), seconds=(seconds,), returned=l2, nudged=l2, **counts)
+    whole = Point(steps=1, seconds=seconds, median=sorted(l2)[len(l2) // 2], mean=sum(l2) / len(l2))
+    own = {"name": name, "ours": name.startswith("gauntlet"), "curve": (whole,)}
+    return Distances(seconds=(seconds,), returned=l2, nudged=l2, **own, **counts)
 
 
 def test_minimal_sets_our_fastest_good_attack_against_the_best_peer():
