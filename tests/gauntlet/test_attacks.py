@@ -364,6 +364,23 @@ def test_cw_with_confidence_wins_by_kappa(linear, images):
     assert float(shortfall(linear.predict(outcome.images), y, targeted=False).max()) <= -2.0 + 1e-3
 
 
+@pytest.mark.parametrize("steps", [10, 20, 40])
+def test_cw_crosses_the_box_in_few_steps(steps, two_classes, images):
+    """From black and white, where its change of variables moves a pixel least."""
+    extreme = images.round()
+    y = labels_of(two_classes, extreme)
+    outcome = attack(two_classes, "cw", "l2", extreme, y, eps=None, params={"searches": 6, "steps": steps})
+    assert outcome.success.all()
+
+
+def test_cw_starts_at_the_c_that_first_order_asks_for(linear, images):
+    """Where first order is exact most samples need one search, and none needs three."""
+    y = labels_of(linear, images)
+    queries = attack(linear, "cw", "l2", images, y, eps=None, params={"searches": 6, "steps": 100}).queries
+    assert float(queries.double().median()) <= 1 + 101
+    assert int(queries.max()) <= 1 + 2 * 101
+
+
 def test_cw_drops_finished_samples(linear, images):
     """Early stop is per sample: samples need different numbers of queries, all fewer than the most allowed."""
     queries = attack(linear, "cw", "l2", images, labels_of(linear, images), eps=None, params={"steps": 200}).queries
