@@ -1,5 +1,6 @@
 """One part's results, on paper."""
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -37,6 +38,7 @@ class Machine(Frozen):
     threads: int = Field(default_factory=torch.get_num_threads)
     python: str = Field(default_factory=platform.python_version)
     versions: dict[str, str] = Field(default_factory=versions)
+    load: float = Field(default_factory=lambda: os.getloadavg()[1])  # the last five minutes', ours in it
 
 
 class Section(Frozen):
@@ -60,17 +62,21 @@ class Record(Frozen):
     section: Section
 
 
-def markdown(section: Section, machine: Machine) -> str:
-    """Title, machine, tables."""
+def markdown(section: Section, machine: Machine, options: Options) -> str:
+    """Title, machine, how it was run, tables."""
     versions = ", ".join(f"{name} {found}" for name, found in machine.versions.items())
     where = f"{machine.hardware}, {machine.threads} threads, Python {machine.python}; {versions}"
-    return f"## {section.title}\n\n{where}\n\n{section.text}\n{goal_table(section.goals)}"
+    sizes = ", ".join(map(str, options.batches))
+    how = (
+        f"Seed {options.seed}, rounds: {options.rounds}, peers choose from batches of {sizes}; load {machine.load:.1f}."
+    )
+    return f"## {section.title}\n\n{where}. {how}\n\n{section.text}\n{goal_table(section.goals)}"
 
 
 def write(section: Section, options: Options) -> str:
     """``<out>/<name>.json``, ``.md``, and ``.svg`` where there is a figure. Gives the Markdown."""
     machine = Machine(hardware=hardware(torch.device("cpu")))
-    text = markdown(section, machine)
+    text = markdown(section, machine, options)
     options.out.mkdir(parents=True, exist_ok=True)
     record = Record(machine=machine, options=options, section=section)
     (options.out / f"{section.name}.json").write_text(record.model_dump_json(indent=1, exclude={"section": {"text"}}))
