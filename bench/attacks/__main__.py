@@ -3,9 +3,9 @@
 All contenders differentiate the same torch twin of a shipped file, parameters frozen, on the same images, in one
 process with the same threads. A wrapper counts the passes of each; one that takes more than the cap, after its steps
 have been lowered to fit, is listed but does not compete. Every peer runs at the batch size of --batches that was
-fastest for it. Runs alternate, but those of linf, which are kept; seconds are the median of the rounds. ONNX Runtime decides on success, and a failure is
-an infinite distance; a peer's image that ONNX Runtime does not take for a success is moved outward by up to 1 % first.
-Writes JSON, Markdown and curves.
+fastest for it. Runs alternate, except those of linf, which are kept; seconds are the median of the rounds. ONNX Runtime
+decides on success, and a failure is an infinite distance; a peer's image that ONNX Runtime does not take for a success
+is moved outward by up to 1 % first. Writes JSON, Markdown and curves.
 """
 
 import argparse
