@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="fashion-mnist-standard", help="of cw, minimal and overhead (%(default)s)")
     add("--adversarial", nargs="+", default=[], help="models of linf; default: all named *-adversarial")
     add("--n", type=int, help="images; default: what the part says")
+    add("--skip", type=int, default=0, help="test images left out of linf, those that attacks were tuned on")
     add("--slow-n", type=int, default=16, help="images that ART gets (%(default)s)")
     add("--steps", type=int, help="the cap; default: what the part says")
     add("--rounds", type=int, default=3)

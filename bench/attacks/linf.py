@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+import gauntlet
 from bench.attacks import goals, judge, ours, peers, race
 from bench.attacks.options import Options
 from bench.attacks.records import Robust, table
@@ -23,7 +24,7 @@ from training.provenance import hardware
 
 N = 1000
 EPS = {"mnist": 0.3, "fashion-mnist": 0.1, "cifar10": 8 / 255}
-ENGINE = Path("gauntlet")
+ENGINE = Path(gauntlet.__file__).parent
 
 
 class Kept(Frozen):
@@ -37,14 +38,15 @@ class Kept(Frozen):
 
 
 def run(options: Options) -> Section:
-    """Every model named, at its data set's eps, on its first n test images."""
+    """Every model named, at its data set's eps, on its first n test images or n after those skipped."""
     if not options.adversarial:
         raise InvalidInput("there is no model whose name ends in -adversarial; name one with --adversarial", "model")
     n = options.n or N
     results = {name: measure(name, n, options) for name in options.adversarial}
+    after = f" after {options.skip}" if options.skip else ""
     return Section(
-        name="-".join(("linf", *options.adversarial)),
-        title=f"Linf robust accuracy, first {n} test images",
+        name="-".join(("linf", *options.adversarial, *after.split())),
+        title=f"Linf robust accuracy, first {n} test images{after}",
         text="\n".join(_table(found, n) for found in results.values()),
         results=results,
         goals=[goal for found in results.values() for goal in goals.robust(found)],
@@ -64,9 +66,9 @@ def measure(name: str, n: int, options: Options) -> list[Robust]:
 
 
 def task_of(name: str, n: int, options: Options) -> Task:
-    """The first n test images, without those that the model gets wrong."""
+    """n test images, without those that the model gets wrong."""
     model = open_counted(name)
-    x, y = correct(model, *test_images(model, n))
+    x, y = correct(model, *test_images(model, n, options.skip))
     eps = options.eps or EPS[model.manifest.dataset]
     return Task(model, x, y, steps=options.steps or peers.STANDARD, eps=eps)
 
@@ -74,7 +76,8 @@ def task_of(name: str, n: int, options: Options) -> Task:
 def once(contender: Contender, seed: int, task: Task, options: Options) -> Kept:
     """A run with this seed, at the contender's best batch size, unless there is one."""
     about = _about(contender, seed, task)
-    path = options.out / "linf" / f"{task.model.name}, {contender.name}, {seed}.json"
+    which = f" after {options.skip}" if options.skip else ""
+    path = options.out / "linf" / f"{task.model.name}{which}, {contender.name}, {seed}.json"
     if path.is_file():
         kept = Kept.model_validate_json(path.read_bytes())
         if kept.about == about:

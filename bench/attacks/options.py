@@ -12,6 +12,7 @@ class Options(Frozen):
     adversarial: tuple[str, ...]
     out: Path
     n: int | None
+    skip: int
     slow_n: int
     steps: int | None
     rounds: int

@@ -111,9 +111,10 @@ def images_of(model: Classifier) -> evalset.EvalSet:
     return evalset.load(paths[name])
 
 
-def test_images(model: Classifier, n: int) -> tuple[Tensor, Tensor]:
-    """The first n of its data set."""
-    return images_of(model).head(n)
+def test_images(model: Classifier, n: int, skipped: int = 0) -> tuple[Tensor, Tensor]:
+    """The first n of its data set, or n after those skipped."""
+    x, y = images_of(model).head(skipped + n)
+    return x[skipped:], y[skipped:]
 
 
 def correct(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ def steps_of(task, passes):
 
 def options(tmp_path, **told):
     given = {"model": "x", "adversarial": (), "out": tmp_path, "n": None, "slow_n": 4, "steps": None, "rounds": 2}
-    given |= {"seed": 0, "seeds": 3, "peer_seeds": None, "batches": (4, 8), "shares": (0.5,), "eps": None}
+    given |= {"seed": 0, "seeds": 3, "peer_seeds": None, "skip": 0, "batches": (4, 8), "shares": (0.5,), "eps": None}
     return Options.model_validate(given | told)
 
 
