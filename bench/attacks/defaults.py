@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.attacks.options import Options
 from bench.attacks.records import Goal, Standing, table
 from bench.attacks.section import Section
-from bench.attacks.task import open_classifier, shipped, test_images
+from bench.attacks.task import open_classifier, shipped, images_to_test
 from gauntlet import referee
 from gauntlet.attacks import ATTACKS
 from gauntlet.norms import Norm
@@ -44,7 +44,7 @@ def run(options: Options) -> Section:
 def measure(name: str, n: int, seed: int) -> Iterator[Standing]:
     """One row per norm and eps."""
     model = open_classifier(name)
-    x, y = test_images(model, n)
+    x, y = images_to_test(model, n)
     asked = ReportRequest(models=[name], dataset=model.manifest.dataset, n=n)
     for threat in asked.threats:
         attacks = [attack for attack in asked.attacks if threat.norm in ATTACKS[attack].norms]

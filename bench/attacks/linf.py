@@ -17,7 +17,7 @@ from bench.attacks import goals, judge, ours, peers, race
 from bench.attacks.options import Options
 from bench.attacks.records import Robust, table
 from bench.attacks.section import Section, versions
-from bench.attacks.task import Contender, Task, correct, open_counted, test_images
+from bench.attacks.task import Contender, Task, correct, open_counted, images_to_test
 from gauntlet.errors import InvalidInput
 from gauntlet.manifest import Frozen
 from training.provenance import hardware
@@ -66,9 +66,9 @@ def measure(name: str, n: int, options: Options) -> list[Robust]:
 
 
 def task_of(name: str, n: int, options: Options) -> Task:
-    """n test images, without those that the model gets wrong."""
+    """Test images, without those that the model gets wrong."""
     model = open_counted(name)
-    x, y = correct(model, *test_images(model, n, options.skip))
+    x, y = correct(model, *images_to_test(model, n, options.skip))
     eps = options.eps or EPS[model.manifest.dataset]
     return Task(model, x, y, steps=options.steps or peers.STANDARD, eps=eps)
 

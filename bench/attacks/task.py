@@ -111,7 +111,7 @@ def images_of(model: Classifier) -> evalset.EvalSet:
     return evalset.load(paths[name])
 
 
-def test_images(model: Classifier, n: int, skipped: int = 0) -> tuple[Tensor, Tensor]:
+def images_to_test(model: Classifier, n: int, skipped: int = 0) -> tuple[Tensor, Tensor]:
     """The first n of its data set, or n after those skipped."""
     x, y = images_of(model).head(skipped + n)
     return x[skipped:], y[skipped:]
