@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.attacks.options import Options
 from bench.attacks.records import Goal, Standing, table
 from bench.attacks.section import Section
-from bench.attacks.task import open_classifier, shipped, images_to_test
+from bench.attacks.task import images_to_test, open_classifier, shipped
 from gauntlet import referee
 from gauntlet.attacks import ATTACKS
 from gauntlet.norms import Norm

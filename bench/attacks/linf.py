@@ -17,7 +17,7 @@ from bench.attacks import goals, judge, ours, peers, race
 from bench.attacks.options import Options
 from bench.attacks.records import Robust, table
 from bench.attacks.section import Section, versions
-from bench.attacks.task import Contender, Task, correct, open_counted, images_to_test
+from bench.attacks.task import Contender, Task, correct, images_to_test, open_counted
 from gauntlet.errors import InvalidInput
 from gauntlet.manifest import Frozen
 from training.provenance import hardware
