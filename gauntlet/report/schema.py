@@ -21,7 +21,7 @@ Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels 
 # What is asked
 
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
-DEFAULT_ATTACKS: dict[Norm, list[str]] = {"l2": ["fab"], "linf": ["fmn"], "l1": ["fmn"], "l0": ["fmn"]}
+DEFAULT_ATTACKS: dict[Norm, list[str]] = {"l2": ["fab"], "linf": ["fmn", "apgd"], "l1": ["fmn"], "l0": ["fmn"]}
 """Strong enough that `strongest` lowers no robust accuracy by more than a point: `python -m bench.attacks defaults`."""
 
 DEFAULT_THREATS: list[dict[str, Any]] = [{"norm": "l2", "eps": [0.25, 0.5, 1.0]}, {"norm": "linf", "eps": [0.03, 0.1]}]
@@ -57,7 +57,7 @@ class ReportRequest(Record):
     )
     attacks: Annotated[list[Name], Field(min_length=1, max_length=16, json_schema_extra=UNIQUE)] = Field(
         default_factory=_usual,
-        examples=[["fab", "fmn"]],
+        examples=[["fab", "fmn", "apgd"]],
         description="each in all of its norms that are asked for; by default a few for each norm",
     )
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what every JSON reader keeps exact
