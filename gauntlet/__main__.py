@@ -26,10 +26,12 @@ from gauntlet.runtime import Classifier
 from gauntlet.threat import Threat
 
 PROGRESS = "{desc} {percentage:3.0f} % {bar} {elapsed} gone, {remaining} to go"
+LOGGED = 30.0  # seconds between two lines of progress in a log
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0; 1 for a requirement missed or a loss found by ``compare``; 2 where something broke.
+    """Run one command. Returns 0; 1 for a requirement missed or a loss found by ``compare``; 2 where something broke;
+    130 where somebody interrupted it.
 
     A check of a report that raises an alarm counts as broken: its figures cannot be believed.
     """
@@ -41,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GauntletError as error:
         sys.stderr.write(f"gauntlet: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("gauntlet: interrupted\n")
+        return 130
     except Exception:
         traceback.print_exc()
         return 2
@@ -67,7 +72,8 @@ def attack(options: argparse.Namespace) -> int:
     norm = options.norm or next(norm for norm in ("l2", "linf", *NORMS) if norm in ATTACKS[options.attack].norms)
     outcome = referee.run(model, options.attack, x, y, Threat(norm, options.eps), seed=options.seed)
     attacked = int(outcome.correct.sum())
-    print(f"{options.attack} on {model.name}, {norm}, eps {options.eps}, first {len(x)} images, seed {options.seed}")
+    reach = f"{norm} {words.budget(options.eps)}"
+    print(f"{options.attack} on {model.name}, {reach}, first {len(x)} images, seed {options.seed}")
     print(f"clean accuracy    {attacked / len(x):.4f}")
     if options.eps is not None:
         print(f"robust accuracy   {int(outcome.robust.sum()) / len(x):.4f}")
@@ -103,7 +109,8 @@ def report(options: argparse.Namespace) -> int:
         library.writer(path)
         if not path.parent.is_dir():  # known before an hour of measuring, not after
             raise InvalidInput(f"{path}: there is no folder {path.parent}")
-    bar = tqdm(total=1.0, desc="report", file=sys.stderr, disable=None, bar_format=PROGRESS)
+    often = 0.1 if sys.stderr.isatty() else LOGGED
+    bar = tqdm(total=1.0, desc="report", file=sys.stderr, mininterval=often, bar_format=PROGRESS)
     with bar:
         made = build(
             request,
@@ -177,6 +184,10 @@ def _fields(texts: Sequence[str]) -> dict[str, str]:
 def _opened(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[Classifier], EvalSet]:
     """The classifiers, each by its name or from its file, and the images."""
     said = own.declared(options.declare)
+    if said and not any(map(own.is_model, names)):
+        raise InvalidInput(
+            "--declare is about a model's own file (*.onnx); a shipped model's manifest says it", "declare"
+        )
     images = own.images(options.dataset, said.get("classes")) if own.is_images(options.dataset) else None
     shipped = [name for name in names if not own.is_model(name)]
     found = runtime.open_all(options.root / "artifacts", options.device, only=shipped) if shipped else {}

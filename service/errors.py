@@ -186,6 +186,7 @@ def invalid(problems: Iterable[Mapping[str, Any]]) -> ServiceError:
             "message": str(problem["msg"]).removeprefix("Value error, "),
         }
         for problem in problems
+        if problem["type"] != "default_factory_not_called"  # what it would have been made from is in the list too
     ]
     first = listed[0]
     where = f"{first['field']}: " if first["field"] else ""

@@ -47,7 +47,12 @@ def _check_fit(model: Classifier, evalset: EvalSet, field: str) -> None:
     if model.manifest.input_shape != shape:
         raise InvalidInput(f"{model.name} takes {model.manifest.input_shape}, {evalset.name} holds {shape}", field)
     if model.manifest.classes != evalset.classes:
-        raise InvalidInput(f"{model.name} and {evalset.name} do not have the same classes", field)
+        ours, theirs = (", ".join(classes[:3]) for classes in (model.manifest.classes, evalset.classes))
+        raise InvalidInput(
+            f"{model.name} and {evalset.name} do not have the same classes: {ours}, ... and {theirs}, ...; "
+            "of your own model they can be declared",
+            field,
+        )
 
 
 def cells(request: ReportRequest) -> list[Cell]:

@@ -39,6 +39,20 @@ def test_attack(root, capsys):
     assert "first 20 images" in printed
 
 
+def test_a_minimum_norm_attack_is_bound_by_no_eps(root, capsys):
+    assert run(root, "attack tiny-a ddn --n 4") == 0
+    assert "ddn on tiny-a, l2 any distance, first 4 images" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_says_so_in_one_line(root, monkeypatch, capsys):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gauntlet.referee.run", interrupt)
+    assert run(root, "attack tiny-a ddn --n 4") == 130
+    assert capsys.readouterr().err == "gauntlet: interrupted\n"
+
+
 def test_a_failed_attack_counts_as_infinite_in_the_printed_median(root, capsys):
     assert run(root, "attack tiny-a pgd --norm l2 --eps 1e-6 --n 20") == 0
     assert "median L2         –" in capsys.readouterr().out
@@ -89,6 +103,7 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("report --models tiny-a --require robust(l7)@1>=0.1", "one of linf"),
         ("report --models tiny-a --require clean>=12", "between 0 and 1"),
         ("report --models tiny-a --require clean>=0.9.1", "is no requirement"),
+        ("report --models tiny-a --n 9 --declare outputs=logits", "a shipped model's manifest says it"),
         ("compare nothing.json nothing.json", "cannot be read"),
     ],
 )
@@ -137,6 +152,8 @@ def test_own_images_for_a_shipped_model_and_own_model_on_shipped_images(root, ow
     assert run(root, f"attack tiny-a ddn --n 4 --dataset '{own}/My images.npz'") == 0
     assert run(root, f"attack {own}/Mine.onnx ddn --n 4 --dataset tiny --declare classes=a,b,c") == 0
     assert "first 4 images" in capsys.readouterr().out
+    assert run(root, f"report --models {own}/Mine.onnx --n 4 --dataset tiny") == 2
+    assert "of your own model they can be declared" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

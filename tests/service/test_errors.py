@@ -106,6 +106,11 @@ def test_a_bad_value_is_named(client: httpx.Client, path: str, base: dict, chang
     assert (error["code"], error["details"]["field"]) == (code, field)
 
 
+def test_a_default_that_a_bad_value_prevents_is_no_problem_of_its_own(client: httpx.Client):
+    error = told(client.post("/robustness-report", json={"models": ["linear"], "dataset": "tiny", "n": 0}))
+    assert [problem["field"] for problem in error["details"]["problems"]] == ["n"]
+
+
 @pytest.mark.parametrize(
     ("body", "code", "field"),
     [
