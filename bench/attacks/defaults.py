@@ -49,7 +49,7 @@ def measure(name: str, n: int, seed: int) -> Iterator[Standing]:
     for threat in asked.threats:
         attacks = [attack for attack in asked.attacks if threat.norm in ATTACKS[attack].norms]
         start = time.perf_counter()
-        smallest = torch.stack([_sizes(model, attack, x, y, threat.norm, threat.eps, seed) for attack in attacks])
+        smallest = torch.stack([sizes(model, attack, x, y, threat.norm, threat.eps, seed) for attack in attacks])
         seconds = time.perf_counter() - start
         for eps in threat.eps:
             rows = (smallest.amin(dim=0) > eps).nonzero().squeeze(1)
@@ -67,14 +67,14 @@ def measure(name: str, n: int, seed: int) -> Iterator[Standing]:
             )
 
 
-def _sizes(model: Classifier, attack: str, x: Tensor, y: Tensor, norm: Norm, budgets: list[float], seed: int) -> Tensor:
-    """How far each image (n,) had to be moved: 0 if wrong from the start, infinite if it stands."""
-    sizes = []
+def sizes(model: Classifier, attack: str, x: Tensor, y: Tensor, norm: Norm, budgets: list[float], seed: int) -> Tensor:
+    """How far each image had to be moved (n,) float64: 0 if wrong from the start, infinite if it stands."""
+    reached = []
     for eps in [None] if ATTACKS[attack].sweeps(norm) else budgets:
         found = referee.run(model, attack, x, y, Threat(norm, eps), seed=seed)
-        reach = found.size(norm) if eps is None else torch.where(found.success, eps, torch.inf)
-        sizes.append(torch.where(found.correct, reach, 0.0))
-    return torch.stack(sizes).amin(dim=0)
+        reach = found.size(norm) if eps is None else torch.full_like(found.l2, eps).where(found.success, torch.inf)
+        reached.append(torch.where(found.correct, reach, 0.0))
+    return torch.stack(reached).amin(dim=0)
 
 
 def _table(results: list[Standing]) -> str:
