@@ -32,7 +32,8 @@ def hardware(device: torch.device) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} {'core' if cores == 1 else 'cores'} of {names[0] if names else platform.machine()}"
 
 
 def versions() -> dict[str, str]:

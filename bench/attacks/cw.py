@@ -2,7 +2,7 @@
 
 from bench.attacks import distance, goals, ours, peers, plot
 from bench.attacks.options import Options
-from bench.attacks.records import distance_table
+from bench.attacks.records import curve_table, distance_table
 from bench.attacks.section import Section
 from bench.attacks.task import Task, first_correct, open_counted
 
@@ -21,7 +21,10 @@ def run(options: Options) -> Section:
     return Section(
         name="cw",
         title=title,
-        text=f"n = {len(x)}\n\n{distance_table(results)}\nn = {options.slow_n}\n\n{distance_table(slow)}",
+        text="\n".join(
+            f"n = {n}\n\n{distance_table(found)}\n{curve_table(found, options.shares)}"
+            for n, found in ((len(x), results), (options.slow_n, slow))
+        ),
         results={"all": results, "slow": slow},
         goals=goals.carlini_wagner(results, slow),
         figure=plot.curves({f"{title}, n = {len(x)}": results, f"n = {options.slow_n}": slow}),

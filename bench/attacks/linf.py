@@ -46,7 +46,7 @@ def run(options: Options) -> Section:
     after = f" after {options.skip}" if options.skip else ""
     return Section(
         name="-".join(("linf", *options.adversarial, *after.split())),
-        title=f"Linf robust accuracy, first {n} test images{after}",
+        title=f"Linf robust accuracy of {' and '.join(options.adversarial)}, first {n} test images{after}",
         text="\n".join(_table(found, n) for found in results.values()),
         results=results,
         goals=[goal for found in results.values() for goal in goals.robust(found)],

@@ -2,7 +2,7 @@
 
 from bench.attacks import distance, goals, ours, peers, plot
 from bench.attacks.options import Options
-from bench.attacks.records import distance_table
+from bench.attacks.records import curve_table, distance_table
 from bench.attacks.section import Section
 from bench.attacks.task import Task, first_correct, open_counted
 
@@ -23,7 +23,7 @@ def run(options: Options) -> Section:
         name="minimal",
         title=title,
         text=f"{distance_table(results)}\nAll peers within the cap together, the best image by image: mean L2 "
-        f"{goals.together(rivals):.4f} in {seconds:.1f} s.\n",
+        f"{goals.together(rivals):.4f} in {seconds:.1f} s.\n\n{curve_table(results, options.shares)}",
         results={"all": results},
         goals=goals.minimal(results),
         figure=plot.curves({title: results}),

@@ -65,7 +65,7 @@ class Record(Frozen):
 def markdown(section: Section, machine: Machine, options: Options) -> str:
     """Title, machine, how it was run, tables."""
     versions = ", ".join(f"{name} {found}" for name, found in machine.versions.items())
-    where = f"{machine.hardware}, {machine.threads} threads, Python {machine.python}; {versions}"
+    where = f"{machine.hardware}, threads: {machine.threads}, Python {machine.python}; {versions}"
     sizes = ", ".join(map(str, options.batches))
     how = (
         f"Seed {options.seed}, rounds: {options.rounds}, peers choose from batches of {sizes}; load {machine.load:.1f}."
