@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
@@ -69,8 +68,9 @@ def attack(options: argparse.Namespace) -> int:
         shapes = f"{model.manifest.input_shape}, those of {images.name} are {images.images.shape[1:]}"
         raise InvalidInput(f"{model.name} takes images of the shape {shapes}", "dataset")
     x, y = images.head(options.n)
+    params = _fields("params", options.params)
     norm = options.norm or next(norm for norm in ("l2", "linf", *NORMS) if norm in ATTACKS[options.attack].norms)
-    outcome = referee.run(model, options.attack, x, y, Threat(norm, options.eps), seed=options.seed)
+    outcome = referee.run(model, options.attack, x, y, Threat(norm, options.eps), seed=options.seed, params=params)
     attacked = int(outcome.correct.sum())
     reach = f"{norm} {words.budget(options.eps)}"
     print(f"{options.attack} on {model.name}, {reach}, first {len(x)} images, seed {options.seed}")
@@ -78,8 +78,8 @@ def attack(options: argparse.Namespace) -> int:
     if options.eps is not None:
         print(f"robust accuracy   {int(outcome.robust.sum()) / len(x):.4f}")
     print(f"attack success    {int(outcome.success.sum())} of {attacked} classified correctly at first")
-    median = statistics.median(outcome.l2.where(outcome.success, torch.inf)[outcome.correct].numpy())
-    print(f"median L2         {words.number(median, 4)} of these, a failure counted as infinite")
+    median = statistics.median(outcome.size(norm)[outcome.correct].numpy())
+    print(f"{f'median {norm}':<18}{words.number(median, 4)} of these, a failure counted as infinite")
     print(f"seconds           {outcome.seconds:.1f}")
     return 0
 
@@ -97,7 +97,7 @@ def report(options: argparse.Namespace) -> int:
                 **({"attacks": options.attacks} if options.attacks else {}),
                 "threats": _threats(options.threats, requirements),
                 "seed": options.seed,
-                "smoothing": None if options.smoothing is None else _fields(options.smoothing),
+                "smoothing": None if options.smoothing is None else _fields("smoothing", options.smoothing),
             },
             strict=False,  # words of a command line may stand for numbers
         )
@@ -128,14 +128,14 @@ def report(options: argparse.Namespace) -> int:
 
 
 def compare_reports(options: argparse.Namespace) -> int:
-    """Exit status 1 if a model of the second report is less robust than in the first."""
+    """What got better or worse from one report to another; exit status 1 if a model is less robust in the second."""
     before, after = (_read(path) for path in (options.before, options.after))
-    losses = compare(before, after, options.tolerance / 100)
-    for loss in losses:
-        print(loss)
-    if not losses:
+    found = compare(before, after, options.tolerance / 100)
+    for change in (*found.gains, *found.losses):
+        print(change)
+    if not found.losses:
         print(f"no accuracy dropped by more than {options.tolerance:g} points")
-    return 1 if losses else 0
+    return 1 if found.losses else 0
 
 
 def points(text: str) -> float:
@@ -174,10 +174,10 @@ def _threats(texts: Sequence[str], requirements: Sequence[gate.Requirement]) -> 
     return [{"norm": norm, "eps": eps} for norm, eps in asked.items()]
 
 
-def _fields(texts: Sequence[str]) -> dict[str, str]:
-    """FIELD=VALUE words; the request's schema reads the values."""
+def _fields(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """FIELD=VALUE words; a schema reads the values."""
     if wrong := [text for text in texts if "=" not in text]:
-        raise InvalidInput(f"--smoothing {wrong[0]}: write it as sigma=0.25")
+        raise InvalidInput(f"--{option} {wrong[0]}: write it as FIELD=VALUE")
     return dict(text.split("=", 1) for text in texts)
 
 
@@ -227,6 +227,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--eps", type=gate.fraction, help="in pixels of [0, 1], e.g. 8/255; minimum-norm attacks need none"
     )
+    one.add_argument(
+        "--params",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="of the attack; a wrong one is told the right ones",
+    )
     one.set_defaults(command=attack)
 
     usual = [f"{threat['norm']}={','.join(map(str, threat['eps']))}" for threat in DEFAULT_THREATS]
@@ -263,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     compared = commands.add_parser("compare", help=compare_reports.__doc__)
     compared.add_argument("before", type=Path)
     compared.add_argument("after", type=Path)
-    compared.add_argument("--tolerance", type=points, default=1.0, help="points that may be lost (%(default)s)")
+    compared.add_argument("--tolerance", type=points, default=1.0, help="points that count as no change (%(default)s)")
     compared.set_defaults(command=compare_reports)
     return parser
 

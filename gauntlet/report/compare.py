@@ -1,6 +1,7 @@
-"""Has a model become less robust between two reports? The gate of a continuous integration."""
+"""Has a model become less robust between two reports, or more? The gate of a continuous integration."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from gauntlet.errors import InvalidInput
@@ -8,20 +9,31 @@ from gauntlet.report.records import Rate
 from gauntlet.report.schema import ModelReport, Report
 
 
-def compare(before: Report, after: Report, tolerance: float) -> list[str]:
-    """What fell by more than ``tolerance`` (a share, 0.01 is a point), in words; alarms of the second report too.
+@dataclass(frozen=True)
+class Comparison:
+    """In words, model by model."""
+
+    losses: list[str] = field(default_factory=list)  # of the second report; its alarms too
+    gains: list[str] = field(default_factory=list)
+
+
+def compare(before: Report, after: Report, tolerance: float) -> Comparison:
+    """What fell or rose by more than ``tolerance`` (a share, 0.01 is a point).
 
     Every figure and every check of ``before`` must be in ``after``: a gate that skips what it cannot find is none.
     Raises InvalidInput where the two cannot be compared.
     """
     if (before.evalset.sha256, before.request.n) != (after.evalset.sha256, after.request.n):
         raise InvalidInput("the reports were measured on different images and cannot be compared")
-    if _attacks(before) != _attacks(after):
-        raise InvalidInput("the reports were made with different attacks or parameters and cannot be compared")
+    old_attacks, new_attacks = _attacks(before), _attacks(after)
+    if unlike := [name for name in old_attacks | new_attacks if old_attacks.get(name) != new_attacks.get(name)]:
+        raise InvalidInput(
+            f"the reports were made with different attacks or parameters ({', '.join(unlike)}) and cannot be compared"
+        )
     if before.request.smoothing not in (None, after.request.smoothing):
         raise InvalidInput("the reports smooth their models differently and cannot be compared")
     known = {model.name: model for model in after.models}
-    losses = []
+    made = Comparison()
     for model in before.models:
         if model.name not in known:
             raise InvalidInput(f"the second report does not have the model {model.name}")
@@ -32,10 +44,14 @@ def compare(before: Report, after: Report, tolerance: float) -> list[str]:
         for what, old in _figures(model):
             if what not in new:
                 raise InvalidInput(f"the second report does not have {model.name}: {what}")
+            change = f"from {100 * old:.2f} % to {100 * new[what]:.2f} %"
             if new[what] < old - tolerance - 1e-12:
-                losses.append(f"{model.name}: {what} fell from {100 * old:.2f} % to {100 * new[what]:.2f} %")
+                made.losses.append(f"{model.name}: {what} fell {change}")
+            elif new[what] > old + tolerance + 1e-12:
+                made.gains.append(f"{model.name}: {what} rose {change}")
     alarms = [(model, check) for model in after.models for check in model.checks if not check.passed]
-    return losses + [f"{model.name}: alarm, {check.name}: {check.measured}" for model, check in alarms]
+    made.losses.extend(f"{model.name}: alarm, {check.name}: {check.measured}" for model, check in alarms)
+    return made
 
 
 def _attacks(report: Report) -> dict[str, dict[str, Any]]:

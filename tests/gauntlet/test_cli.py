@@ -1,6 +1,7 @@
 """The command line, as a user types it."""
 
 import json
+import re
 import shlex
 
 import numpy as np
@@ -55,7 +56,15 @@ def test_an_interrupted_command_says_so_in_one_line(root, monkeypatch, capsys):
 
 def test_a_failed_attack_counts_as_infinite_in_the_printed_median(root, capsys):
     assert run(root, "attack tiny-a pgd --norm l2 --eps 1e-6 --n 20") == 0
-    assert "median L2         –" in capsys.readouterr().out
+    assert "median l2         –" in capsys.readouterr().out
+
+
+def test_an_attack_takes_parameters(root, capsys):
+    assert run(root, "attack tiny-a fmn --norm linf --n 8 --params steps=1 targets=1") == 0
+    few = capsys.readouterr().out
+    assert run(root, "attack tiny-a fmn --norm linf --n 8 --params steps=100") == 0
+    nearer, farther = (float(re.search(r"median linf +(\S+)", text)[1]) for text in (capsys.readouterr().out, few))
+    assert nearer < farther
 
 
 def test_report_and_compare(root, tmp_path, capsys):
@@ -71,7 +80,9 @@ def test_report_and_compare(root, tmp_path, capsys):
     worse["models"][0]["clean"]["value"] = 0.0
     (tmp_path / "b.json").write_text(json.dumps(worse))
     assert run(root, f"compare {tmp_path}/a.json {tmp_path}/b.json") == 1
+    assert "clean accuracy fell from" in capsys.readouterr().out
     assert run(root, f"compare {tmp_path}/b.json {tmp_path}/a.json") == 0
+    assert "clean accuracy rose from 0.00 %" in capsys.readouterr().out
     worse["models"][0]["checks"].pop()
     (tmp_path / "b.json").write_text(json.dumps(worse))
     assert run(root, f"compare {tmp_path}/a.json {tmp_path}/b.json") == 2
@@ -86,6 +97,8 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("attack nobody pgd --eps 1", "no model is called 'nobody'"),
         ("attack tiny-vae pgd --eps 1", "is a generator"),
         ("attack tiny-a pgd --n 5", "needs eps"),
+        ("attack tiny-a ddn --n 5 --params steps", "--params steps: write it as FIELD=VALUE"),
+        ("attack tiny-a ddn --n 5 --params steps=none", "parameters of ddn: "),
         ("attack tiny-a pgd --eps -1 --n 5", "eps must be"),
         ("attack tiny-a pgd --eps 1 --n 0", "n must be"),
         ("attack tiny-a pgd --eps 1 --dataset none", "make data"),
@@ -97,7 +110,7 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("report --models tiny-a --out report.pdf", "*.html or *.json"),
         ("report --models tiny-a --require robust>=0.1", "takes no norm"),
         ("report --models tiny-a --n 9 --smoothing", "not trained with noise"),
-        ("report --models tiny-a --smoothing 0.25", "write it as sigma=0.25"),
+        ("report --models tiny-a --smoothing 0.25", "--smoothing 0.25: write it as FIELD=VALUE"),
         ("report --models tiny-a --smoothing sigma=much", "smoothing.sigma: "),
         ("report --models tiny-a --require fast", "is no requirement"),
         ("report --models tiny-a --require robust(l7)@1>=0.1", "one of linf"),

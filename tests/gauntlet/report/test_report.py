@@ -13,7 +13,7 @@ from gauntlet.attacks import ATTACKS
 from gauntlet.errors import Cancelled, InvalidInput
 from gauntlet.report import standards, words
 from gauntlet.report.builder import assemble, build, cells, cost, measure, validate
-from gauntlet.report.compare import compare
+from gauntlet.report.compare import Comparison, compare
 from gauntlet.report.measured import Measured, transferred
 from gauntlet.report.page import render
 from gauntlet.report.schema import CellResult, Report, ReportRequest
@@ -330,16 +330,19 @@ def test_names_on_the_page_are_escaped(report):
 
 
 def test_compare_is_a_gate(report):
-    assert compare(report, report, 0.0) == []
+    assert compare(report, report, 0.0) == Comparison()
     entry = report.models[0].robustness[0]
     weaker = entry.model_copy(
         update={"accuracy": entry.accuracy.model_copy(update={"value": entry.accuracy.value - 0.1})}
     )
     model = report.models[0].model_copy(update={"robustness": [weaker, *report.models[0].robustness[1:]]})
     worse = report.model_copy(update={"models": [model, report.models[1]]})
-    (loss,) = compare(report, worse, 0.05)
+    (loss,) = compare(report, worse, 0.05).losses
     assert "robust accuracy at l2 0.1 fell" in loss
-    assert compare(report, worse, 0.2) == []
+    assert compare(report, worse, 0.2) == Comparison()
+    better = compare(worse, report, 0.05)
+    assert better.losses == []
+    assert [gain.partition(" from ")[0] for gain in better.gains] == ["tiny-a: robust accuracy at l2 0.1 rose"]
     fewer = report.model_copy(update={"models": report.models[:1]})
     with pytest.raises(InvalidInput, match="tiny-b"):
         compare(report, fewer, 0.05)
@@ -348,7 +351,7 @@ def test_compare_is_a_gate(report):
         compare(report, other, 0.05)
     gentler = report.attacks[0].model_copy(update={"params": {**report.attacks[0].params, "steps": 1}})
     eased = report.model_copy(update={"attacks": [gentler, *report.attacks[1:]]})
-    with pytest.raises(InvalidInput, match="different attacks"):
+    with pytest.raises(InvalidInput, match=f"different attacks or parameters .{gentler.name}."):
         compare(report, eased, 0.05)
 
 

@@ -9,7 +9,7 @@ from gauntlet.draws import Smoothing
 from gauntlet.errors import InvalidInput
 from gauntlet.report import smoothed
 from gauntlet.report.builder import build, cells, cost, validate
-from gauntlet.report.compare import compare
+from gauntlet.report.compare import Comparison, compare
 from gauntlet.report.gate import parse
 from gauntlet.report.page import command, render
 from gauntlet.report.schema import Report, ReportRequest
@@ -113,7 +113,6 @@ def test_a_model_trained_without_noise_needs_a_sigma(wanted, models, evalsets):
 
 
 def test_only_models_that_were_smoothed_alike_are_compared(made):
-    assert compare(made, made, 0.0) == []
-    assert compare(without(made), made, 0.0) == []
+    assert compare(made, made, 0.0) == compare(without(made), made, 0.0) == Comparison()
     with pytest.raises(InvalidInput, match="smooth their models differently"):
         compare(made, without(made), 0.0)
