@@ -44,16 +44,17 @@ def cw_linf(
         rows, point = state.rows, state.point
         logits, slope = value_and_gradient(model, point, partial(shortfall, y=y[rows], targeted=targeted))
         lacking, delta = shortfall(logits, y[rows], targeted) >= 0, point - x[rows]
-        size = _largest(delta)
+        distance = delta.abs()
+        size = distance.flatten(1).amax(dim=1)
         won = ~lacking & (size < smallest[rows])
         best[rows[won]], smallest[rows[won]] = point[won], size[won]
         if step == steps:
             break
         state.retune(won, smallest[rows])
         slope = escape(slope, generator.at(rows), step)
-        pull = slope * per_sample(state.c * lacking / _largest(slope).clamp_min(TINY), slope)
-        push = delta.sign() * (delta.abs() > per_sample(state.tau, delta))
-        state.descend(pull + push, step_size)
+        steepest = slope.flatten(1).abs().amax(dim=1).clamp_min(TINY)
+        push = delta.sign() * (distance > per_sample(state.tau, delta))
+        state.descend(torch.addcmul(push, slope, per_sample(state.c * lacking / steepest, slope)), step_size)
         going = state.fall < FINEST
         if not bool(going.all()):
             state, model = state.at(going), model.at(going)
@@ -94,19 +95,14 @@ class _State:
         anew = won | stuck
         self.tau = torch.where(anew, self.fall * smallest, self.tau)
         self.idle, self.age = torch.where(anew, 0, self.idle), torch.where(anew, 0, self.age)
-        keep = per_sample(~anew, self.point)
-        self.first, self.second = self.first * keep, self.second * keep
 
     def descend(self, gradient: Tensor, step_size: float) -> None:
-        """One step of Adam, in units of tau, clipped to the box."""
+        """One step of Adam, in units of tau, clipped to the box. Where its age is 0 it begins anew."""
+        kept = per_sample(self.age > 0, gradient)
         self.age = self.age + 1
-        self.first = self.first.lerp(gradient, 0.1)
-        self.second = torch.addcmul(0.999 * self.second, gradient, gradient, value=0.001)
+        self.first = (self.first * (0.9 * kept)).add_(gradient, alpha=0.1)
+        self.second = (self.second * (0.999 * kept)).addcmul_(gradient, gradient, value=0.001)
         young = (1 - 0.999**self.age).sqrt()
         size = step_size * self.tau * young / (1 - 0.9**self.age)
-        step = per_sample(size, gradient) * self.first / (self.second.sqrt() + SOFT)
-        self.point = (self.point - step).clamp(0, 1)
-
-
-def _largest(delta: Tensor) -> Tensor:
-    return delta.flatten(1).abs().amax(dim=1)
+        step = (per_sample(size, gradient) * self.first).div_(self.second.sqrt().add_(SOFT))
+        self.point = (self.point - step).clamp_(0, 1)
