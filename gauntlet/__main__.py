@@ -26,6 +26,7 @@ from gauntlet.threat import Threat
 
 PROGRESS = "{desc} {percentage:3.0f} % {bar} {elapsed} gone, {remaining} to go"
 LOGGED = 30.0  # seconds between two lines of progress in a log
+SETTLED = 0.1  # seconds until progress is shown: a mistake is told before
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,8 +110,8 @@ def report(options: argparse.Namespace) -> int:
         library.writer(path)
         if not path.parent.is_dir():  # known before an hour of measuring, not after
             raise InvalidInput(f"{path}: there is no folder {path.parent}")
-    often = 0.1 if sys.stderr.isatty() else LOGGED
-    bar = tqdm(total=1.0, desc="report", file=sys.stderr, mininterval=often, bar_format=PROGRESS)
+    often, form = (0.1, PROGRESS) if sys.stderr.isatty() else (LOGGED, f"{PROGRESS}\n")
+    bar = tqdm(total=1.0, desc="report", file=sys.stderr, mininterval=often, delay=SETTLED, bar_format=form)
     with bar:
         made = build(
             request,
@@ -184,10 +185,10 @@ def _fields(option: str, texts: Sequence[str]) -> dict[str, str]:
 def _opened(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[Classifier], EvalSet]:
     """The classifiers, each by its name or from its file, and the images."""
     said = own.declared(options.declare)
-    if said and not any(map(own.is_model, names)):
-        raise InvalidInput(
-            "--declare is about a model's own file (*.onnx); a shipped model's manifest says it", "declare"
-        )
+    usable = {"classes"} if own.is_images(options.dataset) else set()  # the images' too
+    if needless := sorted(said.keys() - usable if not any(map(own.is_model, names)) else ()):
+        message = f"--declare {needless[0]} is about a model's own file (*.onnx); a shipped model's manifest says it"
+        raise InvalidInput(message, "declare")
     images = own.images(options.dataset, said.get("classes")) if own.is_images(options.dataset) else None
     shipped = [name for name in names if not own.is_model(name)]
     found = runtime.open_all(options.root / "artifacts", options.device, only=shipped) if shipped else {}
@@ -232,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="of the attack; a wrong one is told the right ones",
+        help="parameters of the attack; a wrong name lists those there are",
     )
     one.set_defaults(command=attack)
 

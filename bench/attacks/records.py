@@ -144,8 +144,11 @@ def curve_table(results: Sequence[Distances], shares: Sequence[float]) -> str:
     """What contenders reach with a share of their steps: one line each, nearest first."""
     drawn = sorted((found for found in results if len(found.curve) > 1), key=lambda found: (found.mean, found.median))
     head = ["attack; steps: mean L2, seconds", *(f"{share:.3g} of its steps" for share in shares), "all"]
-    rows = [[f"{point.steps}: {point.mean:.4f}, {point.seconds:.1f} s" for point in found.curve] for found in drawn]
-    return table(head, [[found.name, *row] for found, row in zip(drawn, rows, strict=True)])
+    rows = [
+        [found.name, *(f"{point.steps}: {point.mean:.4f}, {point.seconds:.1f} s" for point in found.curve)]
+        for found in drawn
+    ]
+    return table(head, rows)
 
 
 def goal_table(goals: Sequence[Goal]) -> str:

@@ -1,7 +1,7 @@
 """Has a model become less robust between two reports, or more? The gate of a continuous integration."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gauntlet.errors import InvalidInput
@@ -13,12 +13,12 @@ from gauntlet.report.schema import ModelReport, Report
 class Comparison:
     """In words, model by model."""
 
-    losses: list[str] = field(default_factory=list)  # of the second report; its alarms too
-    gains: list[str] = field(default_factory=list)
+    losses: list[str]
+    gains: list[str]
 
 
 def compare(before: Report, after: Report, tolerance: float) -> Comparison:
-    """What fell or rose by more than ``tolerance`` (a share, 0.01 is a point).
+    """What fell or rose by more than ``tolerance`` (a share, 0.01 is a point). Alarms of the second report are losses.
 
     Every figure and every check of ``before`` must be in ``after``: a gate that skips what it cannot find is none.
     Raises InvalidInput where the two cannot be compared.
@@ -33,7 +33,7 @@ def compare(before: Report, after: Report, tolerance: float) -> Comparison:
     if before.request.smoothing not in (None, after.request.smoothing):
         raise InvalidInput("the reports smooth their models differently and cannot be compared")
     known = {model.name: model for model in after.models}
-    made = Comparison()
+    losses, gains = [], []
     for model in before.models:
         if model.name not in known:
             raise InvalidInput(f"the second report does not have the model {model.name}")
@@ -46,12 +46,12 @@ def compare(before: Report, after: Report, tolerance: float) -> Comparison:
                 raise InvalidInput(f"the second report does not have {model.name}: {what}")
             change = f"from {100 * old:.2f} % to {100 * new[what]:.2f} %"
             if new[what] < old - tolerance - 1e-12:
-                made.losses.append(f"{model.name}: {what} fell {change}")
+                losses.append(f"{model.name}: {what} fell {change}")
             elif new[what] > old + tolerance + 1e-12:
-                made.gains.append(f"{model.name}: {what} rose {change}")
+                gains.append(f"{model.name}: {what} rose {change}")
     alarms = [(model, check) for model in after.models for check in model.checks if not check.passed]
-    made.losses.extend(f"{model.name}: alarm, {check.name}: {check.measured}" for model, check in alarms)
-    return made
+    losses.extend(f"{model.name}: alarm, {check.name}: {check.measured}" for model, check in alarms)
+    return Comparison(losses, gains)
 
 
 def _attacks(report: Report) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """From a request to the cells that answer it: is it valid, what must be measured, what does that cost."""
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 
 from gauntlet import checks, referee
 from gauntlet.attacks import ATTACKS
@@ -47,10 +48,11 @@ def _check_fit(model: Classifier, evalset: EvalSet, field: str) -> None:
     if model.manifest.input_shape != shape:
         raise InvalidInput(f"{model.name} takes {model.manifest.input_shape}, {evalset.name} holds {shape}", field)
     if model.manifest.classes != evalset.classes:
-        ours, theirs = (", ".join(classes[:3]) for classes in (model.manifest.classes, evalset.classes))
+        pairs = enumerate(zip_longest(model.manifest.classes, evalset.classes, fillvalue="nothing"))
+        label, (ours, theirs) = next((label, pair) for label, pair in pairs if pair[0] != pair[1])
         raise InvalidInput(
-            f"{model.name} and {evalset.name} do not have the same classes: {ours}, ... and {theirs}, ...; "
-            "of your own model they can be declared",
+            f"{model.name} and {evalset.name} do not have the same classes: {label} is {ours!r} and {theirs!r}; "
+            "those of your own model or images can be declared",
             field,
         )
 

@@ -59,6 +59,18 @@ def test_a_failed_attack_counts_as_infinite_in_the_printed_median(root, capsys):
     assert "median l2         –" in capsys.readouterr().out
 
 
+def test_the_median_is_of_the_norm_attacked_in(root, capsys):
+    assert run(root, "attack tiny-a pgd --norm linf --eps 0.1 --n 8") == 0
+    assert 0 < float(re.search(r"median linf +(\S+)", capsys.readouterr().out)[1]) <= 0.1
+
+
+def test_progress_in_a_log_comes_in_lines(root, monkeypatch, capsys):
+    monkeypatch.setattr("gauntlet.__main__.LOGGED", 0.0)
+    monkeypatch.setattr("gauntlet.__main__.SETTLED", 0.0)
+    assert run(root, "report --models tiny-a --n 4 --attacks pgd --threats linf=0.1") == 0
+    assert len(re.findall(r"report +\d+ % .* to go *\n", capsys.readouterr().err)) > 2
+
+
 def test_an_attack_takes_parameters(root, capsys):
     assert run(root, "attack tiny-a fmn --norm linf --n 8 --params steps=1 targets=1") == 0
     few = capsys.readouterr().out
@@ -165,8 +177,14 @@ def test_own_images_for_a_shipped_model_and_own_model_on_shipped_images(root, ow
     assert run(root, f"attack tiny-a ddn --n 4 --dataset '{own}/My images.npz'") == 0
     assert run(root, f"attack {own}/Mine.onnx ddn --n 4 --dataset tiny --declare classes=a,b,c") == 0
     assert "first 4 images" in capsys.readouterr().out
+    shipped = f"report --models tiny-a --n 4 --dataset '{own}/My images.npz' --threats l2=0.1 --declare"
+    assert run(root, f"{shipped} classes=a,b,c") == 2
+    assert "0 is 'ankle boot' and 'a'" in capsys.readouterr().err
+    assert run(root, f"{shipped} 'classes=ankle boot,bag,coat'") == 0  # the images' own
+    assert run(root, f"{shipped} output=logits") == 2
+    assert "--declare output is about a model's own file" in capsys.readouterr().err
     assert run(root, f"report --models {own}/Mine.onnx --n 4 --dataset tiny") == 2
-    assert "of your own model they can be declared" in capsys.readouterr().err
+    assert "0 is '0' and 'ankle boot'; those of your own model or images can be declared" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,7 @@ def test_names_on_the_page_are_escaped(report):
 
 
 def test_compare_is_a_gate(report):
-    assert compare(report, report, 0.0) == Comparison()
+    assert compare(report, report, 0.0) == Comparison([], [])
     entry = report.models[0].robustness[0]
     weaker = entry.model_copy(
         update={"accuracy": entry.accuracy.model_copy(update={"value": entry.accuracy.value - 0.1})}
@@ -339,7 +339,8 @@ def test_compare_is_a_gate(report):
     worse = report.model_copy(update={"models": [model, report.models[1]]})
     (loss,) = compare(report, worse, 0.05).losses
     assert "robust accuracy at l2 0.1 fell" in loss
-    assert compare(report, worse, 0.2) == Comparison()
+    assert compare(report, worse, 0.2) == Comparison([], [])
+    assert compare(worse, report, 0.2) == Comparison([], [])
     better = compare(worse, report, 0.05)
     assert better.losses == []
     assert [gain.partition(" from ")[0] for gain in better.gains] == ["tiny-a: robust accuracy at l2 0.1 rose"]

@@ -113,6 +113,6 @@ def test_a_model_trained_without_noise_needs_a_sigma(wanted, models, evalsets):
 
 
 def test_only_models_that_were_smoothed_alike_are_compared(made):
-    assert compare(made, made, 0.0) == compare(without(made), made, 0.0) == Comparison()
+    assert compare(made, made, 0.0) == compare(without(made), made, 0.0) == Comparison([], [])
     with pytest.raises(InvalidInput, match="smooth their models differently"):
         compare(made, without(made), 0.0)
