@@ -184,12 +184,14 @@ def _fields(option: str, texts: Sequence[str]) -> dict[str, str]:
 
 def _opened(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[Classifier], EvalSet]:
     """The classifiers, each by its name or from its file, and the images."""
-    said = own.declared(options.declare)
-    usable = {"classes"} if own.is_images(options.dataset) else set()  # the images' too
-    if needless := sorted(said.keys() - usable if not any(map(own.is_model, names)) else ()):
-        message = f"--declare {needless[0]} is about a model's own file (*.onnx); a shipped model's manifest says it"
+    said, brought = own.declared(options.declare), own.is_images(options.dataset)
+    of_a_model = said.keys() - ({"classes"} if brought else set())  # images have classes too
+    if of_a_model and not any(map(own.is_model, names)):
+        message = (
+            f"--declare {min(of_a_model)} is about a model's own file (*.onnx); a shipped model's manifest says it"
+        )
         raise InvalidInput(message, "declare")
-    images = own.images(options.dataset, said.get("classes")) if own.is_images(options.dataset) else None
+    images = own.images(options.dataset, said.get("classes")) if brought else None
     shipped = [name for name in names if not own.is_model(name)]
     found = runtime.open_all(options.root / "artifacts", options.device, only=shipped) if shipped else {}
     models = []

@@ -43,9 +43,9 @@ def run(options: Options) -> Section:
         raise InvalidInput("there is no model whose name ends in -adversarial; name one with --adversarial", "model")
     n = options.n or N
     results = {name: measure(name, n, options) for name in options.adversarial}
-    after = f" after the first {options.skip}" if options.skip else ""
+    suffix, after = (f"-after-{options.skip}", f" after the first {options.skip}") if options.skip else ("", "")
     return Section(
-        name="-".join(("linf", *options.adversarial, *(("after", str(options.skip)) if options.skip else ()))),
+        name="-".join(("linf", *options.adversarial)) + suffix,
         title=f"Linf robust accuracy of {' and '.join(options.adversarial)}, first {n} test images{after}",
         text="\n".join(_table(found, n) for found in results.values()),
         results=results,

@@ -135,20 +135,25 @@ def distance_table(results: Sequence[Distances]) -> str:
             f"{found.mean:.4f}",
             f"{found.median:.4f}",
         ]
-        for found in sorted(results, key=lambda found: (found.mean, found.median))
+        for found in _ranked(results)
     ]
     return table(head, rows)
 
 
 def curve_table(results: Sequence[Distances], shares: Sequence[float]) -> str:
     """What contenders reach with a share of their steps: one line each, nearest first."""
-    drawn = sorted((found for found in results if len(found.curve) > 1), key=lambda found: (found.mean, found.median))
     head = ["attack; steps: mean L2, seconds", *(f"{share:.3g} of its steps" for share in shares), "all"]
     rows = [
         [found.name, *(f"{point.steps}: {point.mean:.4f}, {point.seconds:.1f} s" for point in found.curve)]
-        for found in drawn
+        for found in _ranked(results)
+        if len(found.curve) > 1
     ]
     return table(head, rows)
+
+
+def _ranked(results: Sequence[Distances]) -> list[Distances]:
+    """Nearest first."""
+    return sorted(results, key=lambda found: (found.mean, found.median))
 
 
 def goal_table(goals: Sequence[Goal]) -> str:

@@ -52,9 +52,9 @@ def cw_linf(
             break
         state.retune(won, smallest[rows])
         slope = escape(slope, generator.at(rows), step)
-        steepest = slope.flatten(1).abs().amax(dim=1).clamp_min(TINY)
+        largest = slope.flatten(1).abs().amax(dim=1).clamp_min(TINY)
         push = delta.sign() * (distance > per_sample(state.tau, delta))
-        state.descend(torch.addcmul(push, slope, per_sample(state.c * lacking / steepest, slope)), step_size)
+        state.descend(torch.addcmul(push, slope, per_sample(state.c * lacking / largest, slope)), step_size)
         going = state.fall < FINEST
         if not bool(going.all()):
             state, model = state.at(going), model.at(going)
