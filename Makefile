@@ -9,9 +9,10 @@ OPTIONS ?=
 JOBS ?= 2
 REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
+export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all test-clients contract check fmt lock train data report figures paper screenshots bento image image-cpu container-check bench-attacks bench-serving gpu-check client clean
+.PHONY: help install serve test test-busy test-all test-clients contract check fmt lock train data report figures paper reference screenshots packages docs bento image image-cpu container-check bench-attacks bench-bounds bench-serving gpu-check client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -22,15 +23,18 @@ serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
 
 test: .venv/.dev ## the tests, in JOBS=2 processes: minutes, no network, no data sets
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu and not browser and not clients"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10 -m "not slow and not gpu and not browser and not clients"
 
-test-all: .venv/.dev .venv-clients/.clients .venv-contract/.contract ## the slow tests too, and those for a GPU where there is one
+test-busy: .venv/.dev ## ten times `make test` while other processes keep every core busy: an hour; BENCH="--runs 3" for fewer
+	$(BIN)/python -m bench.busy $(BENCH)
+
+test-all: .venv/.dev .venv-clients/.installed .venv-contract/.installed .venv-docs/.installed .venv-helm/.installed ## the slow tests too, and those for a GPU where there is one
 	$(BIN)/python -m pytest
 
-test-clients: .venv/.dev .venv-clients/.clients ## the Open Inference Protocol with the clients of Triton and KServe
+test-clients: .venv/.dev .venv-clients/.installed ## the Open Inference Protocol with the clients of Triton and KServe
 	$(BIN)/python -m pytest -m clients
 
-contract: .venv/.dev .venv-contract/.contract ## the service against its own /openapi.json: thousands of generated cases, minutes
+contract: .venv/.dev .venv-contract/.installed ## the service against its own /openapi.json: thousands of generated cases, minutes
 	$(BIN)/python -m bench.contract $(BENCH)
 
 check: .venv/.dev ## formatting, lint, types, direction of imports
@@ -53,21 +57,35 @@ report: .venv/.service ## a robustness report from the command line, into dist/r
 	@mkdir -p dist
 	$(BIN)/python -m gauntlet report $(REPORT) --out dist/report.json --out dist/report.html
 
-figures: .venv/.dev ## recompute every figure of the README from the shipped models
+figures: .venv/.dev ## recompute every figure of docs/results.md from the shipped models
 	$(BIN)/python -m bench.figures
 
 paper: .venv/.dev ## write docs/paper.md: the student paper's figures and ours
 	$(BIN)/python -m bench.paper
 
-screenshots: .venv/.dev ## the README's pictures of the page, from `make serve` running elsewhere; needs Chromium
+reference: .venv/.dev ## write docs/reference and docs/settings.md again, from the code
+	$(BIN)/python -m bench.reference
+	$(BIN)/python -m service settings > docs/settings.md
+
+screenshots: .venv/.dev ## the pictures of the page, from `make serve` running elsewhere; needs Chromium
 	$(BIN)/python -m bench.screenshots
 
-bench-attacks: .venv-bench/.bench ## our attacks beside those of foolbox, torchattacks, adv-lib, ART and AutoAttack: hours
+bench-attacks: .venv-bench/.installed ## our attacks beside those of foolbox, torchattacks, adv-lib, ART and AutoAttack: hours
 	.venv-bench/bin/python -m pytest tests/bench --ignore tests/bench/test_serving.py
 	.venv-bench/bin/python -m bench.attacks $(BENCH)
 
+bench-bounds: .venv/.dev .venv-bounds/.installed ## our bounds beside those of bound-propagation, on random networks: a minute
+	$(BIN)/python -m bench.verification.independent
+
 bench-serving: .venv/.dev .venv-serving/.peers ## serving beside its peers: half an hour; BENCH=--publish writes docs/benchmarks.md
 	$(BIN)/python -m bench.serving $(BENCH)
+
+packages: .venv/.dev ## wheels and sdists of library and client, into dist/packages
+	$(BIN)/python -m hatchling build -d dist/packages
+	cd client && ../$(BIN)/python -m hatchling build -d ../dist/packages
+
+docs: .venv-docs/.installed ## the documentation site, into dist/site; a warning or a dead link is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 
 bento: .venv/.service ## build the bento
 	$(BIN)/bentoml build
@@ -88,13 +106,17 @@ client: .venv/.dev ## write the client's answers again, from /openapi.json
 	PYTHONPATH=. $(BIN)/python client/generate.py
 
 lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with hashes
-	$(BIN)/uv pip compile $(LOCK) --group dev -o requirements/dev.txt
-	for group in service training bench; do \
-	  $(BIN)/uv pip compile $(LOCK) --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
-	$(BIN)/uv pip compile $(LOCK) deploy/container/cpu.in --group service --override deploy/container/cpu-without.txt \
+	$(BIN)/uv pip compile $(LOCK) --extra gpu --extra service --extra mlflow --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra gpu --extra service -c requirements/dev.txt -o requirements/service.txt
+	for group in training bench; do \
+	  $(BIN)/uv pip compile $(LOCK) --extra gpu --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
+	$(BIN)/uv pip compile $(LOCK) deploy/container/cpu.in --extra service --override deploy/container/cpu-without.txt \
 	  -c requirements/dev.txt -o requirements/cpu.txt
+	$(BIN)/uv pip compile $(HOW) --group docs -c requirements/dev.txt -o requirements/docs.txt
+	$(BIN)/uv pip compile $(HOW) --group helm -o requirements/helm.txt
 	$(BIN)/uv pip compile $(HOW) --group clients -o requirements/clients.txt
 	$(BIN)/uv pip compile $(HOW) --group contract -o requirements/contract.txt
+	$(BIN)/uv pip compile $(HOW) --group bounds -c requirements/dev.txt -o requirements/bounds.txt
 	$(BIN)/uv pip compile $(HOW) --group peers -c requirements/dev.txt -o requirements/peers.txt
 HOW := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11
 LOCK := $(HOW) pyproject.toml
@@ -117,26 +139,16 @@ $(BIN)/uv: requirements/uv.txt
 	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/$*.txt
 	@touch $@
 
-.venv-clients/.clients: requirements/clients.txt $(BIN)/uv # nor do the clients
-	@echo "Installing the clients of the Open Inference Protocol into .venv-clients"
-	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-clients
-	@$(BIN)/uv pip install --python .venv-clients/bin/python --require-hashes -r $<
-	@touch $@
-
-.venv-contract/.contract: requirements/contract.txt $(BIN)/uv # nor what fuzzes
-	@echo "Installing schemathesis into .venv-contract"
-	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-contract
-	@$(BIN)/uv pip install --python .venv-contract/bin/python --require-hashes -r $<
+# Environments of their own: clients and their protocols, what fuzzes, renders the chart or writes the site, what is GPL, and
+# the peers of benchmarks never meet what serves.
+.venv-%/.installed: requirements/%.txt $(BIN)/uv
+	@echo "Installing the $* packages into .venv-$*"
+	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-$*
+	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python .venv-$*/bin/python --require-hashes -r $<
 	@touch $@
 
 .venv-serving/.peers: requirements/peers.txt $(BIN)/uv # nor do those of serving
 	@echo "Installing the peers of serving into .venv-serving"
 	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-serving
 	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python .venv-serving/bin/python --require-hashes -r $<
-	@touch $@
-
-.venv-bench/.bench: requirements/bench.txt $(BIN)/uv # the peers never meet what serves
-	@echo "Installing the benchmark's peers into .venv-bench"
-	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-bench
-	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python .venv-bench/bin/python --require-hashes -r $<
 	@touch $@

@@ -8,9 +8,9 @@ import sys
 from collections import defaultdict
 
 from bench.attacks.task import images_of, open_classifier, shipped
-from gauntlet.report.builder import build
+from gauntlet.report.build import build
 from gauntlet.report.schema import ReportRequest
-from gauntlet.runtime import Classifier
+from gauntlet.runtime.classifier import Classifier
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ CHANGES: Mapping[str, dict[str, Any]] = {
     "as published": {},
     "spectral instead of batch normalisation": {"stabilised": True},
     "averaged weights": {"average": 0.998},
-    "falling learning rates": {"falling": True},
+    "falling learning rates": {"falling": 1.0},
     "two learning rates": {"generator_rate": 4e-3, "discriminator_rate": 8e-4},
     "one discriminator step": {"discriminator_steps": 1},
 }

@@ -16,15 +16,18 @@ from typing import TypeVar
 import onnxruntime as ort
 import torch
 
-from gauntlet import evalset, referee, runtime, store
-from gauntlet.certify import ROUNDING
+from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.certify.lipschitz import ROUNDING
 from gauntlet.errors import GauntletError
-from gauntlet.randomness import Keyed
-from gauntlet.runtime import Classifier, Generator
+from gauntlet.evaluation import referee
+from gauntlet.random_numbers import KeyedRandom
+from gauntlet.runtime import classifier
+from gauntlet.runtime.classifier import Generator, OnnxClassifier
+from gauntlet.runtime.served import Device
 from gauntlet.threat import Threat
 from training.provenance import hardware
 
-M = TypeVar("M", Classifier, Generator)
+M = TypeVar("M", OnnxClassifier, Generator)
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 CLASSIFIERS = "fashion-mnist-standard", "fashion-mnist-lipschitz"
@@ -43,10 +46,10 @@ def rate(work: Callable[[], object], n: int, seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def check_classifier(name: str, device: runtime.Device, n: int, seconds: float) -> float:
+def check_classifier(name: str, device: Device, n: int, seconds: float) -> float:
     """Print a line; the largest difference to the CPU's logits, as a share of the largest of them."""
-    here, there = (_open(name, place, Classifier) for place in (device, "cpu"))
-    x, y = evalset.load(MODELS / "evalsets" / "fashion-mnist.npz").head(n)
+    here, there = (_open(name, place, OnnxClassifier) for place in (device, "cpu"))
+    x, y = map(torch.from_numpy, evaluation_sets.load(MODELS / "evalsets" / "fashion-mnist.npz").head(n))
     logits = there.predict(x)
     gap = float((here.predict(x) - logits).abs().max() / logits.abs().max())
     classified = [rate(partial(here.predict, x[:size]), size, seconds) for size in (1, 64, n)]
@@ -60,18 +63,18 @@ def check_classifier(name: str, device: runtime.Device, n: int, seconds: float) 
     return gap
 
 
-def check_generator(name: str, device: runtime.Device, n: int, seconds: float) -> float:
+def check_generator(name: str, device: Device, n: int, seconds: float) -> float:
     """The same of a generator, and of its images."""
     here, there = (_open(name, place, Generator) for place in (device, "cpu"))
-    latents = Keyed.span(0, 0, n).normal(0, (here.manifest.latent_dim,))
+    latents = KeyedRandom.span(0, 0, n).normal(0, (here.manifest.latent_dim,))
     gap = float((here.generate(latents) - there.generate(latents)).abs().max())
     made = rate(lambda: here.generate(latents), n, seconds)
     print(f"{name} on {here.device.type}: differs by {gap:.2g} in a pixel; generates {made:,.0f} images/s")
     return gap
 
 
-def _open(name: str, device: runtime.Device, kind: type[M]) -> M:
-    model = runtime.open_model(store.load(MODELS / "artifacts" / name), device)
+def _open(name: str, device: Device, kind: type[M]) -> M:
+    model = classifier.open_model(store.load(MODELS / "artifacts" / name), device)
     assert isinstance(model, kind)
     return model
 
@@ -85,8 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told = parser.parse_args(arguments)
     print(f"onnxruntime {ort.__version__}: {', '.join(ort.get_available_providers())}")
     try:
-        place = runtime.choose_device(told.device)
-        device: runtime.Device = "cuda" if place.type == "cuda" else "cpu"
+        place = classifier.choose_device(told.device)
+        device: Device = "cuda" if place.type == "cuda" else "cpu"
         print(f"torch {torch.__version__}: {hardware(place)}")
         gaps = [check_classifier(name, device, told.n, told.seconds) for name in CLASSIFIERS]
         gaps.append(check_generator(GENERATOR, device, told.n, told.seconds))

@@ -1,4 +1,4 @@
-"""``python -m bench.figures [SECTION ...]``: every figure of the README, recomputed from the shipped files.
+"""``python -m bench.figures [SECTION ...]``: every figure of docs/results.md, recomputed from the shipped files.
 
 All on the embedded Fashion-MNIST test set; "n images" are the first n that qualify, seed 0. Prints Markdown.
 """
@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gauntlet import evalset, referee, runtime
-from gauntlet.outcome import Outcome
-from gauntlet.randomness import Keyed
+from gauntlet.artifacts import evaluation_sets
+from gauntlet.evaluation import referee
+from gauntlet.evaluation.outcome import Outcome
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.report import statistics
-from gauntlet.runtime import Classifier, Generator
+from gauntlet.runtime import classifier
+from gauntlet.runtime.classifier import Classifier, Generator, OnnxClassifier
 from gauntlet.threat import Threat
 from training.table import share
 
@@ -37,18 +39,18 @@ def median(values: Tensor) -> str:
 class Bench:
     """The shipped models and the test set, each classified once."""
 
-    models: dict[str, Classifier | Generator]
+    models: dict[str, OnnxClassifier | Generator]
     x: Tensor  # (10000, 1, 28, 28)
     y: Tensor  # (10000,)
 
     def classifier(self, name: str) -> Classifier:
         model = self.models[name]
-        assert isinstance(model, Classifier)
+        assert isinstance(model, OnnxClassifier)
         return model
 
     @cached_property
     def logits(self) -> dict[str, Tensor]:
-        return {name: model.predict(self.x) for name, model in self.models.items() if isinstance(model, Classifier)}
+        return {name: model.predict(self.x) for name, model in self.models.items() if isinstance(model, OnnxClassifier)}
 
     def right(self, n: int, *names: str) -> Tensor:
         """Rows of the first n images that all the named models classify correctly."""
@@ -69,7 +71,10 @@ def accuracy(bench: Bench) -> None:
         certificate, hits = bench.classifier(name).certificate, logits.argmax(dim=1) == bench.y
         radius = certificate.radius(logits)
         proved = "none" if certificate.lipschitz is None else f"{certificate.lipschitz:.4g}"
-        cells = ["none" if radius is None else share(hits & (radius >= c / 255)) for c in CERTIFIED_AT]
+        cells = [
+            "none" if radius is None else share(torch.from_numpy(hits.numpy() & (radius >= c / 255)))
+            for c in CERTIFIED_AT
+        ]
         print(f"| {name} | {share(hits)} | {proved} | {' | '.join(cells)} |")
 
 
@@ -92,8 +97,9 @@ def certificates(bench: Bench) -> None:
     """Attacks just inside the certified radius."""
     model = bench.classifier(LIPSCHITZ)
     rows = bench.right(500, LIPSCHITZ)
-    radii = model.certificate.radius(bench.logits[LIPSCHITZ][rows])
-    assert radii is not None
+    proved = model.certificate.radius(bench.logits[LIPSCHITZ][rows])
+    assert proved is not None
+    radii = torch.from_numpy(proved)
     best = torch.full((len(rows),), torch.inf, dtype=torch.float64)
     broken = torch.zeros(len(rows), dtype=torch.int64)
     for attack, params in {"ddn": {"steps": 100}, "cw": {}}.items():
@@ -143,7 +149,7 @@ def generation(bench: Bench) -> None:
     print(f"| generator | {' | '.join(judge.manifest.classes)} |\n| --- |" + " --- |" * len(judge.manifest.classes))
     for name, model in bench.models.items():
         if isinstance(model, Generator):
-            samples = model.generate(Keyed.span(0, 0, 2000).normal(0, (model.manifest.latent_dim,)))
+            samples = model.generate(KeyedRandom.span(0, 0, 2000).normal(0, (model.manifest.latent_dim,)))
             counts = torch.bincount(judge.predict(samples).argmax(dim=1), minlength=len(judge.manifest.classes))
             print(f"| {name} | {' | '.join(f'{100 * int(count) / 2000:.1f}' for count in counts)} |")
 
@@ -164,9 +170,9 @@ def main() -> None:
     chosen = parser.parse_args().sections or list(SECTIONS)
     if unknown := sorted(set(chosen) - set(SECTIONS)):
         parser.error(f"there is no section {unknown[0]!r}")
-    x, y = evalset.load(EVALSETS / "fashion-mnist.npz").head(10_000)
+    x, y = map(torch.from_numpy, evaluation_sets.load(EVALSETS / "fashion-mnist.npz").head(10_000))
     models = {
-        name: model for name, model in runtime.open_all(MODELS).items() if model.manifest.dataset == "fashion-mnist"
+        name: model for name, model in classifier.open_all(MODELS).items() if model.manifest.dataset == "fashion-mnist"
     }
     bench = Bench(models, x, y)
     for name in chosen:

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gauntlet import evalset, referee, store
-from gauntlet.runtime import Classifier, open_model
+from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.evaluation import referee
+from gauntlet.runtime.classifier import Classifier, OnnxClassifier, open_model
 from gauntlet.threat import Threat
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -27,16 +28,16 @@ def shares(model: Classifier, x: Tensor) -> tuple[str, str]:
     first, second = logits.double().softmax(dim=1).topk(2, dim=1).values.unbind(dim=1)
     margins, radii = first - second, model.certificate.radius(logits)
     small = (margins <= MARGIN).double().mean()
-    return f"{small:.1%}", "none" if radii is None else f"{(radii <= RADIUS).double().mean():.1%}"
+    return f"{small:.1%}", "none" if radii is None else f"{(radii <= RADIUS).mean():.1%}"
 
 
 def main() -> None:
     """Print one line per kind of images and model."""
     torch.set_num_threads(1)
-    x, y = evalset.load(MODELS / "evalsets" / "fashion-mnist.npz").head(CLEAN)
+    x, y = map(torch.from_numpy, evaluation_sets.load(MODELS / "evalsets" / "fashion-mnist.npz").head(CLEAN))
     for name in ("fashion-mnist-standard", "fashion-mnist-lipschitz"):
         model = open_model(store.load(MODELS / "artifacts" / name), "cpu")
-        assert isinstance(model, Classifier)
+        assert isinstance(model, OnnxClassifier)
         print(f"{name:24s} clean, n={len(x)}: margin {shares(model, x)[0]}, radius {shares(model, x)[1]}")
         for title, (attack, eps, params) in ATTACKS.items():
             part = slice(0, ATTACKED)

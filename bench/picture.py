@@ -13,7 +13,9 @@ import matplotlib.pyplot as plt
 import torch
 
 from bench.figures import EVALSETS, LIPSCHITZ, MODELS, STANDARD
-from gauntlet import evalset, images, referee, runtime, store
+from gauntlet.artifacts import evaluation_sets, image_conversion, store
+from gauntlet.evaluation import referee
+from gauntlet.runtime import classifier
 from gauntlet.threat import Threat
 
 COLUMNS = 5
@@ -21,12 +23,12 @@ COLUMNS = 5
 
 def main() -> None:
     """Write docs/attack.png."""
-    data = evalset.load(EVALSETS / "fashion-mnist.npz")
-    x, y = data.head(200)
+    data = evaluation_sets.load(EVALSETS / "fashion-mnist.npz")
+    x, y = map(torch.from_numpy, data.head(200))
     models = {}
     for name in (STANDARD, LIPSCHITZ):
-        model = runtime.open_model(store.load(MODELS / name))
-        assert isinstance(model, runtime.Classifier)
+        model = classifier.open_model(store.load(MODELS / name))
+        assert isinstance(model, classifier.OnnxClassifier)
         models[name] = model
     right = torch.stack([model.predict(x).argmax(dim=1) == y for model in models.values()]).all(dim=0)
     first = {int(y[row]): row for row in right.nonzero().squeeze(1).flip(0).tolist()}  # the first of each class
@@ -40,7 +42,10 @@ def main() -> None:
         found = outcome.adversarial_label.tolist()
         labels += [f"fools {short}", "its noise,\namplified"]
         pictures.append([(image, data.classes[label]) for image, label in zip(outcome.images, found, strict=True)])
-        noise = [images.amplified(image - clean) for image, clean in zip(outcome.images, x[rows], strict=True)]
+        noise = [
+            torch.from_numpy(image_conversion.amplified(image - clean))
+            for image, clean in zip(outcome.images, x[rows], strict=True)
+        ]
         pictures.append([(n, f"L2 {float(size):.2f}") for n, size in zip(noise, outcome.l2, strict=True)])
     for row, (label, line) in enumerate(zip(labels, pictures, strict=True)):
         for column, (image, caption) in enumerate(line):

@@ -1,4 +1,4 @@
-"""``python -m bench.screenshots [ADDRESS]``: the README's pictures of the page, docs/page-*.png.
+"""``python -m bench.screenshots [ADDRESS]``: the pictures of the page for README and documentation, docs/page-*.png.
 
 Of a running service with the shipped models (`make serve`), in Debian's Chromium.
 """
@@ -32,12 +32,14 @@ def attack(page: Page) -> None:
 
 VIEWS: dict[str, tuple[Any, dict[str, Any]]] = {
     "page-classify": (classify, {"color_scheme": "light", "viewport": {"width": 1100, "height": 760}}),
-    "page-attack": (attack, {"color_scheme": "dark", "viewport": {"width": 1100, "height": 1170}}),
+    "page-attack": (attack, {"color_scheme": "dark", "viewport": {"width": 1100, "height": 1200}}),
+    "page-result": (attack, {"color_scheme": "light", "viewport": {"width": 1100, "height": 1200}}),
 }
+PARTS = {"page-result": "#attack .result"}  # of the page, where not all of it is shown
 
 
 def main() -> None:
-    """Write docs/page-classify.png and docs/page-attack.png."""
+    """Write each of VIEWS."""
     address = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -50,7 +52,7 @@ def main() -> None:
             page.mouse.move(0, 0)
             page.wait_for_load_state("networkidle")
             path = Path("docs") / f"{name}.png"
-            page.screenshot(path=path)
+            (page.locator(PARTS[name]) if name in PARTS else page).screenshot(path=path)
             with Image.open(path) as shot:
                 shot.convert("RGB").quantize(COLOURS).save(path, optimize=True)
         browser.close()

@@ -20,7 +20,7 @@ from torchvision import transforms
 
 from bench.attacks.records import table
 from training import classifier
-from training.classifier import ClassifierConfig
+from training.classifier_config import ClassifierConfig
 from training.data import SOURCES, Examples, TrainingData, data_root, load_training, to_pixels
 from training.provenance import hardware
 from training.recipes import RECIPES
@@ -49,7 +49,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 def plain(config: ClassifierConfig, data: TrainingData) -> tuple[float, float]:
     """Seconds until the goal, or of MOST_EPOCHS, and the accuracy there."""
     torch.manual_seed(config.seed)
-    network = classifier.build(config, data)
+    network = config.build(data)
     optimizer = torch.optim.Adam(network.parameters())
     loader = DataLoader(Pictures(data.train), config.batch_size, shuffle=True, num_workers=2)
     seconds, accuracy = 0.0, 0.0

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gauntlet import evalset, store
-from gauntlet.report.builder import shards
+from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.report.build import shards
 from gauntlet.report.schema import ReportRequest
 from service.errors import ServiceError
 from service.jobs.queue import SHARD, Jobs
@@ -86,7 +86,7 @@ class Team:
 def time_teams(teams: list[Team], request: ReportRequest, runs: int) -> list[list[float]]:
     """Seconds of every run, by team. Only one team works at a time."""
     artefacts = {name: store.load(MODELS / "artifacts" / name) for name in request.models}
-    images = evalset.load(MODELS / "evalsets" / f"{request.dataset}.npz")
+    images = evaluation_sets.load(MODELS / "evalsets" / f"{request.dataset}.npz")
     pins = {f"models/{name}": artefact.manifest.model_sha256 for name, artefact in artefacts.items()}
     pins[f"evalsets/{request.dataset}"] = images.sha256
     small = request.model_copy(update={"n": 64, "attacks": ["pgd"]})

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from service.http.openapi import document
+from service.endpoints.openapi import document
+from service.endpoints.table import ENDPOINTS
 
 WRITTEN = Path(__file__).parent / "gauntlet_client" / "answers.py"
 LIMITS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"}
@@ -63,7 +64,7 @@ def lenient(part: Any, *, named: bool = False) -> Any:
 
 def answers() -> dict[str, Any]:
     """The document with the schemas of answers alone, all of their fields present."""
-    whole = document(keyed=False)
+    whole = document(ENDPOINTS, keyed=False)
     schemas = whole["components"]["schemas"]
     found: set[str] = set()
     paths = [ways for path, ways in whole["paths"].items() if not path.startswith("/v2")]  # that has other clients

@@ -1,15 +1,15 @@
 """Gauntlet without a folder of artefacts: your own classifier and your own images, three lines to a report.
 
-from gauntlet.library import classifier, report, write
-model = classifier("model.onnx")  # or a torch module, with an example of its input
-write(report([model], images, labels), "report.html")
+from gauntlet import open_classifier, robustness_report, write_report
+model = open_classifier("model.onnx")  # or a torch module, with an example of its input
+write_report(robustness_report([model], images, labels), "report.html")
 """
 
 import hashlib
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,26 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from gauntlet.adopt.declared import Declared
-from gauntlet.adopt.rewrite import adopt
-from gauntlet.adopted import open_new
+from gauntlet.artifacts.evaluation_sets import EvalSet
+from gauntlet.artifacts.manifest import MODEL_FILE
 from gauntlet.errors import InvalidInput
-from gauntlet.evalset import EvalSet
-from gauntlet.manifest import MODEL_FILE
-from gauntlet.report.builder import build, unheard
-from gauntlet.report.page import render
+from gauntlet.onnx_import.conversion import adopt
+from gauntlet.onnx_import.external_weights import in_folder
+from gauntlet.onnx_import.opening import open_saved, save
+from gauntlet.onnx_import.settings import ModelSettings
+from gauntlet.onnx_import.validation import MAX_BYTES
+from gauntlet.report import exports, requirements
+from gauntlet.report.build import build, ignore_progress
+from gauntlet.report.exports.gate import Gate
 from gauntlet.report.schema import Report, ReportRequest
-from gauntlet.runtime import Classifier, Device
+from gauntlet.runtime.classifier import Classifier
+from gauntlet.runtime.served import Device
 
 OPSET = 20
 OWN = "own-images"
-WRITERS: Mapping[str, Callable[[Report], str]] = {
-    ".html": render,
-    ".json": lambda report: report.model_dump_json(indent=1),
-}
 
 
-def classifier(
+def open_classifier(
     source: str | Path | nn.Module,
     *,
     name: str | None = None,
@@ -54,12 +54,13 @@ def classifier(
     whether more than black-box attacks can be run. The file is trusted: it is read in this very process.
 
     Args:
-        source: the file; or the module, which needs ``example`` and the extra ``gauntlet[export]``.
+        source: the file, its weights in it or in files beside it; or the module, which needs ``example`` and the
+            extra ``gauntlet-robustness[export]``.
         name: by default the file's or the module's.
         classes: K names; by default their numbers.
         example: a batch of at least two images as the module takes them.
         device: where attacks run.
-        said: fields of ``gauntlet.adopt.declared.Declared`` that would be guessed otherwise.
+        said: fields of ``gauntlet.onnx_import.settings.ModelSettings`` that would be guessed otherwise.
 
     Raises:
         InvalidInput: a file that is no such classifier and why, a field that does not fit.
@@ -74,8 +75,11 @@ def classifier(
         else:
             file = Path(source)
             name = name or file.stem
-        adopted = adopt(file.read_bytes(), _declared({"name": plain(name), "dataset": OWN, "classes": classes, **said}))
-        return open_new(adopted.graph, adopted.manifest, device)
+        fields = _declared({"name": plain(name), "dataset": OWN, "classes": classes, **said})
+        adopted = adopt(file.read_bytes(), fields, in_folder(file.parent, MAX_BYTES))
+        manifest, folder = adopted.manifest, save(Path(root), adopted.graph, adopted.manifest.name)
+        del adopted  # as large as the model
+        return open_saved(folder, manifest, new=True, device=device)
 
 
 def plain(name: str) -> str:
@@ -83,12 +87,12 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
 
 
-def report(
+def robustness_report(
     models: Sequence[Classifier],
     images: Tensor | NDArray[Any],
     labels: Tensor | NDArray[Any] | Sequence[int],
     *,
-    on_progress: Callable[[float], None] = unheard,
+    on_progress: Callable[[float], None] = ignore_progress,
     **asked: Any,
 ) -> Report:
     """The robustness report of these models on these images.
@@ -112,24 +116,34 @@ def report(
     return build(request, {model.name: model for model in models}, {OWN: evalset}, on_progress=on_progress)
 
 
-def write(made: Report, *paths: str | Path) -> None:
-    """Write a report as *.html or *.json. Raises InvalidInput for another ending."""
+def write_report(made: Report, *paths: str | Path, require: Sequence[str] = ()) -> list[str]:
+    """Write a report to files, each in the format that its ending says (``gauntlet.report.exports.WRITERS``).
+
+    Args:
+        made: what ``robustness_report`` returned.
+        paths: ``*.html``, ``*.json``, ``*.xml`` (JUnit), ``*.sarif``, ``*.cdx.json`` (CycloneDX), ``*.md``,
+            ``*.card.md`` (Hugging Face).
+        require: requirements such as ``robust(linf)@8/255>=0.3``, held against the lower end of the interval.
+
+    Returns:
+        The requirements that are missed, in words.
+
+    Raises:
+        InvalidInput: another ending, a file that cannot be written, or no such requirement.
+    """
+    gate = Gate([requirements.parse(text) for text in require])
     for path in map(Path, paths):
-        path.write_text(writer(path)(made))
-
-
-def writer(path: Path) -> Callable[[Report], str]:
-    """What turns a report into the text of such a file. Raises InvalidInput where nothing does."""
-    if path.suffix not in WRITERS:
-        raise InvalidInput(f"{path}: a report is written to {' or '.join(f'*{suffix}' for suffix in WRITERS)}")
-    return WRITERS[path.suffix]
+        exports.write(made, path, gate)
+    return requirements.failures(made, gate.required)
 
 
 def _export(module: nn.Module, example: Tensor, file: Path) -> None:
     try:
         import onnxscript  # noqa: F401, PLC0415 - torch's exporter needs it, nothing else does
     except ImportError as error:
-        raise InvalidInput("a torch module needs gauntlet[export]; an ONNX file needs nothing more") from error
+        raise InvalidInput(
+            "a torch module needs gauntlet-robustness[export]; an ONNX file needs nothing more"
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         torch.onnx.export(
@@ -144,9 +158,9 @@ def _export(module: nn.Module, example: Tensor, file: Path) -> None:
         )
 
 
-def _declared(fields: dict[str, Any]) -> Declared:
+def _declared(fields: dict[str, Any]) -> ModelSettings:
     try:
-        return Declared.model_validate(fields)
+        return ModelSettings.model_validate(fields)
     except ValidationError as error:
         raise _first(error) from error
 

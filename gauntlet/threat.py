@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.errors import InvalidInput
+from gauntlet.float32 import MAX_EPS
 from gauntlet.norms import NORMS, Norm
 
 TINY = 1e-12  # keeps zero out of denominators
@@ -150,8 +151,8 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise InvalidInput(f"unknown norm {self.norm!r}; there are {', '.join(NORMS)}", "norm")
-        if self.eps is not None and not 0 <= self.eps < float("inf"):
-            raise InvalidInput(f"eps must be a number of at least 0, not {self.eps}", "eps")
+        if self.eps is not None and not 0 <= self.eps <= MAX_EPS:
+            raise InvalidInput(f"eps must be a number from 0 to {MAX_EPS:g}, not {self.eps}", "eps")
 
     @property
     def radius(self) -> float:

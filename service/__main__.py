@@ -1,18 +1,21 @@
 """``python -m service``: serve on GAUNTLET_HOST and GAUNTLET_PORT.
 
+``python -m service doctor``: say what would keep it from working here; status 1 where something would.
 ``python -m service settings``: print all settings and what they mean.
 ``python -m service keys new NAME --scope read|attack|admin``: make an API key.
 """
 
 import argparse
+import gc
 import os
 import sys
 
 from pydantic import ValidationError
 
 from gauntlet.errors import GauntletError
-from service.access import keys
-from service.drain import SPARE
+from service.auth import keys
+from service.call import Scope
+from service.middleware.drain import SPARE
 from service.settings import ROOT, Settings, described
 
 
@@ -22,14 +25,17 @@ def main() -> None:
     commands = parser.add_subparsers(metavar="COMMAND")
     new = commands.add_parser("keys", help="API keys").add_subparsers(required=True).add_parser("new", help="make one")
     new.add_argument("name", help="letters, digits, dots, dashes and underscores")
-    new.add_argument("--scope", choices=list(keys.Scope), required=True, help="each includes those before it")
-    commands.add_parser("settings", help="print them").set_defaults(told=True)
+    new.add_argument("--scope", choices=list(Scope), required=True, help="each includes those before it")
+    commands.add_parser("settings", help="print them").set_defaults(settings=True)
+    commands.add_parser("doctor", help="say what would keep the service from working here").set_defaults(doctor=True)
     asked = parser.parse_args()
     try:
         if "name" in asked:
-            make_key(asked.name, keys.Scope(asked.scope))
-        elif "told" in asked:
+            make_key(asked.name, Scope(asked.scope))
+        elif "settings" in asked:
             sys.stdout.write(f"{described()}\n")
+        elif "doctor" in asked:
+            sys.exit(examine(Settings.load()))
         else:
             serve(Settings.load())
     except GauntletError as error:
@@ -37,7 +43,18 @@ def main() -> None:
         sys.exit(1)
 
 
-def make_key(name: str, scope: keys.Scope) -> None:
+def examine(settings: Settings) -> int:
+    """Print what the doctor finds. Returns 1 where something is wrong, else 0."""
+    from service.doctor import diagnose  # noqa: PLC0415 - serving needs none of it
+
+    good = True
+    for finding in diagnose(settings):
+        print(f"{'ok   ' if finding.good else 'WRONG'} {finding.subject:<9} {finding.text}")
+        good = good and finding.good
+    return 0 if good else 1
+
+
+def make_key(name: str, scope: Scope) -> None:
     """Print the key, which is nowhere else, and on standard output the line to keep."""
     try:
         secret, key = keys.new(name, scope)
@@ -49,11 +66,14 @@ def make_key(name: str, scope: keys.Scope) -> None:
 
 def serve(settings: Settings) -> None:
     keys.check_open(settings, str(settings.host))  # BentoML's parent checks too, but takes seconds to get there
-    os.environ.update(settings.export(), BENTOML_DO_NOT_TRACK="True")
-    command = [sys.executable, "-m", "bentoml", "serve", "service.api:Gauntlet", "--working-dir", str(ROOT)]
+    os.environ.update(settings.export())
+    gc.disable()  # it would look again and again through what only grows; service.bento switches it on
+    from bentoml_cli.cli import cli  # noqa: PLC0415  half of the start, which printing settings does not need
+
+    command = ["serve", "service.bento:Gauntlet", "--working-dir", str(ROOT)]
     command += ["--host", str(settings.host), "--port", str(settings.port)]
     command += ["--timeout-graceful-shutdown", str(settings.drain_s + SPARE)]  # BentoML's own default is a day
-    os.execv(sys.executable, command)  # noqa: S606  no shell, and no word in it but ours
+    cli(args=command, prog_name="bentoml")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,11 @@
-"""Errors as the service tells them: one closed set of codes, one envelope.
+"""Errors of the service: one closed set of codes, each with its HTTP status. service.envelope makes answers of them."""
 
-``{"error": {"code", "message", "details", "request_id"}}`` for every 4xx and 5xx, whoever raised it; under /v2 the
-protocol has a shape of its own, ``{"error": message}``.
-"""
-
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
-
-from gauntlet.errors import DeadlineExceeded, InvalidInput, ModelFailed
-
-if TYPE_CHECKING:
-    from service.access.keys import Key
+from gauntlet.errors import DeadlineExceeded, InvalidInput, ModelFailed, escaped
 
 
 class Code(StrEnum):
@@ -94,7 +81,6 @@ STATUS: Mapping[Code, int] = {
     Code.JOBS_UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
-RETRY_AFTER = {429: 5, 503: 2}  # seconds, by status, where nothing better is known
 
 
 class ServiceError(Exception):
@@ -109,7 +95,7 @@ class ServiceError(Exception):
         headers: Mapping[str, str] | None = None,
         **details: Any,
     ) -> None:
-        super().__init__(message)
+        super().__init__(escaped(message))
         self.code = code
         self.headers = headers or {}
         self.details = {**({} if field is None else {"field": field}), **details}
@@ -117,50 +103,6 @@ class ServiceError(Exception):
     @property
     def status(self) -> int:
         return STATUS[self.code]
-
-
-async def never() -> None:
-    """Does not return."""
-    await asyncio.get_running_loop().create_future()
-
-
-NO_REQUEST = "none"
-"""The id of what is not said in answer to a request."""
-
-
-@dataclass
-class Call:
-    """What is known of the request being answered; one per request, found through ``CALL``."""
-
-    request_id: str = NO_REQUEST
-    headers: Headers = field(default_factory=Headers)
-    answered: bool = False  # an envelope of ours is on its way
-    oip: bool = False  # errors in the words of the Open Inference Protocol
-    key: "Key | None" = None  # that it was asked with
-    admin: bool = False  # the scope admin was needed
-    label: str | None = None  # the route's in metrics, where its template does not tell work of another kind
-    gone: Callable[[], Awaitable[None]] = never  # returns once the client has hung up
-
-
-CALL: ContextVar[Call] = ContextVar("CALL", default=Call())  # noqa: B039  every request sets its own
-
-
-def respond(error: Exception) -> JSONResponse:
-    """The envelope for an exception; anything unforeseen becomes a plain 500."""
-    known = translate(error)
-    call = CALL.get()
-    call.answered = True
-    wait = RETRY_AFTER.get(known.status)
-    headers = {**({} if wait is None else {"Retry-After": str(wait)}), **known.headers}
-    if call.oip:
-        return JSONResponse({"error": str(known)}, status_code=known.status, headers=headers)
-    body = {
-        "code": known.code,
-        "message": str(known),
-        "details": known.details or None,
-        "request_id": call.request_id,
-    }
-    return JSONResponse({"error": body}, status_code=known.status, headers=headers)
 
 
 def translate(error: Exception) -> ServiceError:

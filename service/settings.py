@@ -8,7 +8,10 @@ from pydantic import BeforeValidator, Field, IPvAnyAddress, StringConstraints, V
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gauntlet.errors import GauntletError
+from gauntlet.runtime import core_count
+from gauntlet.runtime.cuda_driver import cuda_devices
 
+MOST_API_PROCESSES = 4  # by default
 ROOT = Path(__file__).resolve().parent.parent
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -46,6 +49,9 @@ class Settings(BaseSettings):
     """`auto`, `cuda` or `cpu`; `cuda` fails at start where there is none."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Cores that a process computes on; 0: all that it may use, a container's limit counted."""
+    api_workers: Annotated[int, Field(ge=0, le=64)] = 0
+    """Processes that answer requests; 0: as many as there are cores, four at most, and one where a GPU serves. Limits
+    named per service are shared among them."""
     local_workers: Annotated[int, Field(ge=0, le=64)] = 1
     """Workers that run with the service; 0: `python -m service.worker` runs elsewhere."""
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -64,7 +70,7 @@ class Settings(BaseSettings):
     metrics_open: bool = False
     """`true`: /metrics needs no key, the worker's neither."""
     requests_per_minute: Limit = 0
-    """Requests of one key, or of one address where no keys are in use; per process; 0: no limit."""
+    """Requests of one key, or of one address where no keys are in use, on one host; 0: no limit."""
     reports_per_day: Limit = 0
     """Reports that one key may ask for, by the UTC day; 0: no limit."""
     stored_reports: Limit = 0
@@ -73,6 +79,8 @@ class Settings(BaseSettings):
     """Origins whose pages may ask, as https://example.org, with commas; or *."""
     max_body: Positive = 32 * 2**20
     """Bytes of a request body."""
+    max_upload: Positive = 2**31
+    """Bytes of a body that brings files: a model or a set of images. It goes to the disk as it comes."""
     max_bodies: Positive = 512 * 2**20
     """Bytes of the bodies of all requests that are being answered; more get 503."""
     body_seconds: Annotated[float, Field(gt=0)] = 60.0
@@ -85,7 +93,7 @@ class Settings(BaseSettings):
     """Price of one /attack: images x gradient steps x restarts x (1 + transfer models); of one /classify with
     smoothing: images x draws."""
     attack_deadline: Annotated[float, Field(gt=0, le=3000)] = 60.0
-    """Seconds that one /attack, or /classify with smoothing, may take, waiting included."""
+    """Seconds that one /attack, /certify, or /classify with smoothing, may take, waiting included."""
     attack_slots: Positive = 1
     """How many of these compute at the same time."""
     attack_queue: Annotated[int, Field(ge=0)] = 8
@@ -116,9 +124,57 @@ class Settings(BaseSettings):
         return {**values, **paths, "database_url": database}
 
     def export(self) -> dict[str, str]:
-        """The variables that make every process started from here agree on the folders."""
+        """The variables that make every process started from here agree on the folders, and on how many there are."""
         paths = {"MODELS": self.models, "DATA": self.data, "STATE": self.state, "KEYS_FILE": self.keys_file}
-        return {f"GAUNTLET_{name}": str(path) for name, path in paths.items() if path is not None}
+        found = {f"GAUNTLET_{name}": str(path) for name, path in paths.items() if path is not None}
+        return {**found, "GAUNTLET_API_WORKERS": str(self.api_processes)}
+
+    def share(self, limit: int) -> int:
+        """What of a limit of the service is each API process's."""
+        return -(-limit // self.api_processes)
+
+    @property
+    def api_processes(self) -> int:
+        """How many answer requests."""
+        if self.api_workers:
+            return self.api_workers
+        on_gpu = self.device != "cpu" and cuda_devices() > 0
+        return 1 if on_gpu else min(MOST_API_PROCESSES, core_count.available())
+
+    @property
+    def run_folder(self) -> Path:
+        """What the processes of this service share while it runs; another with this state folder has one of its own."""
+        return self.state / f"service-{self.port}"
+
+    @property
+    def rates_file(self) -> Path:
+        """Who may ask when again: what all API processes count together."""
+        return self.run_folder / "rates.sqlite"
+
+    @property
+    def metrics_folder(self) -> Path:
+        """The counters of every process that answers or computes, which each /metrics adds up."""
+        return self.run_folder / "metrics"
+
+    @property
+    def repository_file(self) -> Path:
+        """Which models have been unloaded and reloaded since the start."""
+        return self.run_folder / "repository.json"
+
+    @property
+    def device_file(self) -> Path:
+        """Where the compute process says what it computes on: those that answer serve what it has proved there."""
+        return self.run_folder / "device"
+
+    @property
+    def proofs_folder(self) -> Path:
+        """Certificates that have been proved: written by the compute process, read by those that answer."""
+        return self.state / "proofs"
+
+    @property
+    def failure_file(self) -> Path:
+        """Where a process of the service leaves the reason why it could not start."""
+        return self.run_folder / "startup-failure"
 
     @property
     def artifacts(self) -> Path:

@@ -16,18 +16,18 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import GauntletError
-from service.access.keys import Keyring, check_open
+from service.auth.keys import Keyring, check_open
 from service.errors import ServiceError
-from service.jobs import compute
-from service.jobs.database import told
-from service.jobs.executors import Executors
+from service.exit_with_parent import exit_with_parent
+from service.jobs import workflows
 from service.jobs.queue import QUEUE, SHARDS, VERSION
-from service.jobs.takeover import Silence, alone, ended, tidy
-from service.lifeline import end_with
+from service.jobs.takeover import SilenceDetector, has_ended, hold_name, remove_stale_locks
+from service.jobs.worker_probe import Probe
+from service.jobs.worker_registry import WorkerRegistry
+from service.observability import logs
+from service.observability.worker_metrics import LIVENESS
 from service.settings import Settings, SettingsError
-from service.watch import logs
-from service.watch.probe import Probe
-from service.watch.progress import PULSE
+from service.sql import driver_message
 
 logger = logging.getLogger("gauntlet.worker")
 
@@ -38,28 +38,28 @@ HOUSEKEEPING = 3600.0  # seconds between two looks for what is too old
 NICE = 5  # the API process computes for somebody who waits: it goes first
 
 
-class Rounds:
+class WorkerLoop:
     """What a worker does beside computing: it shows that it lives, and takes over the work of those who do not."""
 
-    def __init__(self, settings: Settings, executor: str, executors: Executors) -> None:
+    def __init__(self, settings: Settings, executor: str, executors: WorkerRegistry) -> None:
         self._settings, self._executor, self._executors = settings, executor, executors
-        self._silence = Silence()
+        self._silence = SilenceDetector()
         self._due = 0.0
 
-    def go(self, now: float) -> None:
-        """Once round. Raises ServiceError while the job database is away, SettingsError where another host forbids."""
+    def turn(self, now: float) -> None:
+        """One turn. Raises ServiceError while the job database is away, SettingsError where another host forbids."""
         self._executors.check(self._executor)
-        self._executors.beat(self._executor)
+        self._executors.heartbeat(self._executor)
         signs = {name: sign for name, sign in self._executors.holders().items() if name != self._executor}
         state = self._settings.state
-        for name in {*self._silence.look(signs, now), *(name for name in signs if ended(state, name))}:
+        for name in {*self._silence.silent(signs, now), *(name for name in signs if has_ended(state, name))}:
             taken = self._executors.take_over(name)
             logger.warning("took over %d parts of reports from worker %s, which has ended or is silent", taken, name)
         if adopted := self._executors.adopt():
             logger.warning("adopted %d reports of an earlier release; they are computed from the start", adopted)
         if now >= self._due:
             self._due = now + HOUSEKEEPING
-            tidy(state)
+            remove_stale_locks(state)
             if self._settings.keep_days and (gone := self._executors.expire(self._settings.keep_days)):
                 logger.info("deleted %d reports that ended over %g days ago", gone, self._settings.keep_days)
 
@@ -69,7 +69,7 @@ def _name(settings: Settings) -> str:
     return settings.executor or f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:12]}"
 
 
-def _launch(settings: Settings, executor: str, executors: Executors) -> None:
+def _launch(settings: Settings, executor: str, executors: WorkerRegistry) -> None:
     """Start DBOS. It takes up what a killed predecessor of the same name has left."""
     DBOS(
         config={
@@ -83,31 +83,31 @@ def _launch(settings: Settings, executor: str, executors: Executors) -> None:
         }
     )
     try:
-        compute.jobs().database.migrate()
+        workflows.jobs().database.migrate()
         executors.check(executor)
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=POLL, on_conflict="always_update")
         DBOS.register_queue(
-            SHARDS, worker_concurrency=compute.AHEAD, polling_interval_sec=POLL, on_conflict="always_update"
+            SHARDS, worker_concurrency=workflows.AHEAD, polling_interval_sec=POLL, on_conflict="always_update"
         )
     except sa.exc.DBAPIError as error:
-        raise SettingsError(f"the job database cannot be used: {told(error)}") from error
+        raise SettingsError(f"the job database cannot be used: {driver_message(error)}") from error
 
 
 def _work(settings: Settings, executor: str) -> None:
     """Until SIGTERM."""
     over: SimpleQueue[int] = SimpleQueue()  # which a signal's handler may write to at any moment
-    executors = Executors(compute.jobs().database)
+    executors = WorkerRegistry(workflows.jobs().database)
     _launch(settings, executor, executors)
     logs.shape(settings.log_format)  # DBOS has its own handler
     signal.signal(signal.SIGTERM, lambda number, _: over.put(number))
-    rounds = Rounds(settings, executor, executors)
+    loop = WorkerLoop(settings, executor, executors)
     while True:
         try:
-            rounds.go(time.monotonic())
-            PULSE.turned("told")
+            loop.turn(time.monotonic())
+            LIVENESS.loop_turned("told")
         except ServiceError:  # a database that is away for a moment costs no work
-            PULSE.turned("failed")
+            LIVENESS.loop_turned("failed")
         with contextlib.suppress(Empty):
             over.get(timeout=HEARTBEAT)
             break
@@ -124,16 +124,16 @@ def main() -> NoReturn:
     parent = parser.parse_args().parent
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        settings = compute.settings()
+        settings = workflows.settings()
         logs.shape(settings.log_format)
         logs.audit()
         if parent is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-            end_with(parent)
+            exit_with_parent(parent)
         os.nice(NICE)
         settings.state.mkdir(parents=True, exist_ok=True)
         executor = _name(settings)
-        with alone(settings.state, executor):
+        with hold_name(settings.state, executor):
             if settings.worker_port:
                 check_open(settings, str(settings.host))
                 Probe(settings.host, settings.worker_port, None if settings.metrics_open else Keyring.of(settings))

@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from gauntlet.manifest import ADAPTER, digest_files
+from gauntlet.artifacts.manifest import ADAPTER, digest_files
 
 CLASSES = ("ankle boot", "bag", "coat")
 SHAPE = (1, 8, 8)

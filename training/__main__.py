@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shlex
 import statistics
 import sys
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from gauntlet import store
+from gauntlet.artifacts import store
+from gauntlet.artifacts.manifest import TrainingRecord
 from gauntlet.errors import ArtefactError, GauntletError
-from gauntlet.manifest import TrainingRecord
-from gauntlet.runtime import open_twin
+from gauntlet.runtime.twin import open_twin
 from training import provenance
-from training.classifier import ClassifierConfig, defended
+from training.classifier import defended
+from training.classifier_config import ClassifierConfig
 from training.data import (
     SOURCES,
     DataError,
@@ -31,6 +33,7 @@ from training.data import (
 )
 from training.evalset import write_evalset
 from training.export import ExportError, publish
+from training.exported import calibrate_all, rewrite_cards
 from training.recipes import RECIPES
 from training.run import CHECKPOINT_FILE, JobConfig, Run, RunError
 from training.table import table
@@ -81,19 +84,20 @@ def train(options: argparse.Namespace) -> None:
             f"note: these are not the official files of {source.name}; manifest and card will say so", file=sys.stderr
         )
     folder = options.runs / (f"{config.name}.trial" if options.trial else config.name)
-    run = Run(folder, config, device=device_of(options.device), artifacts=options.out, resume=options.resume)
+    device = device_of(options.device)
+    run = Run(folder, config, device=device, artifacts=options.out, resume=options.resume, limit=options.limit)
     commit = provenance.commit()
     trained = recipe.train(config, data, run)
     if options.trial:
         best = run.history[run.best_epoch - 1]
-        print(json.dumps({"name": config.name, "epoch": run.best_epoch, **best}))
+        print(json.dumps({"name": config.name, "epoch": run.best_epoch, "epoch_seconds": run.epoch_seconds, **best}))
         return
     test = load_test(source, root)
     record = TrainingRecord(
         command=command_of(options.recipe, dict(options.set) | given),
         config=config.model_dump(mode="json"),
         seed=config.seed,
-        epochs=config.epochs,
+        epochs=len(run.history),
         selected_epoch=run.best_epoch,
         commit=commit,
         data_sha256=data.train.sha256,
@@ -286,6 +290,15 @@ def parser() -> argparse.ArgumentParser:
     rows.add_argument("--quick", action="store_true", help="without the attacks")
     rows.set_defaults(call=show_table)
 
+    again = commands.add_parser("calibrate", help="fit the temperature of exported classifiers again")
+    again.add_argument("names", nargs="*", metavar="NAME", help="default: all classifiers")
+    again.add_argument("--out", type=Path, default=ARTIFACTS, help="where the artefacts are")
+    again.set_defaults(call=calibrate_all)
+
+    cards = commands.add_parser("cards", help="write into exported models' cards what was tried for them")
+    cards.add_argument("--out", type=Path, default=ARTIFACTS, help="where the artefacts are")
+    cards.set_defaults(call=rewrite_cards)
+
     job = commands.add_parser("train", help="train a model, measure it on the test set, export it")
     job.add_argument("recipe", choices=RECIPES, metavar="NAME", help="see `list`")
     job.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
@@ -296,6 +309,9 @@ def parser() -> argparse.ArgumentParser:
     job.add_argument("--set", type=assignment, action="append", default=[], metavar="FIELD=VALUE", help="of the recipe")
     job.add_argument("--runs", type=Path, default=RUNS, help="where checkpoints and logs go")
     job.add_argument("--out", type=Path, default=ARTIFACTS, help="where the artefact goes")
+    job.add_argument(
+        "--limit", type=float, default=math.inf, metavar="SECONDS", help="of training: then the best epoch so far ships"
+    )
     job.add_argument("--trial", action="store_true", help="validation figures only: no test set, no export")
     job.set_defaults(call=train)
     return top

@@ -5,8 +5,10 @@ from typing import Any
 
 from gauntlet.report.statistics import wilson
 from training.data import SOURCES
+from training.findings import FINDINGS
 
 CARD_FILE = "card.md"
+RESULTS, TRIED = "\n## Results\n", "\n## What was tried\n"  # headings
 OFFICIAL = {True: "the official files", False: "**not the official files, but a copy that differs from them**"}
 
 TEMPLATE = """\
@@ -40,7 +42,7 @@ this file. Intervals are Wilson's, for shares only.
 def card(fields: Mapping[str, Any], notes: str) -> str:
     """Markdown from a manifest's fields (name, dataset, metrics, training) and what the job has to say."""
     record = fields["training"]
-    return TEMPLATE.format(
+    text = TEMPLATE.format(
         name=fields["name"],
         notes=notes.strip(),
         results="\n".join(_row(name, metric) for name, metric in sorted(fields["metrics"].items())),
@@ -59,6 +61,15 @@ def card(fields: Mapping[str, Any], notes: str) -> str:
         commit=record.commit,
         versions=", ".join(f"{name} {version}" for name, version in record.versions.items()),
     )
+    return with_findings(text, fields["name"])
+
+
+def with_findings(text: str, name: str) -> str:
+    """A card with the section of what was tried, as ``FINDINGS`` has it now, before its results."""
+    head, results = text.split(RESULTS, 1)
+    notes = head.split(TRIED, 1)[0].rstrip()
+    tried = f"{TRIED}\n{FINDINGS[name].strip()}\n" if name in FINDINGS else ""
+    return f"{notes}\n{tried}{RESULTS}{results}"
 
 
 def _row(name: str, metric: Any) -> str:

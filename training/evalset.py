@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.manifest import sha256_of
+from gauntlet.artifacts.manifest import sha256_of
 from training.data import DataSource, Examples
 
 NOT_OFFICIAL = "NOT the official files but a copy that differs"

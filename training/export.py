@@ -19,8 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from gauntlet.graph import read
-from gauntlet.manifest import (
+from gauntlet.artifacts.manifest import (
     ADAPTER,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -30,6 +29,7 @@ from gauntlet.manifest import (
     TrainingRecord,
     digest_files,
 )
+from gauntlet.artifacts.onnx_file import read
 from training.card import CARD_FILE, card
 
 OPSET = 20
@@ -53,6 +53,14 @@ class Graph(NamedTuple):
     output_name: str
 
 
+class Measured(NamedTuple):
+    """What is found out about an exported file: figures, more fields of the manifest, more pictures."""
+
+    metrics: dict[str, Metric]
+    fields: Mapping[str, Any] = {}
+    pictures: Mapping[str, Image.Image] = {}
+
+
 class Product(NamedTuple):
     """All that a job hands over, and nothing that depends on where it goes.
 
@@ -60,14 +68,14 @@ class Product(NamedTuple):
         graph: the network that is served.
         pictures: file name to picture.
         manifest: the manifest's fields that say what kind of model this is.
-        measure: figures for the manifest, measured on the exported files of the folder that it is given.
+        measure: what is found out about the exported files of the folder that it is given.
         notes: what the card says about design, use and limits; Markdown.
     """
 
     graph: Graph
     pictures: Mapping[str, Image.Image]
     manifest: Mapping[str, Any]
-    measure: Callable[[Path], dict[str, Metric]]
+    measure: Callable[[Path], Measured]
     notes: str
 
 
@@ -79,14 +87,21 @@ def publish(product: Product, target: Path, record: TrainingRecord) -> Classifie
     """
     with replacing(target) as folder:
         write_graph(product.graph, folder / MODEL_FILE)
-        for name, picture in product.pictures.items():
-            compact = picture.quantize(256) if picture.mode == "RGB" else picture
-            compact.save(folder / name, optimize=True)
+        save_pictures(folder, product.pictures)
         fields = {"name": target.name, "metrics": {}, "training": record, **product.manifest}
         write_manifest(folder, fields)  # what is measured is a folder that can be opened
-        fields["metrics"] = product.measure(folder)
+        measured = product.measure(folder)
+        save_pictures(folder, measured.pictures)
+        fields |= {"metrics": measured.metrics, **measured.fields}
         (folder / CARD_FILE).write_text(card(fields, product.notes))
         return write_manifest(folder, fields)
+
+
+def save_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
+    """Write pictures, by file name, in 256 colours."""
+    for name, picture in pictures.items():
+        compact = picture.quantize(256) if picture.mode == "RGB" else picture
+        compact.save(folder / name, optimize=True)
 
 
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> ClassifierManifest | GeneratorManifest:
@@ -156,9 +171,11 @@ def write_graph(graph: Graph, path: Path) -> None:
 def fold(module: nn.Module) -> nn.Module:
     """Batch normalisation taken into the layer before it, as the exporter would do, but before weights are rounded."""
     if not isinstance(module, nn.Sequential):
+        for name, child in module.named_children():
+            module.add_module(name, fold(child))
         return module
     layers: list[nn.Module] = []
-    for layer in module:
+    for layer in map(fold, module):
         before = layers[-1] if layers else None
         if isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear):
             layers[-1] = fuse_linear_bn_eval(before, layer)

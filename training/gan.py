@@ -1,71 +1,42 @@
 """Generative adversarial networks (Goodfellow et al., arXiv 1406.2661), K discriminator steps for each generator step.
 
-Fully connected or DCGAN (Radford et al., arXiv 1511.06434). What may steady them: a gradient penalty on real images
-(R1: Mescheder et al., arXiv 1801.04406), spectral normalisation (arXiv 1802.05957), learning rates that fall to zero,
-and a moving average of the generator's weights (Yazici et al., arXiv 1806.04498).
+Fully connected, DCGAN (Radford et al., arXiv 1511.06434) or class-conditional (``conditional.py``). What may steady
+them: a gradient penalty on real images (R1: Mescheder et al., arXiv 1801.04406), spectral normalisation (arXiv
+1802.05957), learning rates that fall to zero, and a moving average of the generator's weights (Yazici et al., arXiv
+1806.04498).
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 from torch.optim.swa_utils import update_bn
 
-from gauntlet.manifest import MODEL_FILE, Metric, Positive
-from training.data import Examples, TrainingData, augment, to_pixels
-from training.export import Graph, Product
+from gauntlet.artifacts.manifest import Positive
+from training.conditional import CLASSES, ConditionalGenerator, ProjectionDiscriminator, one_hot_class
+from training.data import TrainingData, augment, to_pixels
+from training.generation_metrics import Judge, frechet_distance
 from training.generators import dcgan_discriminator, dcgan_generator, dense_discriminator, dense_generator
-from training.judge import Judge, frechet_distance
 from training.networks import Shape
-from training.plots import beside_nearest, learning_curves, sheet
 from training.run import JobConfig, Run, Stateful
 
+LAYOUT = torch.channels_last  # of weights and images: convolutions are up to twice as fast on a CPU
 STATISTICS = 50  # batches behind the batch normalisation of the averaged generator
 PENALTY_EVERY = 16  # steps: as seldom, and as many times as strong, costs little (Karras et al., arXiv 1912.04958)
-
-NOTES = {
-    "dense": """\
-A fully connected generative adversarial network (arXiv 1406.2661) with {discriminator_steps} discriminator steps for
-each generator step, as in the student paper that this repository reproduces. Our choice: non-saturating loss, a
-gradient penalty on real images (arXiv 1801.04406, weight {penalty}), batch normalisation in the generator, and a moving
-average of its weights (decay {average}). `model.onnx` maps standard normal latents ({latent_dim} each) to images.
-
-**Use it** to draw images. **Limit:** a fully connected network knows nothing of neighbouring pixels: expect grain.
-""",
-    "dcgan": """\
-A convolutional generative adversarial network (DCGAN, arXiv 1511.06434) with {discriminator_steps} discriminator steps
-for each generator step and the non-saturating loss. Spectral instead of batch normalisation in the discriminator (arXiv
-1802.05957): {stabilised}; gradient penalty on real images (arXiv 1801.04406): {penalty}; decay of the moving average of
-the generator's weights: {average}; learning rates that fall to zero: {falling}; epoch: {chosen}. `model.onnx` maps
-standard normal latents ({latent_dim} each) to images.
-
-**Use it** to draw images.
-""",
-}
-JUDGED = """
-Classes are counted by `{judge}`, whose last features also give distance, precision and recall: numbers of that
-classifier, not FID.
-"""
-PICTURES = """
-Samples as training went on, a row each at the epochs {epochs}:
-
-![progress](progress.png)
-
-Samples, each above the training image nearest to it in L2: copies would be seen.
-
-![nearest training images](nearest.png)
-"""
 
 
 class GanConfig(JobConfig):
     """Every hyper-parameter of the adversarial training."""
 
     family: Literal["gan", "dcgan"] = "gan"
-    network: Literal["dense", "dcgan"] = "dense"
+    network: Literal["dense", "dcgan", "conditional"] = "dense"
+    loss: Literal["logistic", "hinge"] = "logistic"
     stabilised: bool = False  # dcgan: spectral instead of batch normalisation in the discriminator
     latent_dim: int
     width: int  # of the narrowest hidden layer of both networks, in features or channels
@@ -76,9 +47,10 @@ class GanConfig(JobConfig):
     beta1: float = 0.5
     penalty: float  # weight of the squared gradient at real images
     average: float  # decay of the moving average of the generator's weights, a generator step; less at the start
-    falling: bool = True  # learning rates, linearly to zero
+    falling: float = 1.0  # share of the epochs, the last ones, in which learning rates fall to zero
     chosen: Literal["best", "last"] = "best"  # the epoch that ships: by distance on the validation images, or the last
     flip: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"  # of both networks' layers, in training alone
     judge: str  # the artefact that counts the classes and chooses the epoch
 
     @property
@@ -106,11 +78,13 @@ class Trained(NamedTuple):
     snapshots: Snapshots
 
 
-def build(config: GanConfig, shape: Shape) -> tuple[nn.Sequential, nn.Sequential]:
+def build(config: GanConfig, shape: Shape) -> tuple[nn.Module, nn.Module]:
     """Generator and discriminator, untrained."""
+    if config.network == "conditional":
+        drawing = ConditionalGenerator(shape, config.latent_dim, config.width)
+        return drawing, ProjectionDiscriminator(shape, config.width)
     if config.network == "dense":
-        generator = dense_generator(shape, config.latent_dim, config.width)
-        return generator, dense_discriminator(shape, config.width)
+        return dense_generator(shape, config.latent_dim, config.width), dense_discriminator(shape, config.width)
     generator = dcgan_generator(shape, config.latent_dim, config.width)
     return generator, dcgan_discriminator(shape, config.width, stabilised=config.stabilised)
 
@@ -126,8 +100,8 @@ class Player:
     @classmethod
     def of(cls, network: nn.Module, rate: float, config: GanConfig) -> "Player":
         optimizer = torch.optim.Adam(network.parameters(), rate, (config.beta1, 0.999))
-        falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: 1 - config.falling * done / config.epochs)
-        return cls(network, optimizer, falling)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: rate_factor(done / config.epochs, config))
+        return cls(network, optimizer, schedule)
 
     def learn(self, loss: Tensor) -> None:
         """One step down the loss."""
@@ -145,17 +119,17 @@ def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
     judge = Judge(run.artifacts / config.judge)
     real_features = judge.features(to_pixels(data.validation.images))
     torch.manual_seed(config.seed)
-    networks = [network.to(run.device) for network in build(config, data.image_shape)]
+    networks = [network.to(run.device).to(memory_format=LAYOUT) for network in build(config, data.image_shape)]
     averaged = copy.deepcopy(networks[0]).requires_grad_(False).eval()
     generator = Player.of(networks[0], config.generator_rate, config)
     discriminator = Player.of(networks[1], config.discriminator_rate, config)
-    images = data.train.images.to(run.device)
+    images, labels = data.train.images.to(run.device), data.train.labels.to(run.device)
     steps = max(1, len(images) // config.batch_size)
     fixed, snapshots = latents(10, config, run.device), Snapshots()
     parts: dict[str, Stateful] = {"snapshots": snapshots, "averaged": averaged}
     parts |= generator.parts("generator") | discriminator.parts("discriminator")
     for epoch in run.epochs(parts, averaged, steps):
-        losses = play(config, generator, discriminator, averaged, images, epoch, steps, run)
+        losses = play(config, generator, discriminator, averaged, (images, labels), epoch, steps, run)
         for player in (generator, discriminator):
             player.schedule.step()
         if config.average:  # the batch statistics of the averaged weights
@@ -182,33 +156,70 @@ def play(
     generator: Player,
     discriminator: Player,
     averaged: nn.Module,
-    images: Tensor,
+    examples: tuple[Tensor, Tensor],
     epoch: int,
     steps: int,
     run: Run,
 ) -> tuple[float, float]:
-    """One epoch over the images (N, C, H, W): mean loss of the discriminator and of the generator."""
+    """One epoch over images (N, C, H, W) and labels (N,): mean loss of the discriminator and of the generator."""
     generator.network.train()
+    images, labels = examples
     totals, turns = torch.zeros(2, device=run.device), -(-steps // config.discriminator_steps)
     for step, batch in enumerate(torch.randperm(len(images)).tensor_split(steps)):
         real = to_pixels(augment(images[batch], shift=0, flip=config.flip))  # (B, C, H, W)
-        with torch.no_grad():
-            fake = generator.network(latents(len(real), config, run.device))
-        judged = discriminator.network(real), discriminator.network(fake)
-        loss = functional.softplus(-judged[0]).mean() + functional.softplus(judged[1]).mean()
+        its_turn = step % config.discriminator_steps == 0
+        drawn = latents(len(real), config, run.device)
+        classes = one_hot_class(drawn)
+        with torch.set_grad_enabled(its_turn), mixed(config, run.device):
+            fake = generator.network(drawn).float()
+        known = functional.one_hot(labels[batch], CLASSES).to(classes.dtype)
+        judge = partial(score, config, discriminator.network)
+        with parametrize.cached():  # spectral norms, once for both
+            loss = discriminator_loss(config, judge(known, real), judge(classes, fake.detach()))
         totals[0] += loss.detach()
         if config.penalty and step % PENALTY_EVERY == 0:
-            loss = loss + PENALTY_EVERY * config.penalty / 2 * steepness(discriminator.network, real)
+            loss = loss + PENALTY_EVERY * config.penalty / 2 * steepness(partial(judge, known), real)
         discriminator.learn(loss)
-        if step % config.discriminator_steps == 0:
-            fake = generator.network(latents(len(real), config, run.device))
-            loss = functional.softplus(-discriminator.network(fake)).mean()
+        if its_turn:
+            discriminator.network.requires_grad_(False)
+            loss = generator_loss(config, judge(classes, fake))
             generator.learn(loss)
+            discriminator.network.requires_grad_(True)
             taken = (epoch - 1) * turns + step // config.discriminator_steps
             move_average(averaged, generator.network, min(config.average, (taken + 1) / (taken + 10)))
             totals[1] += loss.detach()
         run.step(loss.detach())
     return float(totals[0]) / steps, float(totals[1]) / turns
+
+
+def score(config: GanConfig, discriminator: nn.Module, classes: Tensor, images: Tensor) -> Tensor:
+    """What the discriminator says of images (B, C, H, W), of one-hot classes (B, CLASSES): (B, 1)."""
+    images = images.contiguous(memory_format=LAYOUT)
+    with mixed(config, images.device):
+        scores: Tensor = discriminator(images, classes) if config.network == "conditional" else discriminator(images)
+    return scores.float()
+
+
+def mixed(config: GanConfig, device: torch.device) -> torch.autocast:
+    """Layers in bfloat16, where the recipe says so; weights, losses and steps stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def discriminator_loss(config: GanConfig, real: Tensor, fake: Tensor) -> Tensor:
+    """Of scores (B, 1): logistic, or hinge (Lim and Ye, "Geometric GAN", arXiv 1705.02894)."""
+    if config.loss == "hinge":
+        return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
+    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
+
+
+def generator_loss(config: GanConfig, fake: Tensor) -> Tensor:
+    """Of the scores (B, 1) of its images: non-saturating."""
+    return -fake.mean() if config.loss == "hinge" else functional.softplus(-fake).mean()
+
+
+def rate_factor(done: float, config: GanConfig) -> float:
+    """What a learning rate is multiplied by when this share of the epochs is done."""
+    return min(1.0, (1 - done) / config.falling) if config.falling else 1.0
 
 
 def latents(n: int, config: GanConfig, device: torch.device) -> Tensor:
@@ -221,7 +232,7 @@ def snapshot_epochs(epochs: Positive) -> list[int]:
     return sorted({max(1, round(epochs ** (step / 4))) for step in range(5)})
 
 
-def steepness(discriminator: nn.Module, real: Tensor) -> Tensor:
+def steepness(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """Mean squared norm of the discriminator's gradient at real images (B, C, H, W), pixels taken from -1 to 1."""
     real = real.detach().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
@@ -236,43 +247,3 @@ def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             mean.lerp_(value, 1 - decay)
         else:
             mean.copy_(value)
-
-
-def package(trained: Trained, config: GanConfig, data: TrainingData, run: Run, test: Examples) -> Product:
-    """The artefact: the generator, and its distance from the test set, which nothing has looked at before."""
-    generator, snapshots = trained
-    chosen = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
-    with torch.no_grad():
-        samples = generator(chosen)
-
-    def measure(folder: Path) -> dict[str, Metric]:
-        judge = Judge(run.artifacts / config.judge)
-        path = folder / MODEL_FILE
-        return judge.quality(path, config.latent_dim, test) | judge.coverage(path, config.latent_dim)
-
-    return Product(
-        graph=Graph(generator, chosen[:8], "latents", "images"),
-        pictures={
-            "curves.png": learning_curves(
-                run.history,
-                {
-                    "losses": ["discriminator_loss", "generator_loss"],
-                    "Frechet distance": ["frechet_distance"],
-                    "share of the rarest class": ["min_class_share"],
-                },
-            ),
-            "samples.png": sheet(samples, 10),
-            "progress.png": sheet(torch.cat([images for _, images in sorted(snapshots.images.items())]), 10),
-            "nearest.png": beside_nearest(samples[:20], data),
-        },
-        manifest={
-            "kind": "generator",
-            "family": config.family,
-            "dataset": config.dataset,
-            "latent_dim": config.latent_dim,
-            "output_shape": data.image_shape,
-        },
-        measure=measure,
-        notes=(NOTES[config.network] + JUDGED).format(**config.model_dump())
-        + PICTURES.format(epochs=", ".join(map(str, sorted(snapshots.images)))),
-    )

@@ -28,10 +28,14 @@ class VaeEncoder(nn.Sequential):
 
 
 class VaeDecoder(nn.Module):
-    """Latents (B, latent_dim) to images (B, *shape) in [0, 1]."""
+    """Latents (B, latent_dim) to images (B, *shape) in [0, 1].
 
-    def __init__(self, shape: Shape, latent_dim: int, width: int) -> None:
+    A mean of many plausible images is blurred; ``sharpness`` above 1 draws each pixel nearer to its likelier extreme.
+    """
+
+    def __init__(self, shape: Shape, latent_dim: int, width: int, sharpness: float) -> None:
         super().__init__()
+        self.sharpness = sharpness
         channels, side = shape[0], shape[1] // 4
         self.body = nn.Sequential(
             nn.Linear(latent_dim, 256),
@@ -50,7 +54,7 @@ class VaeDecoder(nn.Module):
         return pixels
 
     def forward(self, latents: Tensor) -> Tensor:
-        return torch.sigmoid(self.logits(latents))
+        return torch.sigmoid(self.sharpness * self.logits(latents))
 
 
 def dense_generator(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:

@@ -2,7 +2,7 @@
 
 During training a layer builds its weight so that the bound holds at every step; ``freeze`` writes that
 weight into a plain convolution or linear layer, so that the exported graph holds nothing but standard operators.
-What a certificate rests on is then proved from the exported weights (gauntlet.certify), not from the construction.
+What a certificate rests on is then proved from the exported weights (``gauntlet.certify``), not from the construction.
 """
 
 import copy
@@ -210,7 +210,7 @@ def certified_radii(logits: Tensor, head: Tensor) -> Tensor:
     """L2 radius in which the predicted class cannot change: min over j of (z_t - z_j) / ||w_t - w_j||.
 
     For a body that is 1-Lipschitz by construction: it chooses checkpoints. What is reported of an exported file is
-    proved from its weights by gauntlet.certify.
+    proved from its weights by gauntlet.certify.lipschitz.
 
     Args:
         logits: (B, classes).

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from training.interval import initialise
 from training.lipschitz import AolConv2d, AolLinear, MaxMin, OrthogonalConv2d, OrthogonalLinear, UnitRowLinear
 
 Shape = tuple[int, int, int]
@@ -39,7 +40,13 @@ class Centre(nn.Module):
 
 
 def paper_cnn(
-    shape: Shape, classes: int, mean: Sequence[float], std: Sequence[float], filters: Sequence[int], dropout: float
+    shape: Shape,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    filters: Sequence[int],
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """The student paper's network: convolutions with 2x2 kernels, a dense layer of 256, dropout.
 
@@ -67,7 +74,14 @@ def paper_cnn(
     )
 
 
-def constrained_paper_cnn(shape: Shape, classes: int, mean: Sequence[float], filters: Sequence[int]) -> nn.Sequential:
+def constrained_paper_cnn(
+    shape: Shape,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],  # noqa: ARG001  dividing by it would change distances
+    *,
+    filters: Sequence[int],
+) -> nn.Sequential:
     """The paper's network with the norm of every layer, the last one too, held at 1; no dropout.
 
     Max-pooling over windows that do not overlap and ReLU cannot lengthen a difference, so the whole is 1-Lipschitz.
@@ -89,10 +103,11 @@ def lipschitz_cnn(
     shape: Shape,
     classes: int,
     mean: Sequence[float],
+    std: Sequence[float],  # noqa: ARG001  dividing by it would change distances
+    *,
     blocks: Sequence[int],
     width: int,
     features: int,
-    *,
     constrained: bool = True,
 ) -> nn.Sequential:
     """A plain chain of 1-Lipschitz layers: blocks of convolutions, two dense layers of ``features``, a unit-row head.
@@ -129,3 +144,27 @@ def lipschitz_cnn(
         MaxMin(),
         head(features, classes),
     )
+
+
+def interval_cnn(
+    shape: Shape,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    filters: Sequence[int],
+    features: int,
+) -> nn.Sequential:
+    """Convolutions of 4x4 that halve the image, a dense layer of ``features``, ReLU: few layers, narrow intervals.
+
+    Returns:
+        Images (B, *shape) to logits (B, classes).
+    """
+    channels, side, _ = shape
+    layers: list[nn.Module] = [Normalise(mean, std)]
+    for out in filters:
+        layers += [nn.Conv2d(channels, out, 4, stride=2, padding=1), nn.ReLU()]
+        channels, side = out, side // 2
+    flat = channels * side * side
+    dense = [nn.Flatten(), nn.Linear(flat, features), nn.ReLU(), nn.Linear(features, classes)]
+    return initialise(nn.Sequential(*layers, *dense))

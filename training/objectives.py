@@ -3,77 +3,94 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gauntlet.threat import l2
+from training import interval
 from training.lipschitz import AolLinear, UnitRowLinear, class_distances
-
-if TYPE_CHECKING:
-    from training.classifier import ClassifierConfig
 
 REACH = 1.5
 
 
-def margin(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
-    """Cross-entropy, each rival's logit raised by what a move of ``config.radius`` could do; 0: plain cross-entropy."""
-    return margin_loss(network(x), y, head_of(network), config.radius, config.temperature)
+def margin(network: nn.Sequential, x: Tensor, y: Tensor, *, radius: float = 0.0, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy, each rival's logit raised by what a move of ``radius`` could do; 0: plain cross-entropy."""
+    return margin_loss(network(x), y, head_of(network), radius, temperature)
 
 
-def penalty(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
-    """Cross-entropy and ``config.penalty`` times the mean squared ratio |f(x) - f(x')| / |x - x'|.
+def penalty(network: nn.Sequential, x: Tensor, y: Tensor, *, eps: float, penalty: float) -> Tensor:
+    """Cross-entropy and ``penalty`` times the mean squared ratio |f(x) - f(x')| / |x - x'|.
 
     The ratio is eq. 10 of the student paper, which takes it from Usama and Chang, "Towards Robust Neural Networks with
     Lipschitz Continuity", arXiv 1811.09008. Our reading of what neither says: f are the logits, and x' is x moved by
-    ``config.eps`` in the direction in which, among those that one gradient shows, the logits of the true class fall
+    ``eps`` in the direction in which, among those that one gradient shows, the logits of the true class fall
     fastest against the rest; a random x' of the same distance lets the ratio be small where it matters.
     """
-    moved = _steepest(network, x, y, config.eps)
+    moved = _steepest(network, x, y, eps)
     loss = functional.cross_entropy(network(x), y)
     with _evaluating(network):  # dropout would tell the two apart
         here, there = network(torch.cat((x, moved))).chunk(2)
     ratio = l2(here - there) / l2(x - moved).clamp_min(1e-6)
-    return loss + config.penalty * ratio.square().mean()
+    return loss + penalty * ratio.square().mean()
 
 
-def adversarial(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
-    """Cross-entropy at the worst image within Linf ``config.eps`` that ``config.steps`` steps of PGD find.
+def adversarial(network: nn.Sequential, x: Tensor, y: Tensor, *, eps: float, steps: int) -> Tensor:
+    """Cross-entropy at the worst image within Linf ``eps`` that ``steps`` steps of PGD find.
 
     Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083; random start.
     """
-    return functional.cross_entropy(network(ascend(network, x, y, config.eps, config.steps)), y)
+    return functional.cross_entropy(network(ascend(network, x, y, eps, steps)), y)
 
 
-def trades(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
-    """Cross-entropy, and ``config.penalty`` times how far the answer moves within Linf ``config.eps``.
+def trades(network: nn.Sequential, x: Tensor, y: Tensor, *, eps: float, steps: int, penalty: float) -> Tensor:
+    """Cross-entropy, and ``penalty`` times how far the answer moves within Linf ``eps``.
 
     Zhang et al., "Theoretically Principled Trade-off between Robustness and Accuracy", arXiv 1901.08573.
     """
-    moved = ascend(network, x, None, config.eps, config.steps)
+    moved = ascend(network, x, None, eps, steps)
     clean, worst = network(torch.cat((x, moved))).chunk(2)
     drift = functional.kl_div(worst.log_softmax(1), clean.log_softmax(1), log_target=True, reduction="batchmean")
-    return functional.cross_entropy(clean, y) + config.penalty * drift
+    return functional.cross_entropy(clean, y) + penalty * drift
 
 
-def noise(network: nn.Sequential, x: Tensor, y: Tensor, config: "ClassifierConfig") -> Tensor:
-    """Cross-entropy at the image plus Gaussian noise of deviation ``config.sigma``, which may leave [0, 1].
+def noise(network: nn.Sequential, x: Tensor, y: Tensor, *, sigma: float) -> Tensor:
+    """Cross-entropy at the image plus Gaussian noise of deviation ``sigma``, which may leave [0, 1].
 
     Cohen et al., "Certified Adversarial Robustness via Randomized Smoothing", arXiv 1902.02918, section 3.3.
     """
-    return functional.cross_entropy(network(x + config.sigma * torch.randn(x.shape).to(x)), y)
+    return functional.cross_entropy(network(x + sigma * torch.randn(x.shape).to(x)), y)
 
 
-Objective = Callable[[nn.Sequential, Tensor, Tensor, "ClassifierConfig"], Tensor]
-OBJECTIVES: dict[str, Objective] = {
-    "margin": margin,
-    "penalty": penalty,
-    "adversarial": adversarial,
-    "trades": trades,
-    "noise": noise,
-}
+def interval_bounds(
+    network: nn.Sequential,
+    x: Tensor,
+    y: Tensor,
+    progress: float,
+    *,
+    eps: float,
+    warm_up: float,
+    penalty: float,
+    clean_weight: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of the worst logits that interval bounds allow within Linf ``eps``, which rises from 0.
+
+    Gowal et al., arXiv 1810.12715, with the regularisers of Shi et al., arXiv 2103.17268, weighted by ``penalty`` times
+    what eps still lacks, and the cross-entropy of the images themselves by ``clean_weight``. ``progress`` is the share
+    of the training that is over; eps is reached when it is ``warm_up``.
+    """
+    done = min(1.0, progress / warm_up)
+    rise = done * done * (3 - 2 * done)
+    met, box = interval.propagate(network, x, rise * eps)
+    head = network[-1]
+    assert isinstance(head, nn.Linear)
+    loss = (1 - clean_weight) * functional.cross_entropy(interval.worst_logits(head, box, y), y)
+    if clean_weight:
+        loss = loss + clean_weight * functional.cross_entropy(network(x), y)
+    if rise < 1:
+        loss = loss + penalty * (1 - rise) * interval.looseness(met)
+    return loss
 
 
 def ascend(network: nn.Sequential, x: Tensor, y: Tensor | None, eps: float, steps: int) -> Tensor:

@@ -27,7 +27,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], panels: Mapping[str,
         axes.set(title=title, xlabel="epoch")
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def latent_map(means: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> Image.Image:
@@ -47,7 +47,7 @@ def latent_map(means: NDArray[np.float32], labels: NDArray[np.int64], classes: S
         title="validation images in latent space",
     )
     axes.legend(fontsize=7, markerscale=4)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def sheet(images: Tensor, columns: int, labels: Sequence[tuple[str, bool]] | None = None) -> Image.Image:
@@ -83,7 +83,8 @@ def nearest(samples: Tensor, images: Tensor) -> Tensor:
     return images[distances.argmin(1)]
 
 
-def _drawn(figure: Figure) -> Image.Image:
+def drawn(figure: Figure) -> Image.Image:
+    """A figure as a picture of few colours."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
     return Image.open(buffer).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)

@@ -6,8 +6,8 @@ In the order in which they can be trained: a generator is judged by the standard
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from training import classifier, gan, vae
-from training.classifier import ClassifierConfig
+from training import classifier, gan, gan_product, vae
+from training.classifier_config import ClassifierConfig
 from training.export import Product
 from training.gan import GanConfig
 from training.run import JobConfig
@@ -77,6 +77,17 @@ CONSTRAINED_PAPER: dict[str, Any] = {
     "radius": 0.1,
     "temperature": 0.05,
     "selected_by": "certified_accuracy_36",
+}
+
+INTERVAL: dict[str, Any] = {
+    "family": "interval",
+    "network": "interval-cnn",
+    "objective": "interval",
+    "batch_size": 128,
+    "features": 256,
+    "learning_rate": 1e-3,
+    "penalty": 0.5,
+    "selected_by": "certified_accuracy_linf",
 }
 
 CLASSIFIERS = (
@@ -160,14 +171,43 @@ CLASSIFIERS = (
     ),
     # The paper's network, trained on noisy images, to be smoothed.
     ClassifierConfig(name="fashion-mnist-smoothed", **FASHION, **SMOOTHED, epochs=16, sigma=0.25),
+    # Trained for interval bounds: certified in Linf.
+    ClassifierConfig(
+        name="fashion-mnist-interval",
+        dataset="fashion-mnist",
+        **INTERVAL,
+        filters=(32, 64),
+        flip=True,
+        epochs=20,
+        warm_up=0.5,
+        eps=0.1,
+    ),
+    ClassifierConfig(
+        name="mnist-interval", dataset="mnist", **INTERVAL, filters=(32, 64), epochs=13, warm_up=0.5, eps=0.3
+    ),
+    ClassifierConfig(
+        name="cifar10-interval",
+        dataset="cifar10",
+        **INTERVAL,
+        filters=(32, 64),
+        flip=True,
+        epochs=12,
+        warm_up=0.4,
+        eps=2 / 255,
+    ),
 )
 
 ENCODED: dict[str, Any] = {"epochs": 16, "width": 32, "batch_size": 128, "learning_rate": 2e-3, "beta": 0.5}
 
 VAES = (
-    VaeConfig(name="mnist-vae", dataset="mnist", judge="mnist-standard", **ENCODED, latent_dim=10),
+    VaeConfig(name="mnist-vae", dataset="mnist", judge="mnist-standard", **ENCODED, latent_dim=10, sharpness=2.0),
     VaeConfig(
-        name="fashion-mnist-vae", dataset="fashion-mnist", judge="fashion-mnist-standard", **ENCODED, latent_dim=10
+        name="fashion-mnist-vae",
+        dataset="fashion-mnist",
+        judge="fashion-mnist-standard",
+        **ENCODED,
+        latent_dim=10,
+        sharpness=2.5,
     ),
     VaeConfig(name="cifar10-vae", dataset="cifar10", judge="cifar10-standard", **ENCODED, latent_dim=10, flip=True),
     VaeConfig(
@@ -207,21 +247,38 @@ AS_PUBLISHED: dict[str, Any] = {
     "generator_rate": 2e-4,
     "discriminator_rate": 2e-4,
     "average": 0.0,
-    "falling": False,
+    "falling": 0.0,
     "chosen": "last",
 }
 
+CONDITIONAL: dict[str, Any] = {
+    "family": "dcgan",
+    "network": "conditional",
+    "loss": "hinge",
+    "batch_size": 32,
+    "discriminator_steps": 1,
+    "generator_rate": 1e-3,
+    "discriminator_rate": 1e-3,
+    "beta1": 0.5,
+    "penalty": 0.0,
+    "average": 0.999,
+    "falling": 0.5,
+}
+
 GANS = (
-    GanConfig(name="mnist-gan", **ON_MNIST, **DENSE, width=256),
-    GanConfig(name="fashion-mnist-gan", **ON_FASHION, **DENSE, width=256),
+    GanConfig(name="mnist-gan", **ON_MNIST, **CONDITIONAL, epochs=2, latent_dim=64, width=16),
+    GanConfig(name="mnist-dense-gan", **ON_MNIST, **DENSE, width=256),
+    GanConfig(name="fashion-mnist-gan", **ON_FASHION, **CONDITIONAL, epochs=5, latent_dim=64, width=16),
+    GanConfig(name="fashion-mnist-dense-gan", **ON_FASHION, **DENSE, width=256),
     GanConfig(name="cifar10-gan", **ON_CIFAR, **DENSE, width=128),
     GanConfig(name="mnist-dcgan-plain", **ON_MNIST, **DCGAN, **AS_PUBLISHED, epochs=12, latent_dim=64),
     GanConfig(name="mnist-dcgan", **ON_MNIST, **DCGAN, **STEADIED, epochs=24, latent_dim=64),
     GanConfig(name="cifar10-dcgan", **ON_CIFAR, **DCGAN, **STEADIED, epochs=25, latent_dim=128),
+    GanConfig(name="cifar10-conditional-gan", **ON_CIFAR, **CONDITIONAL, epochs=11, latent_dim=128, width=16),
 )
 
 RECIPES: dict[str, Recipe] = (
     {config.name: Recipe(classifier.train, classifier.package, config) for config in CLASSIFIERS}
     | {config.name: Recipe(vae.train, vae.package, config) for config in VAES}
-    | {config.name: Recipe(gan.train, gan.package, config) for config in GANS}
+    | {config.name: Recipe(gan.train, gan_product.package, config) for config in GANS}
 )

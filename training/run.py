@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from gauntlet.manifest import Frozen, Name, Positive
+from gauntlet.artifacts.manifest import Frozen, Name, Positive
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _CHECK_EVERY = 25  # steps between two looks at the loss: each look waits for the device
@@ -63,10 +63,20 @@ class Run:
         best_epoch: number (from 1) of the epoch with the highest score so far.
         best: that epoch's weights, on the CPU.
         seconds: time spent in epochs so far, over all sittings.
+        epoch_seconds: time spent in each epoch of this sitting.
+
+    ``limit``: seconds of this sitting; an epoch that would end later, were it as long as the longest, is not begun.
     """
 
     def __init__(
-        self, folder: Path, config: JobConfig, *, device: torch.device, artifacts: Path, resume: bool = False
+        self,
+        folder: Path,
+        config: JobConfig,
+        *,
+        device: torch.device,
+        artifacts: Path,
+        resume: bool = False,
+        limit: float = math.inf,
     ) -> None:
         self.folder = folder
         self.config = config
@@ -76,7 +86,9 @@ class Run:
         self.best_epoch = 0
         self.best: dict[str, Tensor] = {}
         self.seconds = 0.0
+        self.epoch_seconds: list[float] = []
         self._resume = resume
+        self._limit = limit
         self._best_score = -math.inf
 
     def epochs(self, parts: Mapping[str, Stateful], model: nn.Module, steps: int) -> Iterator[int]:
@@ -100,13 +112,17 @@ class Run:
         self._save(parts, done)
         total = self.config.epochs
         log = SummaryWriter(str(self.folder), purge_step=done + 1)
+        begun = time.monotonic()
         bar = tqdm(total=total * steps, initial=done * steps, unit="step", file=sys.stderr, mininterval=1.0)
         with bar as self._bar, log as self._log:
             for epoch in range(done + 1, total + 1):
-                self._bar.set_description(f"{self.config.name} {epoch}/{total}")
                 started = time.monotonic()
+                if self.history and started - begun + max(self.epoch_seconds, default=0.0) > self._limit:
+                    break
+                self._bar.set_description(f"{self.config.name} {epoch}/{total}")
                 yield epoch
-                self.seconds += time.monotonic() - started
+                self.epoch_seconds.append(time.monotonic() - started)
+                self.seconds += self.epoch_seconds[-1]
                 if self._improved:
                     self.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
                     self.best_epoch = epoch

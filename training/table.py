@@ -5,30 +5,40 @@ from pathlib import Path
 
 import torch
 
-from gauntlet import evalset, runtime, store
-from gauntlet.evalset import EvalSet
-from gauntlet.manifest import ClassifierManifest
+from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts.evaluation_sets import EvalSet
+from gauntlet.artifacts.manifest import ClassifierManifest
+from gauntlet.evaluation.calibration import reliability
 from gauntlet.report.statistics import wilson
-from gauntlet.runtime import Classifier
+from gauntlet.runtime import classifier
+from gauntlet.runtime.classifier import Classifier, OnnxClassifier
 from gauntlet.threat import Threat
+from training.attack_metrics import ATTACKED, LINF, worst_case
 from training.evalset import NOT_OFFICIAL
-from training.robustness import ATTACKED, LINF, worst_case
 
 RADII = {"36/255": 36 / 255, "72/255": 72 / 255, "108/255": 108 / 255, "1.58": 1.58}  # of the L2 certificate
 
 
 def table(models: Path, evalsets: Iterable[Path], *, attacked: bool) -> str:
-    """Markdown: clean and certified accuracy on whole test sets, robust accuracy on their first 1,000 images.
+    """Markdown: clean and certified accuracy and calibration error on whole test sets, robust accuracy on the first
+    1,000 images.
 
     A model is measured on every evaluation set of its shape and classes. Raises ArtefactError.
     """
-    sets = evalset.load_all(evalsets)
-    heads = ["model", "images", "clean", *(f"L2 {name}" for name in RADII), "Linf eps, robust accuracy"]
+    sets = evaluation_sets.load_all(evalsets)
+    heads = [
+        "model",
+        "images",
+        "clean",
+        *(f"L2 {name}" for name in RADII),
+        "Linf eps, robust accuracy",
+        "calibration error",
+    ]
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for artefact in store.load_all(models).values():
         if isinstance(artefact.manifest, ClassifierManifest):
-            model = runtime.open_model(artefact)
-            assert isinstance(model, Classifier)
+            model = classifier.open_model(artefact)
+            assert isinstance(model, OnnxClassifier)
             fitting = [data for data in sets.values() if fits(model, data)]
             lines += [row(model, data, attacked=attacked) for data in fitting] or [
                 f"| {model.name} | none here: `make data` |" + " |" * (len(heads) - 2)
@@ -47,7 +57,7 @@ def row(model: Classifier, data: EvalSet, *, attacked: bool) -> str:
 
 
 def _cells(model: Classifier, data: EvalSet, *, attacked: bool) -> Iterator[str]:
-    x, y = data.head(len(data.labels))
+    x, y = map(torch.from_numpy, data.head(len(data.labels)))
     logits = model.predict(x)
     right = logits.argmax(dim=1) == y
     radius = model.certificate.radius(logits)
@@ -55,12 +65,13 @@ def _cells(model: Classifier, data: EvalSet, *, attacked: bool) -> Iterator[str]
     yield f"{data.name}{' (not the official files)' if NOT_OFFICIAL in data.licence else ''}, {len(y)}"
     yield share(right)
     for eps in RADII.values():
-        yield share(right & (radius >= eps)) if radius is not None else "none"
+        yield share(torch.from_numpy(right.numpy() & (radius >= eps))) if radius is not None else "none"
     eps = LINF[model.manifest.dataset]
     if attacked:
         yield f"{eps:.3g}: {share(worst_case(model, x[:ATTACKED], y[:ATTACKED], Threat('linf', eps)))}"
     else:
         yield "not measured"
+    yield f"{reliability(logits.numpy(), y.numpy(), model.manifest.temperature).error:.4f}"
 
 
 def share(hits: torch.Tensor) -> str:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gauntlet.manifest import MODEL_FILE, Metric, Positive
+from gauntlet.artifacts.manifest import MODEL_FILE, Metric, Positive
 from training.data import Examples, TrainingData, augment, to_pixels
-from training.export import Graph, Product
+from training.export import Graph, Measured, Product
+from training.generation_metrics import Judge
 from training.generators import VaeDecoder, VaeEncoder
-from training.judge import Judge
 from training.networks import Shape
 from training.plots import beside_nearest, latent_map, learning_curves, sheet
 from training.run import JobConfig, Run, Stateful
@@ -24,10 +24,12 @@ MAPPED_IMAGES = 3_000
 
 NOTES = """\
 A convolutional variational autoencoder (arXiv 1312.6114) with {latent_dim} latent dimensions. `model.onnx` is the
-decoder: standard normal latents to images, the mean of each pixel. Pixels are read as probabilities (Bernoulli
-cross-entropy), so the ELBO is comparable between such models only. In training the KL term weighs {beta}: with the full
-weight images are smoother. The figures and the curves are of the full ELBO. Classes are counted by `{judge}`, whose
-last features also give distance, precision and recall: numbers of that classifier, not FID.
+decoder: standard normal latents to images. Pixels are read as probabilities (Bernoulli cross-entropy), so the ELBO is
+comparable between such models only. In training the KL term weighs {beta}: with the full weight images are smoother.
+The figures and the curves are of the full ELBO. A mean over all images that fit the latents is blurred: drawn are
+{sharpness} times its log-odds (1: the mean itself), chosen by distance and by eye on validation images; the ELBO is
+that of the mean. Classes are counted by `{judge}`, whose last features also give distance, precision and recall:
+numbers of that classifier, not FID.
 
 **Use it** to draw images and to look at the latent space. **Limit:** samples are smooth: fine texture is
 averaged away.
@@ -49,6 +51,7 @@ class VaeConfig(JobConfig):
     batch_size: Positive
     learning_rate: float  # of Adam at the top of the one-cycle schedule
     beta: float  # weight of the KL term in the objective; below 1 gives up likelihood for sharper images
+    sharpness: float = 1.0  # factor of the log-odds of what is drawn, not of what is learnt; 1: the mean of each pixel
     flip: bool = False
     judge: str  # the artefact that counts the classes
 
@@ -63,7 +66,7 @@ class Vae(nn.Module):
     def __init__(self, shape: Shape, config: VaeConfig) -> None:
         super().__init__()
         self.encoder = VaeEncoder(shape, config.latent_dim, config.width)
-        self.decoder = VaeDecoder(shape, config.latent_dim, config.width)
+        self.decoder = VaeDecoder(shape, config.latent_dim, config.width, config.sharpness)
 
 
 class Elbo(NamedTuple):
@@ -168,6 +171,6 @@ def package(network: Vae, config: VaeConfig, data: TrainingData, run: Run, test:
             "latent_dim": config.latent_dim,
             "output_shape": data.image_shape,
         },
-        measure=measure,
+        measure=lambda folder: Measured(measure(folder)),
         notes=NOTES.format(**config.model_dump()),
     )

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import torch
 
-from bench.attacks import cw, defaults, linf, minimal, overhead
+from bench.attacks import cw, defaults, linf, minimal, overhead, undefended
 from bench.attacks.options import Options
 from bench.attacks.section import Section, write
 from bench.attacks.task import ARTIFACTS
 from bench.page import PAGE, publish
-from gauntlet import pages
 from gauntlet.errors import GauntletError
-from gauntlet.report.gate import fraction
+from gauntlet.report.requirements import fraction
+from gauntlet.runtime import memory
 
 PARTS: dict[str, Callable[[Options], Section]] = {
     "cw": cw.run,
@@ -31,6 +31,7 @@ PARTS: dict[str, Callable[[Options], Section]] = {
     "linf": linf.run,
     "overhead": overhead.run,
     "defaults": defaults.run,
+    "undefended": undefended.run,
 }
 
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"there is no part {unknown[0]!r}")
     torch.set_num_threads(threads or torch.get_num_threads())
-    pages.keep()
+    memory.keep()
     told["adversarial"] = told["adversarial"] or sorted(path.name for path in ARTIFACTS.glob("*-adversarial"))
     options = Options.model_validate(told)
     status = 0

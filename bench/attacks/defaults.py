@@ -10,11 +10,11 @@ from bench.attacks.options import Options
 from bench.attacks.records import Goal, Standing, table
 from bench.attacks.section import Section
 from bench.attacks.task import images_to_test, open_classifier, shipped
-from gauntlet import referee
 from gauntlet.attacks import ATTACKS
+from gauntlet.evaluation import referee
 from gauntlet.norms import Norm
 from gauntlet.report.schema import ReportRequest
-from gauntlet.runtime import Classifier
+from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat
 
 N = 100  # strongest takes its time

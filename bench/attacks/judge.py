@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from gauntlet.referee import OUTWARD, ROUNDING
-from gauntlet.runtime import Classifier
+from gauntlet.evaluation.referee import OUTWARD, ROUNDING
+from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import distances
 
 NUDGE = 1.01  # an image on the torch twin's boundary may lie on the wrong side of ONNX Runtime's

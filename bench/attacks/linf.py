@@ -18,8 +18,8 @@ from bench.attacks.options import Options
 from bench.attacks.records import Robust, table
 from bench.attacks.section import Section, versions
 from bench.attacks.task import Contender, Task, correct, images_to_test, open_counted
+from gauntlet.artifacts.manifest import Frozen
 from gauntlet.errors import InvalidInput
-from gauntlet.manifest import Frozen
 from training.provenance import hardware
 
 N = 1000

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gauntlet.manifest import Frozen
+from gauntlet.artifacts.manifest import Frozen
 
 
 class Options(Frozen):

@@ -6,15 +6,16 @@ from typing import Any
 from torch import Tensor
 
 from bench.attacks.task import Contender, Task
-from gauntlet import referee
 from gauntlet.attacks import ATTACKS, Attack, price
+from gauntlet.evaluation import referee
 from gauntlet.norms import Norm
 from gauntlet.threat import Threat
 
 
 def affordable(attack: str, steps: int) -> dict[str, Any]:
     """The ``steps`` that make all its searches, restarts and targets together take so many."""
-    return {"steps": max(1, steps // price(attack, {"steps": 1}))}
+    one, two = (price(attack, {"steps": count}) for count in (1, 2))
+    return {"steps": 1 + max(0, (steps - one) // (two - one))}
 
 
 def _single(attack: str, task: Task) -> Tensor:

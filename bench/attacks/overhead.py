@@ -11,10 +11,10 @@ from bench.attacks.race import said
 from bench.attacks.records import Goal, table
 from bench.attacks.section import Section
 from bench.attacks.task import Counted, first_correct, open_counted
-from gauntlet import referee
+from gauntlet.artifacts.manifest import Frozen
 from gauntlet.attacks import ATTACKS, price
-from gauntlet.manifest import Frozen
-from gauntlet.runtime import Classifier
+from gauntlet.evaluation import referee
+from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat
 
 N = 128

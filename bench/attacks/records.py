@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gauntlet.manifest import Frozen
+from gauntlet.artifacts.manifest import Frozen
 
 
 class Point(Frozen):
@@ -82,6 +82,20 @@ class Standing(Frozen):
     default: int
     strongest: int
     seconds: float  # of the default attacks, for all eps of the norm
+
+
+class Reach(Frozen):
+    """How near one attack came on n images, beside the best of all."""
+
+    model: str
+    task: str
+    name: str
+    n: int
+    ratio: float | None  # median of its distance over the best; None: it works at a fixed eps
+    far: int | None  # images on which it needs over 1 % more than the best
+    missed: int  # of the images ``within`` eps that the best breaks there
+    within: int
+    seconds: float
 
 
 class Goal(Frozen):

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, SerializeAsAny
 
 from bench.attacks.options import Options
 from bench.attacks.records import Goal, goal_table
-from gauntlet.manifest import Frozen
+from gauntlet.artifacts.manifest import Frozen
 from training.provenance import hardware
 
 PACKAGES = (

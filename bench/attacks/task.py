@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gauntlet import evalset, runtime, store
+from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.errors import InvalidInput
-from gauntlet.manifest import ClassifierManifest
-from gauntlet.runtime import Classifier
+from gauntlet.runtime import classifier
+from gauntlet.runtime.classifier import Classifier, OnnxClassifier
 
 ARTIFACTS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets"), Path(os.environ.get("GAUNTLET_DATA", "data")) / "evalsets"
@@ -89,31 +90,31 @@ def shipped() -> list[str]:
     return [name for name, artefact in found.items() if isinstance(artefact.manifest, ClassifierManifest)]
 
 
-def open_classifier(name: str) -> Classifier:
+def open_classifier(name: str) -> OnnxClassifier:
     """A shipped one."""
-    model = runtime.open_model(store.load(ARTIFACTS / name))
-    assert isinstance(model, Classifier)
+    model = classifier.open_model(store.load(ARTIFACTS / name))
+    assert isinstance(model, OnnxClassifier)
     return model
 
 
-def open_counted(name: str) -> Classifier:
+def open_counted(name: str) -> OnnxClassifier:
     """A shipped classifier whose twin counts."""
     model = open_classifier(name)
     model.twin = Counted(model.twin)
     return model
 
 
-def images_of(model: Classifier) -> evalset.EvalSet:
+def images_of(model: Classifier) -> evaluation_sets.EvalSet:
     """The evaluation set of its data set. Raises InvalidInput where it is not there."""
-    paths, name = evalset.find(EVALSETS), model.manifest.dataset
+    paths, name = evaluation_sets.find(EVALSETS), model.manifest.dataset
     if name not in paths:
-        raise InvalidInput(evalset.missing(name, paths), "dataset")
-    return evalset.load(paths[name])
+        raise InvalidInput(evaluation_sets.missing(name, paths), "dataset")
+    return evaluation_sets.load(paths[name])
 
 
 def images_to_test(model: Classifier, n: int, skipped: int = 0) -> tuple[Tensor, Tensor]:
     """The first n of its data set, or n after those skipped."""
-    x, y = images_of(model).head(skipped + n)
+    x, y = map(torch.from_numpy, images_of(model).head(skipped + n))
     return x[skipped:], y[skipped:]
 
 
@@ -126,5 +127,5 @@ def correct(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def first_correct(model: Classifier, n: int) -> tuple[Tensor, Tensor]:
     """The first n images of its data set that it classifies correctly."""
     dataset = images_of(model)
-    x, y = correct(model, *dataset.head(min(4 * n, len(dataset.labels))))
+    x, y = correct(model, *map(torch.from_numpy, dataset.head(min(4 * n, len(dataset.labels)))))
     return x[:n], y[:n]

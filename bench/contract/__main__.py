@@ -15,7 +15,8 @@ from typing import Any
 
 from bench.serving.asks import ROOT
 from bench.serving.servers import Variant, gauntlet, running, workplace
-from service.access import keys
+from service.auth import keys
+from service.call import Scope
 
 SCHEMATHESIS = ROOT / ".venv-contract" / "bin" / "schemathesis"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--phases", default=PHASES)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    secret, key = keys.new("contract", keys.Scope.ADMIN)
+    secret, key = keys.new("contract", Scope.ADMIN)
     with workplace() as folder, running(served(folder, key), folder / "log") as server:
         report = asked(server.port, secret, folder, options)
         log = (folder / "log").read_text()

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from bench.serving.load import Answer, Ask, http
-from gauntlet import evalset, images, store
-from gauntlet.runtime import Classifier, open_model
+from gauntlet.artifacts import evaluation_sets, image_conversion, store
+from gauntlet.runtime.classifier import OnnxClassifier, open_model
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
@@ -24,11 +25,13 @@ class Asks:
 
     def __init__(self, name: str) -> None:
         model = open_model(store.load(MODELS / "artifacts" / name), "cpu")
-        assert isinstance(model, Classifier)
+        assert isinstance(model, OnnxClassifier)
         self.model, self.folder = model, MODELS / "artifacts" / name
-        self.x = evalset.load(MODELS / "evalsets" / f"{model.manifest.dataset}.npz").head(DISTINCT)[0]
+        self.x = torch.from_numpy(
+            evaluation_sets.load(MODELS / "evalsets" / f"{model.manifest.dataset}.npz").head(DISTINCT)[0]
+        )
         self.labels: list[int] = model.predict(self.x).argmax(dim=1).tolist()
-        self.pngs = [base64.b64encode(images.to_png(image)).decode() for image in self.x]
+        self.pngs = [base64.b64encode(image_conversion.to_png(image)).decode() for image in self.x]
 
     def png(self, size: int) -> list[Ask]:
         """POST /classify with so many PNGs."""

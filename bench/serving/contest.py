@@ -13,8 +13,8 @@ from bench.serving.asks import ROOT, Asks
 from bench.serving.load import Ask
 from bench.serving.servers import PEERS, Running, Variant, peers, running, side_by_side
 from bench.serving.servers import gauntlet as ours
-from gauntlet.cores import available
-from gauntlet.manifest import Frozen
+from gauntlet.artifacts.manifest import Frozen
+from gauntlet.runtime.core_count import available
 
 BATCH = 64
 SERVICES = 2  # as many processes as the peers choose here

@@ -14,7 +14,7 @@ from bench.serving import load
 from bench.serving.asks import Asks
 from bench.serving.load import Answer, Ask, Tally, http
 from bench.serving.servers import Running, gauntlet, running, workplace
-from service.http.schemas import Envelope
+from service.schemas.main_calls import Envelope
 
 MODELS = ["fashion-mnist-standard", "fashion-mnist-lipschitz"]
 GENERATOR = "fashion-mnist-gan"

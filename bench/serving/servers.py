@@ -19,9 +19,9 @@ from typing import BinaryIO
 import psutil
 
 from bench.serving.asks import MODELS, ROOT
-from gauntlet.certify import ROUNDING
-from gauntlet.cores import available
-from gauntlet.runtime import Classifier
+from gauntlet.certify.lipschitz import ROUNDING
+from gauntlet.runtime.classifier import Classifier
+from gauntlet.runtime.core_count import available
 
 PEERS = ROOT / ".venv-serving" / "bin"
 START = 180.0  # seconds that a server has until it answers
@@ -80,6 +80,7 @@ def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
         "method": proved.method,
         "rounding": proved.rounding,
         "relative": ROUNDING,
+        "temperature": model.manifest.temperature,
         "pairwise": None if proved.pairwise is None else proved.pairwise.tolist(),
     }
     (folder / "proof.json").write_text(json.dumps(proof))

@@ -11,7 +11,7 @@ from pydantic import Field
 from bench.attacks.records import table
 from bench.serving.contest import BARE, BINARY, MANY, ONE, Options, Run
 from bench.serving.servers import PEERS
-from gauntlet.manifest import Frozen
+from gauntlet.artifacts.manifest import Frozen
 from training.provenance import commit, hardware
 
 PACKAGES = ("bentoml", "fastapi", "litserve", "onnxruntime-gpu", "uvicorn", "uvloop")

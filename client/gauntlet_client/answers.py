@@ -34,6 +34,10 @@ class AttackRecord(BaseModel):
     what it does, and the paper it comes from
     """
     minimum_norm: bool
+    access: Literal["gradient", "score", "label"] | None = None
+    """
+    the most that it asks of the model; None: a report of an earlier version
+    """
     params: dict[str, Any]
 
 
@@ -62,13 +66,36 @@ class AttackSummary(BaseModel):
     seconds: float
 
 
+class Band(BaseModel):
+    """
+    All images at one budget: proved to hold, broken (or wrong from the start), and neither.
+    """
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: float
+    certified: int
+    broken: int
+    neither: int
+
+
+class BoundsSpec(BaseModel):
+    """
+    Prove image by image, in Linf and L2, what interval arithmetic and CROWN can: intervals on every image.
+    """
+
+    images: int | None = 100
+    """
+    the first of them, for CROWN, which takes far longer; 0: none
+    """
+
+
 class Cell(BaseModel):
     """
     The unit of durable work. ``eps`` None: a minimum-norm attack.
     """
 
     model: str
-    kind: Literal["clean", "checks", "smoothing", "attack"] | None = "attack"
+    kind: Literal["clean", "checks", "smoothing", "bounds", "attack"] | None = "attack"
     attack: str | None = None
     norm: Literal["linf", "l2", "l1", "l0"] | None = None
     eps: float | None = None
@@ -255,6 +282,14 @@ class Perturbation(BaseModel):
     """
 
 
+class PicturesResponse(BaseModel):
+    """
+    In the order of the images, in the model's size and colours; sent back they are the same pixels.
+    """
+
+    images: list[str]
+
+
 class Rate(BaseModel):
     """
     ``k`` of ``n`` with the 95 % Wilson interval; ``value`` is None where there was nothing to count.
@@ -265,6 +300,20 @@ class Rate(BaseModel):
     high: float
     k: int
     n: int
+
+
+class ReliabilityBin(BaseModel):
+    """
+    Predictions whose probability is between ``low`` and ``high``.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    """
+    mean probability of the predicted class
+    """
+    right: Rate
 
 
 class Reloaded(BaseModel):
@@ -402,6 +451,15 @@ class StandardRecord(BaseModel):
     answer: str | None
 
 
+class Temperature(BaseModel):
+    """
+    Of a classifier's probabilities, softmax(logits / ``value``), and where it comes from.
+    """
+
+    value: float
+    source: Literal["manifest", "held-out images", "none fitted"]
+
+
 class ThreatSpec(BaseModel):
     """
     One norm and the budgets at which robust accuracy is wanted.
@@ -436,7 +494,10 @@ class Transfer(BaseModel):
     The returned image shown to another model.
     """
 
-    label: int
+    label: int | None
+    """
+    null: its answer has NaN or infinite numbers
+    """
     fooled: bool
     """
     right on the clean image, and wrong (or: the target) on this one
@@ -453,6 +514,51 @@ class TransferRate(BaseModel):
     fooled: Rate
 
 
+class Verdict(BaseModel):
+    """
+    One image.
+    """
+
+    status: Literal["certified", "falsified", "unknown"]
+    label: int | None
+    """
+    whose stability is in question; null: the model gave no answer
+    """
+    class_name: str | None
+    radius: float
+    """
+    `eps` as asked for, or the largest radius that was certified: 0 for none
+    """
+    method: str
+    """
+    what decided: a kind of bound, an attack, `clean` for an image that is wrong itself
+    """
+    bound: float | None
+    """
+    least margin of `label` over any class within `radius`, less rounding; null: nothing was bounded
+    """
+    distance: float | None
+    """
+    of `counterexample` from the image, in `norm`
+    """
+    adversarial_label: int | None
+    """
+    what the served model says of `counterexample`
+    """
+    counterexample: str | list[Any] | None
+    """
+    an image of another class, the nearest that was found; with `png` one that 8 bits can hold
+    """
+    seconds: float
+    """
+    that the bounds of this image took
+    """
+    reason: str | None
+    """
+    why nothing of it can be bounded; null: something can
+    """
+
+
 class Adoption(BaseModel):
     """
     How somebody's own file became this artefact.
@@ -461,6 +567,9 @@ class Adoption(BaseModel):
     source_sha256: str
     source_opset: int
     choices: dict[str, Choice]
+    scale: list[float] | None = None
+    offset: list[float] | None = None
+    bgr: bool | None = False
 
 
 class AttackResult(BaseModel):
@@ -468,8 +577,14 @@ class AttackResult(BaseModel):
     One image. A failed minimum-norm attack has no image, and nothing that would describe it.
     """
 
-    label: int
-    clean_label: int
+    label: int | None
+    """
+    as asked for, or the model's own; null: it has none
+    """
+    clean_label: int | None
+    """
+    null: see `error`
+    """
     adversarial_label: int | None
     success: bool
     """
@@ -501,6 +616,52 @@ class AttackResult(BaseModel):
     the perturbation, amplified around mid-grey
     """
     transfer: dict[str, Transfer]
+    error: str | None = None
+    """
+    why the model gave no answer to the clean image, which counts as wrong; null: it did
+    """
+
+
+class BoundsOfMethod(BaseModel):
+    """
+    Of one method, on the images of which it proved something.
+    """
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    method: str
+    radii: Distribution
+
+
+class BoundsReport(BaseModel):
+    """
+    Radii that bounds proved of the images that the model classifies correctly, by method.
+    """
+
+    reason: str | None
+    """
+    why the graph cannot be bounded; None: it can
+    """
+    methods: list[BoundsOfMethod]
+
+
+class CalibrationReport(BaseModel):
+    """
+    Whether probabilities mean what they say (Guo et al., arXiv 1706.04599), on the first ``n`` images.
+    """
+
+    temperature: Temperature
+    n: int
+    """
+    images that were answered and on which no temperature was fitted
+    """
+    error: float | None
+    """
+    expected calibration error, over 15 bins of equal width; None: no image
+    """
+    bins: list[ReliabilityBin]
+    """
+    those that are not empty
+    """
 
 
 class CertificateRecord(BaseModel):
@@ -525,7 +686,7 @@ class CertificateRecord(BaseModel):
     """
     contradictions: int
     """
-    images broken inside their certified radius: must be 0
+    images broken inside a radius that anything certifies: must be 0
     """
     contradicted: list[int]
     """
@@ -535,6 +696,17 @@ class CertificateRecord(BaseModel):
     """
     the Jacobian found is larger than the constant proved: must be false
     """
+
+
+class CertifyResponse(BaseModel):
+    """
+    Results in the order of the images.
+    """
+
+    model: str
+    model_sha256: str
+    norm: Literal["linf", "l2"]
+    results: list[Verdict]
 
 
 class ClassBudget(BaseModel):
@@ -579,6 +751,7 @@ class ClassifierManifest(BaseModel):
         "penalty",
         "adversarial",
         "smoothed",
+        "interval",
         "gan",
         "dcgan",
         "vae",
@@ -592,8 +765,10 @@ class ClassifierManifest(BaseModel):
     input_shape: tuple[int, int, int]
     classes: list[str]
     sigma: float | None = None
+    interval_eps: float | None = None
     gradients: str | None = "verified"
     adoption: Adoption | None = None
+    temperature: float | None = 1.0
 
 
 class CurvePoint(BaseModel):
@@ -646,6 +821,7 @@ class GeneratorManifest(BaseModel):
         "penalty",
         "adversarial",
         "smoothed",
+        "interval",
         "gan",
         "dcgan",
         "vae",
@@ -681,14 +857,20 @@ class ModelList(BaseModel):
 
 class Prediction(BaseModel):
     """
-    One image.
+    One image. Where the model answers with NaN or infinite numbers, `error` says so and all the rest is null.
     """
 
-    label: int
-    class_name: str
-    probability: float
-    probabilities: list[float]
-    margin: float
+    label: int | None
+    class_name: str | None
+    probability: float | None
+    """
+    of `label`
+    """
+    probabilities: list[float] | None
+    """
+    softmax(logits / temperature); the manifest has the latter
+    """
+    margin: float | None
     """
     largest logit less the second largest
     """
@@ -696,7 +878,15 @@ class Prediction(BaseModel):
     """
     deterministic L2 radius in pixel units; null: none proved, or `smoothing` was asked for
     """
+    certified_linf_radius: float | None
+    """
+    Linf radius by interval arithmetic; null: the model was not trained for it, ask POST /certify
+    """
     certificate: CertificateOut | SmoothedCertificate | None
+    error: str | None = None
+    """
+    why the model gave no answer to this image; null: it did
+    """
 
 
 class ReportAccepted(BaseModel):
@@ -767,9 +957,17 @@ class ReportRequest(BaseModel):
     each in all of its norms that are asked for; by default a few for each norm
     """
     seed: int | None = 0
+    checked: int | None = None
+    """
+    images that the checks examine, at most; by default 64
+    """
     smoothing: SmoothingSpec | None = None
     """
     certify the smoothed classifier as well
+    """
+    bounds: BoundsSpec | None = None
+    """
+    prove image by image what bounds of the logits can
     """
 
 
@@ -832,7 +1030,7 @@ class Curve(BaseModel):
     norm: Literal["linf", "l2", "l1", "l0"]
     derived_from: Literal["linf", "l2", "l1", "l0"] | None
     """
-    the norm in which it was proved, if another: L2 balls inside
+    the norm in which all was proved, if another: L2 balls inside
     """
     points: list[CurvePoint]
 
@@ -847,6 +1045,15 @@ class ModelReport(BaseModel):
     checks: list[CheckRecord]
     certificate: CertificateRecord
     smoothed: SmoothedReport | None = None
+    calibration: CalibrationReport | None = None
+    """
+    None: measured by an older version
+    """
+    bounds: BoundsReport | None = None
+    bands: list[Band] | None = Field([], validate_default=True)
+    """
+    at each budget asked for, where anything is proved
+    """
     robustness: list[Robustness]
     perturbations: list[Perturbation]
     curves: list[Curve]
@@ -873,6 +1080,10 @@ class Report(BaseModel):
     standards: list[StandardRecord]
     versions: dict[str, str]
     effort: list[Effort]
+    left_out: list[str] | None = []
+    """
+    what was asked for and not measured, to fit a time
+    """
     seconds: float
 
 

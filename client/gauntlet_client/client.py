@@ -19,6 +19,7 @@ from gauntlet_client.transport import Transport
 Answer = TypeVar("Answer", bound=BaseModel)
 Format = Literal["png", "array"]
 Norm = Literal["linf", "l2", "l1", "l0"]
+Ball = Literal["linf", "l2"]
 Manifest = answers.ClassifierManifest | answers.GeneratorManifest
 
 REPORTS = "/robustness-report"
@@ -88,6 +89,13 @@ class Client:
         body = {"model": model, "images": [*map(encoded, images)], "resize": resize, "smoothing": smoothing}
         return self._post(answers.ClassifyResponse, "/classify", body)
 
+    def pictures(
+        self, model: str, images: Sequence[Image], *, resize: bool = False, invert: bool = False
+    ) -> answers.PicturesResponse:
+        """Images as the classifier sees them: base64 PNGs in its size and colours."""
+        body = {"model": model, "images": [*map(encoded, images)], "resize": resize, "invert": invert}
+        return self._post(answers.PicturesResponse, "/pictures", body)
+
     def generate(
         self,
         model: str,
@@ -137,6 +145,40 @@ class Client:
             "resize": resize,
         }
         return self._post(answers.AttackResponse, "/attack", body)
+
+    def certify(
+        self,
+        model: str,
+        images: Sequence[Image],
+        norm: Ball = "linf",
+        *,
+        eps: float | None = None,
+        labels: Sequence[int] | None = None,
+        method: str = "auto",
+        budget_seconds: float = 10.0,
+        seed: int = 0,
+        format: Format = "png",
+        resize: bool = False,
+    ) -> answers.CertifyResponse:
+        """Prove or refute, image by image, that nothing within ``eps`` has another class.
+
+        Without ``eps`` the largest radius that can be certified of each image is searched for. Without ``labels`` the
+        class is what the model says. ``method`` is one kind of bound, or ``auto`` for all, from cheap to dear.
+        """
+        body = {
+            "model": model,
+            "images": [*map(encoded, images)],
+            "norm": norm,
+            "eps": eps,
+            "radius": "largest" if eps is None else None,
+            "labels": labels,
+            "method": method,
+            "budget_seconds": budget_seconds,
+            "seed": seed,
+            "format": format,
+            "resize": resize,
+        }
+        return self._post(answers.CertifyResponse, "/certify", body)
 
     def attacks(self) -> list[answers.AttackInfo]:
         """Every attack, with the JSON schema of its ``params``."""
@@ -229,9 +271,12 @@ class Client:
         """The manifests of all models."""
         return self._get(answers.ModelList, "/models").models
 
-    def add_model(self, onnx: Path | bytes, **settings: Any) -> answers.ModelAdded:
-        """Bring an ONNX classifier. ``settings``: ``name``, ``classes``, ``layout``... what is left out is guessed."""
-        return self._upload(answers.ModelAdded, "/models", onnx, settings)
+    def add_model(self, onnx: Path | bytes, *, weights: Sequence[Path] = (), **settings: Any) -> answers.ModelAdded:
+        """Bring an ONNX classifier. ``settings``: ``name``, ``classes``, ``layout``... what is left out is guessed.
+
+        ``weights``: the files in which it keeps its weights, where they are not in the ONNX file itself.
+        """
+        return self._upload(answers.ModelAdded, "/models", onnx, settings, weights)
 
     def delete_model(self, name: str) -> None:
         """Forget an uploaded model."""
@@ -249,7 +294,15 @@ class Client:
         """Forget an uploaded evaluation set."""
         self._transport.ask("DELETE", f"/evalsets/{name}", repeatable=False)
 
-    def _upload(self, answer: type[Answer], path: str, file: Path | bytes, settings: dict[str, Any]) -> Answer:
+    def _upload(
+        self,
+        answer: type[Answer],
+        path: str,
+        file: Path | bytes,
+        settings: dict[str, Any],
+        weights: Sequence[Path] = (),
+    ) -> Answer:
         content = file.read_bytes() if isinstance(file, Path) else file
-        parts: dict[str, Any] = {"files": {"file": ("file", content)}, "data": {"settings": json.dumps(settings)}}
+        files = [("file", ("file", content)), *(("weights", (one.name, one.read_bytes())) for one in weights)]
+        parts: dict[str, Any] = {"files": files, "data": {"settings": json.dumps(settings)}}
         return answer.model_validate_json(self._transport.ask("POST", path, repeatable=False, **parts).content)

@@ -6,9 +6,8 @@ The signature of an attack is its interface: keyword parameters with their bound
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from math import prod
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model
 from torch import Tensor
@@ -26,14 +25,15 @@ from gauntlet.attacks.hopskipjump import hopskipjump
 from gauntlet.attacks.mifgsm import mifgsm
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
+from gauntlet.attacks.second_search import second_search
 from gauntlet.attacks.square import square
-from gauntlet.attacks.strongest import NEAREST, SUMMARY, WITHIN, Member
+from gauntlet.attacks.strongest import AGAIN, AIMED, NEAREST, SUMMARY, WITHIN, Member
 from gauntlet.attacks.superdeepfool import superdeepfool
 from gauntlet.norms import Norm
 from gauntlet.threat import Threat
 
+Access = Literal["gradient", "score", "label"]
 _GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
-_REPEATS = {"steps", "restarts", "searches", "draws", "targets", "queries"}  # each multiplies the price
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ class Attack:
     run: Callable[..., Tensor]
     norms: frozenset[Norm]
     minimum_norm: bool = False  # looks for the smallest success instead of any success within eps
-    access: Literal["gradient", "score", "label"] = "gradient"  # the most that it asks of the model
+    access: Access = "gradient"  # the most that it asks of the model
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.run, "passes"):
+            raise TypeError(f"{self.run.__name__} does not declare its cost: see gauntlet.attacks.base.costs")
 
     @cached_property
     def params(self) -> type[BaseModel]:
@@ -72,13 +76,24 @@ class Attack:
         """What it does, and the paper it comes from."""
         return inspect.getdoc(self.run) or ""
 
+    def prepared(self, params: BaseModel, threat: Threat, targeted: bool) -> Callable[..., Tensor]:
+        """``(model, x, y, *, generator) -> images``: where a gradient is dead, with a second search from elsewhere.
+
+        What takes no gradient needs none, and a single step is no search.
+        """
+        run = partial(self.run, threat=threat, **({"targeted": True} if targeted else {}), **dict(params))
+        if self.access != "gradient" or self.gradient_steps(params) <= 1:
+            return run
+        return partial(second_search, run, threat=threat, targeted=targeted, minimum_norm=self.minimum_norm)
+
     def sweeps(self, norm: Norm) -> bool:  # noqa: ARG002
         """Whether one run without eps tells all that is wanted at every eps."""
         return self.minimum_norm
 
     def gradient_steps(self, params: BaseModel) -> int:
-        """Model evaluations per image, for pricing; where each has its gradient, a few more test the ends."""
-        return prod(value for name, value in params if name in _REPEATS)
+        """Model evaluations per image, for pricing, as the attack declares them (``base.costs``)."""
+        passes: int = self.run.passes(params)  # type: ignore[attr-defined]
+        return passes
 
 
 class _NoParams(BaseModel):
@@ -91,11 +106,13 @@ class Ensemble:
 
     summary: str
     within: Mapping[Norm, tuple[Member, ...]]  # at a fixed eps
+    aimed: Mapping[Norm, tuple[Member, ...]]  # at a fixed eps, at a chosen class
     nearest: Mapping[Norm, tuple[Member, ...]]  # for the smallest success
+    last: Member  # at a fixed eps, on each image that came near, alone
     minimum_norm = True
-    access = "gradient"
+    access: ClassVar[Access] = "gradient"
     params = _NoParams
-    targeted = False
+    targeted = True
 
     @property
     def norms(self) -> frozenset[Norm]:
@@ -104,25 +121,28 @@ class Ensemble:
     @property
     def settings(self) -> dict[str, Any]:
         """Who takes part, with all their parameters, as a report records them."""
-        kinds = {"within eps": self.within, "nearest": self.nearest}
-        return {
+        kinds = {"within eps": self.within, "within eps, to a class": self.aimed, "nearest": self.nearest}
+        again = {f"{norm}, within eps, alone where near": _settings((self.last,)) for norm in self.within}
+        return again | {
             f"{norm}, {kind}": _settings(members) for kind, table in kinds.items() for norm, members in table.items()
         }
 
-    def members(self, threat: Threat) -> tuple[Member, ...]:
+    def members(self, threat: Threat, targeted: bool) -> tuple[Member, ...]:
         """Who takes part."""
-        fixed = threat.eps is not None and threat.norm in self.within
-        return (self.within if fixed else self.nearest)[threat.norm]
+        fixed = self.aimed if targeted else self.within
+        return (fixed if threat.eps is not None and threat.norm in fixed else self.nearest)[threat.norm]
+
+    def again(self, threat: Threat) -> Member | None:
+        """Who tries alone what came near, if anybody."""
+        return self.last if threat.eps is not None and threat.norm in self.within else None
 
     def sweeps(self, norm: Norm) -> bool:
         return norm not in self.within
 
     def gradient_steps(self, params: BaseModel) -> int:  # noqa: ARG002
         """Of the members for whatever costs most, on an image that stands to the end."""
-        return max(
-            sum(price(name, chosen) for name, chosen in members)
-            for members in (*self.within.values(), *self.nearest.values())
-        )
+        fixed = [(*members, self.last) for table in (self.within, self.aimed) for members in table.values()]
+        return max(sum(price(name, chosen) for name, chosen in members) for members in (*fixed, *self.nearest.values()))
 
 
 def _settings(members: tuple[Member, ...]) -> dict[str, Any]:
@@ -145,7 +165,7 @@ ATTACKS: dict[str, Attack | Ensemble] = {
     "noise": Attack(noise, frozenset({"linf", "l2"}), access="score"),
     "pgd": Attack(pgd, frozenset({"linf", "l2"})),
     "square": Attack(square, frozenset({"linf", "l2"}), access="score"),
-    "strongest": Ensemble(SUMMARY, WITHIN, NEAREST),
+    "strongest": Ensemble(SUMMARY, WITHIN, AIMED, NEAREST, AGAIN),
     "superdeepfool": Attack(superdeepfool, frozenset({"l2"}), minimum_norm=True),
 }
 

@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, shortfall, value_and_gradient
+from gauntlet.attacks.base import Model, costs, escape, shortfall, value_and_gradient
 from gauntlet.norms import Norm
-from gauntlet.randomness import Keyed
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, length, per_sample, unblocked, unit
 
 KEPT = 0.9  # share kept per step of each running average: of mu, of the squared gradient, of the momentum
@@ -21,13 +21,14 @@ TOLERANCE = 1e-4  # the constraint is met a little beyond the boundary
 SMALLEST, LARGEST = 1e-6, 1e12  # mu
 
 
+@costs(lambda p: p.steps)
 def alma(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps")] = 200,
     first_step: Annotated[float, Field(gt=0, le=10, description="L2 length of the first step, in pixel units")] = 0.1,

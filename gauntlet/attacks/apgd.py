@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, loss, shortfall, span, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs, escape, loss, shortfall, span, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, per_sample
 
 MOMENTUM = 0.25
@@ -19,13 +19,14 @@ IMPROVING = 0.75  # share of the steps since the last look that must have climbe
 Steps = Annotated[int, Field(ge=1, le=10_000, description="gradient steps per run")]
 
 
+@costs(lambda p: p.steps * p.restarts)
 def apgd(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     steps: Steps = 100,
     restarts: Annotated[int, Field(ge=1, le=100, description="the first starts at the image, the rest at random")] = 1,
@@ -60,13 +61,14 @@ def apgd(
     return best
 
 
+@costs(lambda p: p.steps * p.targets)
 def apgd_t(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     steps: Steps = 100,
     targets: Annotated[int, Field(ge=1, le=1_000, description="how many of the likeliest other classes to try")] = 9,
 ) -> Tensor:
@@ -174,7 +176,7 @@ def _climb(
     start: Tensor,
     about: Sequence[Tensor],
     threat: Threat,
-    generator: Keyed,
+    generator: KeyedRandom,
     steps: int,
     lack: Callable[..., Tensor],
     objective: Callable[..., Tensor],

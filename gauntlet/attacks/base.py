@@ -4,14 +4,30 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from gauntlet.norms import Norm
-from gauntlet.randomness import Keyed
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, per_sample, reach, unblocked
+
+Run = TypeVar("Run", bound=Callable[..., Tensor])
+
+
+def costs(passes: Callable[[Any], int]) -> Callable[[Run], Run]:
+    """Declare what an attack costs: evaluations of the model per image, as a function of the attack's parameters.
+
+    Of an image that stands to the end. Where each step takes a gradient, a few more that test the ends are not counted,
+    nor are those of the second search (``elsewhere``) of an image whose gradient is dead: some hundreds.
+    """
+
+    def declared(run: Run) -> Run:
+        run.passes = passes  # type: ignore[attr-defined]
+        return run
+
+    return declared
 
 
 class Model(Protocol):
@@ -65,20 +81,42 @@ def loss(logits: Tensor, y: Tensor, targeted: bool, reach: Tensor | None = None)
     return -entropy if targeted else entropy
 
 
-def escape(gradient: Tensor, generator: Keyed, draw: int) -> Tensor:
-    """Where the gradient (B, C, H, W) has vanished there is no way up: a random direction instead."""
+def escape(gradient: Tensor, generator: KeyedRandom, draw: int, course: Tensor | None = None) -> Tensor:
+    """Where the gradient (B, C, H, W) has vanished there is no way up: the course so far instead, else a random one."""
     lost = gradient.flatten(1).abs().amax(dim=1) == 0
     if not bool(lost.any()):
         return gradient
-    return torch.where(per_sample(lost, gradient), generator.normal(draw, tuple(gradient.shape[1:])), gradient)
+    instead = generator.normal(draw, tuple(gradient.shape[1:]))
+    if course is not None:
+        instead = torch.where(per_sample(course.flatten(1).any(dim=1), course), course, instead)
+    return torch.where(per_sample(lost, gradient), instead, gradient)
+
+
+LARGEST = 1e15  # of a gradient's entries: the square of a larger one is beyond float32, and a length infinite
+
+
+def usable(gradient: Tensor) -> Tensor:
+    """A gradient (B, ...) that leads somewhere.
+
+    NaN counts as zero, an infinite entry as the sample's largest finite one (one, where there is none), and a sample
+    with entries above LARGEST is scaled down to it.
+    An infinite entry would hide all others in a length, and a length that is infinite makes the direction zero.
+    """
+    if bool((gradient.abs() <= LARGEST).all()):
+        return gradient
+    finite = torch.where(gradient.isfinite(), gradient, 0.0)
+    top = finite.flatten(1).abs().amax(dim=1)
+    top = torch.where(top > 0, top, 1.0)
+    filled = torch.where(gradient.isinf(), gradient.sign() * per_sample(top, gradient), finite)
+    return filled * per_sample((LARGEST / top).clamp_max(1.0), gradient)
 
 
 def value_and_gradient(model: Model, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits (B, K) at x and the gradient (B, C, H, W) of the summed objective of them; NaN counts as zero."""
+    """Logits (B, K) at x and the gradient (B, C, H, W) of the summed objective of them."""
     x = x.detach().requires_grad_()
     logits = model(x)
     (gradient,) = torch.autograd.grad(objective(logits).sum(), x)
-    return logits.detach(), gradient.nan_to_num(0.0)
+    return logits.detach(), gradient
 
 
 CANDIDATES = 9  # of the likeliest other classes are measured: all of them, where there are ten

@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, shortfall, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs, shortfall, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, per_sample
 
 LOOK = 10  # steps between two looks whether a sample still improves, at least ...
@@ -25,13 +25,14 @@ LARGEST = 1e12  # c
 LEAST = 1e-6  # logits, pixels: keeps an image on the boundary out of denominators
 
 
+@costs(lambda p: p.searches * p.steps)
 def cw(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     searches: Annotated[int, Field(ge=1, le=30, description="values of c tried, at most")] = 6,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per search")] = 200,
@@ -100,7 +101,7 @@ def _minimise(
         point = (torch.sin(w) + 1) / 2
         lacking = shortfall(model(point), y[rows], targeted) + kappa
         objective = (point - x[rows]).flatten(1).square().sum(dim=1) + c[rows] * lacking.clamp_min(0)
-        gradient = torch.autograd.grad(objective.sum(), w)[0].nan_to_num(0.0)
+        gradient = torch.autograd.grad(objective.sum(), w)[0]
         with torch.no_grad():
             norm = l2(point - x[rows])
             smaller = (lacking < 0) & (norm < best_norm[rows])

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, shortfall, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs, escape, shortfall, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, per_sample
 
 PATIENCE = 30  # steps that a sample may go without a smaller success
@@ -17,13 +17,14 @@ SOFT = 1e-12  # keeps pixels that no gradient has reached out of a denominator
 FINEST = 0.995  # a sample leaves when tau stands this near to what it has reached
 
 
+@costs(lambda p: p.steps)
 def cw_linf(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps, all values of tau together")] = 300,
     step_size: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate, as a share of tau")] = 0.03,

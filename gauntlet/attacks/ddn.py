@@ -7,20 +7,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, loss, shortfall, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs, escape, loss, shortfall, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, per_sample, unit
 
 SMALLEST = 1e-4  # first norm, at least: an image on the boundary has an estimate of zero
 
 
+@costs(lambda p: p.steps)
 def ddn(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps")] = 100,
     gamma: Annotated[float, Field(gt=0, lt=1, description="by how much the norm shrinks or grows each step")] = 0.05,

@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Aim, Model, class_by_class, decayed, escape, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Aim, Model, class_by_class, costs, decayed, escape, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, onto_plane, per_sample, unit
 
 MEMORY = 0.5  # of the averaged gradient, per step
@@ -20,13 +20,14 @@ LOOK = 0.3  # of the steps are taken before a class is given up ...
 HOPELESS = 1.15  # ... because the way to its boundary is this many times as long as another class's
 
 
+@costs(lambda p: p.steps * (p.targets + p.restarts - 1))
 def fab(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per run")] = 50,
     targets: Annotated[int, Field(ge=1, le=1_000, description="how many of the nearest other classes to try")] = 3,
@@ -42,12 +43,14 @@ def fab(
     and the linearisation is of the gradient's running average at points with fading noise: it follows the boundary at
     large before its folds. Returns each sample's smallest success, x itself where there was none. x (B, C, H, W).
     """
+    if targeted:  # one class gets the steps of all
+        steps = steps * (targets + restarts - 1) // restarts
     approach = partial(_approach, generator=generator, steps=steps, noise=noise)
     return class_by_class(model, x, y, threat.norm, targets, targeted, approach, restarts - 1)
 
 
 def _approach(
-    model: Model, x: Tensor, aim: Aim, known: Tensor, *, generator: Keyed, steps: int, noise: float
+    model: Model, x: Tensor, aim: Aim, known: Tensor, *, generator: KeyedRandom, steps: int, noise: float
 ) -> tuple[Tensor, Tensor]:
     """The way to one class: each sample's smallest success (B, C, H, W), and its length (B,), inf where none.
 

@@ -2,12 +2,15 @@
 
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, loss, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs, loss, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import Threat
 
 
-def fgsm(model: Model, x: Tensor, y: Tensor, threat: Threat, *, generator: Keyed, targeted: bool = False) -> Tensor:
+@costs(lambda _: 1)
+def fgsm(
+    model: Model, x: Tensor, y: Tensor, threat: Threat, *, generator: KeyedRandom, targeted: bool = False
+) -> Tensor:
     """One step of size eps along the steepest ascent of the cross-entropy.
 
     Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", arXiv 1412.6572; in L2 the

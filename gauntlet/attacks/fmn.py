@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Aim, Model, class_by_class, decayed, escape, value_and_gradient
+from gauntlet.attacks.base import Aim, Model, class_by_class, costs, decayed, escape, value_and_gradient
 from gauntlet.norms import Norm
-from gauntlet.randomness import Keyed
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import Threat, keep, length, per_sample, reach, shorten, steepest, unblocked
 
 SMALLEST = 1e-4  # first radius, at least: an image on the boundary has an estimate of zero
@@ -19,22 +19,25 @@ FINEST = 0.01  # last step, as a share of the first
 GAMMA = (0.001, 0.05)  # by this share, and by a pixel at least, the number of pixels falls and rises (L0)
 MEMORY: dict[Norm, float] = {"linf": 0.5, "l2": 0.5, "l1": 0.5, "l0": 0.9}  # of the averaged gradient, per step
 LOOK = 0.2  # of the steps are taken before a class is given up ...
+STEP_SIZE = 2.0  # the first, as a share of the radius ...
+AIMED: dict[Norm, float] = {"linf": 0.25, "l2": 0.25, "l1": 0.25, "l0": 1.0}  # ... times this towards a chosen class
 HOPELESS = 1.15  # ... because the way to its boundary is this many times as long as another class's
 
 
+@costs(lambda p: p.steps * p.targets)
 def fmn(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per class")] = 40,
     targets: Annotated[int, Field(ge=1, le=1_000, description="how many of the nearest other classes to try")] = 3,
     step_size: Annotated[
         float, Field(gt=0, le=100, description="first step, as a share of the radius; it decays to a hundredth")
-    ] = 2.0,
+    ] = STEP_SIZE,
 ) -> Tensor:
     """Minimum-norm attack: steps up the difference of two logits, projected to a ball that ends at the boundary.
 
@@ -42,20 +45,44 @@ def fmn(
     are the objective, the projection, the cosine decay, the first-order estimate of the radius and, in L0, its rise and
     fall; here the estimate is made at every step, gradients are averaged, steps are relative to the radius, and the
     classes nearest to first order are tried in turn, because the nearest way out of y leads to one of them; one whose
-    boundary turns out to be much farther than another's is given up early.
+    boundary turns out to be much farther than another's is given up early. A class to reach gets the steps of all, and
+    smaller ones, because the way to it is longer and bends more.
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
+    if targeted:
+        steps, step_size = steps * targets, AIMED[threat.norm] * step_size
     approach = partial(_approach, norm=threat.norm, generator=generator, steps=steps, step_size=step_size)
     return class_by_class(model, x, y, threat.norm, targets, targeted, approach)
 
 
+def descend(
+    model: Model, x: Tensor, y: Tensor, start: Tensor, norm: Norm, *, generator: KeyedRandom, targeted: bool, steps: int
+) -> tuple[Tensor, Tensor]:
+    """From successes ``start`` (B, C, H, W) towards x: the smallest ones on the way, and their lengths (B,)."""
+    with torch.no_grad():
+        rival = y if targeted else model(start).argmax(dim=1)
+    far, aim = torch.full_like(y, torch.inf, dtype=x.dtype), Aim(y, rival, targeted, 0)
+    size = STEP_SIZE * (AIMED[norm] if targeted else 1)
+    return _approach(model, x, aim, far, norm=norm, generator=generator, steps=steps, step_size=size, start=start)
+
+
 def _approach(
-    model: Model, x: Tensor, aim: Aim, known: Tensor, *, norm: Norm, generator: Keyed, steps: int, step_size: float
+    model: Model,
+    x: Tensor,
+    aim: Aim,
+    known: Tensor,
+    *,
+    norm: Norm,
+    generator: KeyedRandom,
+    steps: int,
+    step_size: float,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The way to one class: each sample's smallest success (B, C, H, W), and its length (B,), inf where none."""
     best, smallest = x, torch.full_like(known, torch.inf)
+    begin = x if start is None else start
     rows = torch.arange(len(x), device=x.device)  # what is still going, compacted
-    origin, delta, average = x, torch.zeros_like(x), torch.zeros_like(x)
+    origin, delta, average = x, begin - x, torch.zeros_like(x)
     for step in range(steps + 1):
         elapsed, point = step / steps, origin + delta
         logits, gradient = value_and_gradient(model, point, aim.gain)
@@ -65,7 +92,7 @@ def _approach(
         smallest = smallest.index_copy(0, rows, torch.where(better, size, smallest[rows]))
         if step == steps:
             break
-        gradient = escape(unblocked(gradient, point), generator.at(rows), aim.number * steps + step)
+        gradient = escape(unblocked(gradient, point), generator.at(rows), aim.number * steps + step, average)
         memory = MEMORY[norm] if step else 0.0
         average = memory * average + (1 - memory) * gradient
         rate = step_size * decayed(elapsed, FINEST, 1.0)

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs
+from gauntlet.attacks.second_search import noise_image
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import Threat, per_sample, unit
 
 STARTS = 100  # noise images tried at most
@@ -20,13 +21,14 @@ FINE = 0.01
 WIDTH = 0.1  # of the first probes
 
 
+@costs(lambda p: p.queries)
 def hopskipjump(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     queries: Annotated[int, Field(ge=1, le=100_000, description="model evaluations per image")] = 1000,
 ) -> Tensor:
@@ -83,26 +85,17 @@ class _Oracle:
         return fooled
 
 
-def _start(oracle: _Oracle, x: Tensor, generator: Keyed) -> tuple[Tensor, Tensor]:
+def _start(oracle: _Oracle, x: Tensor, generator: KeyedRandom) -> tuple[Tensor, Tensor]:
     """The samples for which noise of the right class was found, and that noise."""
     found, start = torch.zeros_like(oracle.y, dtype=torch.bool), torch.zeros_like(x)
     for draw in range(STARTS):
         rows = (~found).nonzero().squeeze(1)
         if len(rows) == 0:
             break
-        noise = _noise(x, generator.at(rows), draw)
+        noise = noise_image(x, generator.at(rows), draw)
         won = oracle(rows, noise)
         start[rows[won]], found[rows[won]] = noise[won], True
     return found.nonzero().squeeze(1), start[found]
-
-
-def _noise(x: Tensor, generator: Keyed, draw: int) -> Tensor:
-    """Uniform noise first; then in larger and larger cells; then the same darker, and brighter."""
-    channels, height, width = x.shape[1:]
-    sizes = max(height, width).bit_length()
-    cell, power = 2 ** (draw % sizes), (1.0, 4.0, 0.25)[draw // sizes % 3]
-    coarse = generator.uniform(draw, (channels, -(-height // cell), -(-width // cell))) ** power
-    return coarse.repeat_interleave(cell, 2).repeat_interleave(cell, 3)[:, :, :height, :width]
 
 
 def _approach(oracle: _Oracle, rows: Tensor, origin: Tensor, point: Tensor, threat: Threat, halvings: int) -> Tensor:
@@ -128,7 +121,14 @@ def _towards(origin: Tensor, point: Tensor, share: Tensor, threat: Threat) -> Te
 
 
 def _normal(
-    oracle: _Oracle, rows: Tensor, point: Tensor, width: Tensor, probes: Tensor, threat: Threat, keys: Keyed, hop: int
+    oracle: _Oracle,
+    rows: Tensor,
+    point: Tensor,
+    width: Tensor,
+    probes: Tensor,
+    threat: Threat,
+    keys: KeyedRandom,
+    hop: int,
 ) -> Tensor:
     """Which way the boundary faces at each point (n, C, H, W), by that many ``probes`` (n,) of length ``width`` (n,).
 

@@ -7,18 +7,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, loss, shortfall, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs, escape, loss, shortfall, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, length, per_sample
 
 
+@costs(lambda p: p.steps)
 def mifgsm(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps")] = 10,
     decay: Annotated[float, Field(ge=0, le=1, description="of the momentum, per step")] = 1.0,

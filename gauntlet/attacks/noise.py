@@ -5,18 +5,19 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, best_of
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, best_of, costs
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import Threat
 
 
+@costs(lambda p: p.draws)
 def noise(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     draws: Annotated[int, Field(ge=1, le=10_000, description="random points tried per image")] = 10,
 ) -> Tensor:

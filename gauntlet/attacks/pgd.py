@@ -7,18 +7,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Model, escape, loss, shortfall, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs, escape, loss, shortfall, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import Threat, per_sample
 
 
+@costs(lambda p: p.steps * p.restarts)
 def pgd(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per restart")] = 40,
     restarts: Annotated[int, Field(ge=1, le=100, description="the first starts at the image, the rest at random")] = 1,
@@ -56,7 +57,7 @@ def _climb(
     start: Tensor,
     y: Tensor,
     threat: Threat,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool,
     steps: int,
     step_size: float,

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gauntlet.attacks.base import Model, loss, shortfall
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Model, costs, loss, shortfall
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, per_sample, unit
 
 SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: after each the squares halve
@@ -20,13 +20,14 @@ TILES = 5  # along each side of the first L2 perturbation
 Draw = Callable[[tuple[int, ...]], Tensor]  # shape -> numbers in (0, 1), (B, *shape)
 
 
+@costs(lambda p: p.queries)
 def square(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     targeted: bool = False,
     queries: Annotated[int, Field(ge=1, le=100_000, description="model evaluations per image")] = 1000,
     p_init: Annotated[float, Field(gt=0, le=1, description="share of the pixels in the first squares")] = 0.8,

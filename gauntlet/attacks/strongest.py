@@ -11,7 +11,7 @@ Attacks of different kinds in turn, each on what still stands: the first success
 
 Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks",
 arXiv 2003.01690. Theirs is the order: white-box attacks first, at a fixed eps a black-box attack last, so that masked
-gradients are not taken for robustness."""
+gradients are not taken for robustness. An image that came near a success is tried once more, alone."""
 
 WITHIN: dict[Norm, tuple[Member, ...]] = {
     "linf": (
@@ -23,6 +23,20 @@ WITHIN: dict[Norm, tuple[Member, ...]] = {
     "l2": (("apgd", {}), ("apgd-t", {}), ("fab", {}), ("square", {"queries": 2000})),
 }
 """At a fixed eps: the first success counts. In the other norms, the attacks below."""
+
+AIMED: dict[Norm, tuple[Member, ...]] = {
+    "linf": (
+        ("apgd", {"objective": "dlr"}),
+        ("apgd", {}),
+        ("fmn", {"steps": 100}),
+        ("square", {"queries": 1000}),
+    ),
+    "l2": (("apgd", {"objective": "dlr"}), ("apgd", {}), ("fab", {"steps": 100}), ("square", {"queries": 2000})),
+}
+"""At a fixed eps with a class to reach. In the other norms, the attacks below."""
+
+AGAIN: Member = ("apgd", {"restarts": 4})
+"""At a fixed eps, at last: on each image that came near, alone. There its result can differ by rounding alone."""
 
 NEAREST: dict[Norm, tuple[Member, ...]] = {
     "linf": (("fmn", {"steps": 150}), ("cw-linf", {})),

@@ -7,21 +7,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gauntlet.attacks.base import Aim, Model, class_by_class, escape, shortfall, value_and_gradient
-from gauntlet.randomness import Keyed
+from gauntlet.attacks.base import Aim, Model, class_by_class, costs, escape, shortfall, value_and_gradient
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, per_sample, unblocked
 
 OVERSHOOT = 0.02  # by this share a step goes past the linearised boundary
 STALLED = 0.99  # a success that is not shorter by this factor than the last is the end of a sample
 
 
+@costs(lambda p: p.steps * p.targets + p.halvings)
 def superdeepfool(
     model: Model,
     x: Tensor,
     y: Tensor,
     threat: Threat,
     *,
-    generator: Keyed,
+    generator: KeyedRandom,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per class")] = 50,
     targets: Annotated[int, Field(ge=1, le=1_000, description="how many of the nearest other classes to try")] = 3,
     halvings: Annotated[int, Field(ge=0, le=30, description="of the way back at the end, to find the boundary")] = 10,
@@ -39,7 +40,7 @@ def superdeepfool(
 
 
 def _approach(
-    model: Model, x: Tensor, aim: Aim, known: Tensor, *, generator: Keyed, steps: int
+    model: Model, x: Tensor, aim: Aim, known: Tensor, *, generator: KeyedRandom, steps: int
 ) -> tuple[Tensor, Tensor]:
     """The way to one class: each sample's smallest success (B, C, H, W), and its length (B,), inf where none."""
     best, smallest = x, torch.full_like(known, torch.inf)

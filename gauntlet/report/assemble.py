@@ -2,19 +2,19 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from gauntlet import installed
+from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.attacks import ATTACKS
-from gauntlet.evalset import EvalSet
 from gauntlet.norms import Norm
-from gauntlet.report import consistency, standards, statistics
-from gauntlet.report.classes import by_class
-from gauntlet.report.curves import curves_of
-from gauntlet.report.measured import Measured, minimum
+from gauntlet.report import consistency, probabilities, standards, statistics
+from gauntlet.report.curves import bands_of, curves_of
+from gauntlet.report.measurements import Measured, minimum, misled
+from gauntlet.report.per_class import by_class
 from gauntlet.report.plan import cells
-from gauntlet.report.records import SmoothedReport
+from gauntlet.report.records import BoundsOfMethod, BoundsReport, SmoothedReport
 from gauntlet.report.schema import (
     AttackRecord,
     Cell,
@@ -32,11 +32,12 @@ from gauntlet.report.schema import (
     TransferRate,
 )
 from gauntlet.report.statistics import Bools, Floats
-from gauntlet.runtime import Classifier
+from gauntlet.runtime.classifier import Classifier
+from gauntlet.version import __version__
 
 BINS = 40
 LISTED = 20  # contradictions named one by one
-PACKAGES = ("gauntlet", "numpy", "onnx", "onnx2pytorch", "onnxruntime-gpu", "torch")
+PACKAGES = ("numpy", "onnx", "onnx2pytorch", installed.onnxruntime(), "torch")
 JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is found in float32
 
 
@@ -76,18 +77,18 @@ def assemble(
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # gauntlet itself, run from its source tree
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version(), "gauntlet": __version__, **installed.versions(PACKAGES)}
 
 
 def _attack_record(name: str) -> AttackRecord:
     attack = ATTACKS[name]
-    return AttackRecord(name=name, summary=attack.summary, minimum_norm=attack.minimum_norm, params=attack.settings)
+    return AttackRecord(
+        name=name,
+        summary=attack.summary,
+        minimum_norm=attack.minimum_norm,
+        access=attack.access,
+        params=attack.settings,
+    )
 
 
 def _effort(result: CellResult) -> Effort:
@@ -115,10 +116,13 @@ def _model_report(
         sha256=model.manifest.model_sha256,
         device=model.device.type,
         clean=statistics.rate(measured.correct),
-        margins=statistics.distribution(np.asarray(measured.clean.margins)),
+        margins=statistics.distribution(np.asarray([m for m in measured.clean.margins if m is not None])),
         checks=checks,
         certificate=certificate,
         smoothed=_smoothed(measured),
+        calibration=probabilities.calibration_report(measured.clean.probabilities, measured.correct),
+        bounds=_bounds(measured),
+        bands=bands_of(request, measured, model.manifest.input_shape),
         robustness=_robustness(request, measured),
         perturbations=[entry for norm in norms for entry in _perturbations(measured, norm, shared, edges[norm])],
         curves=curves,
@@ -131,7 +135,7 @@ def _certificate(model: Classifier, measured: Measured) -> CertificateRecord:
     proved = model.certificate
     certified = measured.correct & (measured.radii > 0)
     found = measured.measured_l2()
-    contradicted = np.flatnonzero(certified & (found < measured.radii)).tolist()
+    contradicted = np.flatnonzero(measured.contradicted).tolist()
     steepest = max(measured.clean.slopes)
     return CertificateRecord(
         lipschitz=proved.lipschitz,
@@ -158,6 +162,17 @@ def _smoothed(measured: Measured) -> SmoothedReport | None:
         abstained=int((labels < 0).sum()),
         radii=statistics.distribution(radii[right]),
     )
+
+
+def _bounds(measured: Measured) -> BoundsReport | None:
+    if measured.bounds is None:
+        return None
+    methods = []
+    for proved in measured.bounds.radii:
+        radii = np.asarray(proved.radii)
+        own = statistics.distribution(radii[measured.correct & (radii > 0)])
+        methods.append(BoundsOfMethod(norm=proved.norm, method=proved.method, radii=own))
+    return BoundsReport(reason=measured.bounds.reason, methods=methods)
 
 
 def _robustness(request: ReportRequest, measured: Measured) -> list[Robustness]:
@@ -246,6 +261,6 @@ def _transfer(request: ReportRequest, measured: Mapping[str, Measured]) -> list[
 def _shown(measured: Mapping[str, Measured], source: str, target: str, cell: Cell) -> TransferRate:
     attack = measured[source].attacks[cell]
     broken = np.asarray(attack.broken, dtype=np.int64)
-    fooled = np.asarray(attack.transfer[target], dtype=np.int64) != measured[target].y[broken]
+    fooled = misled(attack.transfer[target], measured[target].y[broken])
     among = measured[target].correct[broken]
     return TransferRate(source=source, target=target, fooled=statistics.rate(fooled, among=among))

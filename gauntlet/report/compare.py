@@ -1,11 +1,10 @@
 """Has a model become less robust between two reports, or more? The gate of a continuous integration."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from gauntlet.errors import InvalidInput
-from gauntlet.report.records import Rate
+from gauntlet.report.headline import headlines
 from gauntlet.report.schema import ModelReport, Report
 
 
@@ -37,11 +36,11 @@ def compare(before: Report, after: Report, tolerance: float) -> Comparison:
     for model in before.models:
         if model.name not in known:
             raise InvalidInput(f"the second report does not have the model {model.name}")
-        new = dict(_figures(known[model.name]))
+        new = _figures(known[model.name])
         unchecked = {check.name for check in model.checks} - {check.name for check in known[model.name].checks}
         if unchecked:
             raise InvalidInput(f"the second report does not have {model.name}: {', '.join(sorted(unchecked))}")
-        for what, old in _figures(model):
+        for what, old in _figures(model).items():
             if what not in new:
                 raise InvalidInput(f"the second report does not have {model.name}: {what}")
             change = f"from {100 * old:.2f} % to {100 * new[what]:.2f} %"
@@ -59,19 +58,6 @@ def _attacks(report: Report) -> dict[str, dict[str, Any]]:
     return {attack.name: attack.params for attack in report.attacks}
 
 
-def _figures(model: ModelReport) -> Iterator[tuple[str, float]]:
+def _figures(model: ModelReport) -> dict[str, float]:
     """Clean accuracy, robust accuracy under the worst attack per eps, what is certified at the same eps."""
-    asked = {(entry.norm, entry.eps) for entry in model.robustness}
-    yield "clean accuracy", _value(model.clean)
-    for entry in model.robustness:
-        if entry.attack is None:
-            yield f"robust accuracy at {entry.norm} {entry.eps:g}", _value(entry.accuracy)
-    for curve in model.curves:
-        if curve.kind != "robust":
-            for point in curve.points:
-                if (curve.norm, point.eps) in asked:
-                    yield f"{curve.kind} accuracy at {curve.norm} {point.eps:g}", _value(point.rate)
-
-
-def _value(rate: Rate) -> float:
-    return rate.value or 0.0
+    return {headline.name: headline.rate.value or 0.0 for headline in headlines(model)}

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from gauntlet import checks as examined
 from gauntlet.attacks import ATTACKS, price
+from gauntlet.certify.smoothing import lower_bound
+from gauntlet.checks import white_box as examined
 from gauntlet.norms import Norm
-from gauntlet.report.measured import Measured, transferred
+from gauntlet.report.measurements import Measured, transferred
 from gauntlet.report.records import SmoothedMeasurement
 from gauntlet.report.schema import CertificateRecord, CheckRecord, Curve, ReportRequest
 from gauntlet.report.statistics import Floats
-from gauntlet.smoothing import lower_bound
 
 
 def checks(
@@ -21,8 +21,9 @@ def checks(
     certificate: CertificateRecord,
     curves: list[Curve],
 ) -> Iterator[CheckRecord]:
-    """Of the model's certificate, where it has one, and of its own attacks beside other models' examples."""
-    if certificate.lipschitz is not None:
+    """Of the model's answers, of its certificate, if any, and of its attacks beside other models' examples."""
+    yield _answered(measured[name])
+    if measured[name].proves:
         yield CheckRecord(
             name="no attack inside a certificate",
             passed=certificate.contradictions == 0,
@@ -30,6 +31,8 @@ def checks(
             meaning="Images were broken inside their certified radius: the certificate is wrong.",
             advice="Do not rely on the certificate; report the graph and the images to the prover's authors.",
         )
+        yield _certified_below_robust(curves, measured[name])
+    if certificate.lipschitz is not None:
         yield CheckRecord(
             name="no gradient above the constant",
             passed=not certificate.refuted,
@@ -37,13 +40,27 @@ def checks(
             meaning="The model is somewhere steeper than what was proved: the certificate is wrong.",
             advice="Do not rely on the certificate; report the graph to the prover's authors.",
         )
-        yield _certified_below_robust(curves, measured[name])
     if (found := measured[name].smoothed) is not None:
         yield _smoothed_keeps_its_label(found)
     if "l2" in (threat.norm for threat in request.threats):
         yield _probe_below_attacks(request, measured[name])
     if len(request.models) > 1:
         yield _transfer_below_white_box(request, name, measured)
+
+
+NAMED = 10  # images without an answer that are named
+
+
+def _answered(own: Measured) -> CheckRecord:
+    silent, n = own.unanswered, len(own.y)
+    which = f": {', '.join(map(str, silent[:NAMED]))}{', ...' if len(silent) > NAMED else ''}" if silent else ""
+    return CheckRecord(
+        name="every image is answered",
+        passed=not silent,
+        measured=f"no answer to {len(silent)} of {n} images{which}",
+        meaning="The model answers images with NaN or infinite numbers, which is no class: they count as wrong.",
+        advice="Look for logarithms, roots and divisions at zero; any user can send such an image.",
+    )
 
 
 def iterative_attacks_ran(request: ReportRequest, own: Measured) -> CheckRecord:

@@ -1,14 +1,15 @@
 """Accuracy over eps, from what attacks found and what is proved. Runs no network."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
 from gauntlet.norms import Norm
 from gauntlet.report import statistics
-from gauntlet.report.measured import Measured
-from gauntlet.report.schema import Curve, ReportRequest
-from gauntlet.report.statistics import Bools, Floats
+from gauntlet.report.measurements import Measured
+from gauntlet.report.schema import Band, Curve, CurvePoint, ReportRequest
+from gauntlet.report.statistics import Bools
 from gauntlet.threat import Threat
 
 GRID: dict[Norm, tuple[float, ...]] = {
@@ -23,7 +24,8 @@ GRID: dict[Norm, tuple[float, ...]] = {
 def curves_of(request: ReportRequest, measured: Measured, shape: tuple[int, int, int]) -> list[Curve]:
     """``robust`` in every norm in which a minimum-norm attack ran; what is certified in L2 and in each norm asked for.
 
-    What is proved in L2 holds in another norm as far as its ball, for images of this shape, fits into the L2 ball.
+    What is proved in L2 holds in another norm as far as its ball, for images of this shape, fits into the L2 ball. The
+    curves are of the best proof there is, image by image.
     """
     asked = {threat.norm: threat.eps for threat in request.threats}
     curves = []
@@ -31,18 +33,29 @@ def curves_of(request: ReportRequest, measured: Measured, shape: tuple[int, int,
         if measured.minimum_norm_cells(norm):
             points = statistics.robust_curve(measured.smallest(norm), sorted({*GRID[norm], *eps}))
             curves.append(Curve(kind="robust", norm=norm, derived_from=None, points=points))
-    proofs: list[tuple[Literal["certified", "smoothed"], Bools, Floats]] = []
-    if measured.clean.radii is not None:
-        proofs.append(("certified", measured.correct, measured.radii))
-    if measured.smoothed is not None:
-        radii = np.asarray(measured.smoothed.radii)
-        proofs.append(("smoothed", np.asarray(measured.smoothed.labels) == measured.y[: len(radii)], radii))
-    for kind, correct, radii in proofs:
+    proofs: list[tuple[Literal["certified", "smoothed"], Callable[[Threat], Bools]]] = []
+    if measured.proves:
+        proofs.append(("certified", lambda threat: measured.certified(threat, shape)))
+    if (found := measured.smoothed) is not None:
+        radii, right = np.asarray(found.radii), np.asarray(found.labels) == measured.y[: len(found.radii)]
+        proofs.append(("smoothed", lambda threat: right & (radii >= threat.enclosing_l2(shape))))
+    for kind, proved in proofs:
         norms: list[Norm] = list(dict.fromkeys(["l2", *asked]))
         for norm in norms:
             grid = sorted({*GRID[norm], *asked.get(norm, [])})
-            needed = {eps: Threat(norm, eps).enclosing_l2(shape) for eps in grid}
-            points = statistics.certified_curve(correct, radii, needed)
-            derived: Norm | None = None if norm == "l2" else "l2"
-            curves.append(Curve(kind=kind, norm=norm, derived_from=derived, points=points))
+            points = [CurvePoint(eps=eps, rate=statistics.rate(proved(Threat(norm, eps)))) for eps in grid]
+            own = norm == "l2" or (kind == "certified" and norm == "linf" and measured.bounded)
+            curves.append(Curve(kind=kind, norm=norm, derived_from=None if own else "l2", points=points))
     return curves
+
+
+def bands_of(request: ReportRequest, measured: Measured, shape: tuple[int, int, int]) -> list[Band]:
+    """What is proved, what is broken, and what is neither, at each budget; nothing where nothing is proved."""
+    bands = []
+    for threat in request.threats if measured.proves else ():
+        for eps in sorted(threat.eps):
+            proved = measured.certified(Threat(threat.norm, eps), shape)
+            broken = measured.smallest(threat.norm) <= eps
+            counts = {"certified": proved, "broken": broken, "neither": ~(proved | broken)}
+            bands.append(Band(norm=threat.norm, eps=eps, **{name: int(hit.sum()) for name, hit in counts.items()}))
+    return bands

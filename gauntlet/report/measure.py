@@ -1,22 +1,28 @@
 """Measuring one cell: the only part of a report that runs a network."""
 
 import base64
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gauntlet import blind, checks, images, referee
+from gauntlet import answers
+from gauntlet.artifacts import image_conversion
+from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.attacks.base import margin
-from gauntlet.evalset import EvalSet
+from gauntlet.checks import black_box, white_box
+from gauntlet.evaluation import referee
+from gauntlet.evaluation.local_slopes import local_slopes
+from gauntlet.evaluation.outcome import Outcome
 from gauntlet.norms import NORMS, Norm
-from gauntlet.outcome import Outcome
-from gauntlet.randomness import Keyed
-from gauntlet.report import smoothed
-from gauntlet.report.records import SmoothedMeasurement
+from gauntlet.report import bounded_radii, preprocessing_check, probabilities, smoothed_classifier
+from gauntlet.report.plan import bounded_distances
+from gauntlet.report.records import BoundsMeasurement, SmoothedMeasurement
 from gauntlet.report.schema import (
     AttackMeasurement,
     Cell,
@@ -27,19 +33,18 @@ from gauntlet.report.schema import (
     Probe,
     ReportRequest,
 )
-from gauntlet.runtime import Classifier
-from gauntlet.threat import TINY, Threat, l2, unit
+from gauntlet.runtime.classifier import Classifier
+from gauntlet.threat import Threat
 
 CHUNK = {"cpu": 128, "cuda": 1024}
-"""Images held at once, by type of device: bounds memory, changes no result."""
+"""Images held at once, by type of device: bounds memory, and changes no more than rounding does."""
 
 EXAMPLES = 3  # kept per cell
-PROBED = 32  # images around which the Jacobian is computed
-NEARBY = (0.0, 0.25, 1.0)  # L2 distances from the image at which it is
+PROBED, PROBED_VALUES = 32, 2**18  # images around which the slope is measured, and numbers of them, at most
 
 
 def nothing() -> None:
-    """A ``stop`` that never stops."""
+    """A ``check_cancelled`` that never stops."""
 
 
 def ignore(_: int) -> None:
@@ -53,24 +58,26 @@ def measure(
     evalset: EvalSet,
     *,
     images: tuple[int, int] | None = None,
-    stop: Callable[[], None] = nothing,
+    check_cancelled: Callable[[], None] = nothing,
     on_images: Callable[[int], None] = ignore,
     chunk: int | None = None,
 ) -> CellResult:
-    """Run one cell, an attack's on ``images`` (first, behind the last) if only on those. ``stop`` is called before
-    every model evaluation and raises to end it; ``on_images`` hears how many images are done. The result is the same
-    for every ``chunk``, seconds apart.
+    """Run one cell, an attack's on ``images`` (first, behind the last) if only on those.
+
+    ``check_cancelled`` is called before every model evaluation and raises to end it; ``on_images`` is told how many
+    images are done. What is drawn and how each image is attacked do not depend on ``chunk``; rounding does.
     """
     first, last = images or (0, request.n)
     assert cell.kind == "attack" or (first, last) == (0, request.n)  # the others look at all their images together
-    x, y = evalset.part(first, last)
+    x, y = map(torch.from_numpy, evalset.part(first, last))
     model = models[cell.model]
-    task = _Task(model, x, y, first, chunk or CHUNK[model.device.type], stop, on_images)
+    task = _Task(model, x, y, first, chunk or CHUNK[model.device.type], check_cancelled, on_images)
     others = {name: models[name] for name in request.models if name != cell.model}
     started = time.perf_counter()
-    clean = _measure_clean(task, request.seed) if cell.kind == "clean" else None
-    examined = _measure_checks(task, request.seed) if cell.kind == "checks" else None
+    clean = _measure_clean(task, request.seed, evalset) if cell.kind == "clean" else None
+    examined = _measure_checks(task, request) if cell.kind == "checks" else None
     voted = _measure_smoothed(task, request) if cell.kind == "smoothing" else None
+    bounded = _measure_bounds(task, request) if cell.kind == "bounds" else None
     attack = _measure_attack(task, cell, request.seed, others) if cell.kind == "attack" else None
     seconds = round(time.perf_counter() - started, 3)
     verdicts, probe = examined or (None, None)
@@ -82,6 +89,7 @@ def measure(
         checks=verdicts,
         probe=probe,
         smoothed=voted,
+        bounds=bounded,
         attack=attack,
     )
 
@@ -96,36 +104,6 @@ def example_size(distance: float) -> float:
     return round(distance, 4)
 
 
-def local_slopes(model: Classifier, x: Tensor, seed: int) -> list[float]:
-    """The largest spectral norm of the logits' Jacobian at, and at random points near, each image (B, C, H, W).
-
-    A local Lipschitz estimate from below: no L2 constant that is proved can be smaller. Without gradients, how far the
-    logits move for a small step.
-    """
-    ways = unit(Keyed.span(seed, 0, len(x)).normal(0, tuple(x.shape[1:])))
-    if not model.manifest.differentiable:
-        return rounded(_rises(model, x, ways))
-    norms = [_jacobian_norms(model, (x + distance * ways).clamp(0, 1)) for distance in NEARBY]
-    return rounded(torch.stack(norms).amax(dim=0))
-
-
-def _rises(model: Classifier, x: Tensor, ways: Tensor) -> Tensor:
-    """Change of the logits over the way gone, at each image (B, C, H, W): (B,) float64."""
-    moved = (x + NEARBY[1] * ways).clamp(0, 1)
-    gone = l2(moved.double() - x.double())
-    return (model.predict(moved).double() - model.predict(x).double()).norm(dim=1) / gone.clamp_min(TINY)
-
-
-def _jacobian_norms(model: Classifier, x: Tensor) -> Tensor:
-    """Spectral norm of the logits' Jacobian at each image (B, C, H, W): (B,) float64."""
-    with torch.enable_grad():
-        point = x.to(model.device).requires_grad_()
-        logits = model.twin(point)  # (B, K)
-        rows = [torch.autograd.grad(z.sum(), point, retain_graph=True)[0].flatten(1) for z in logits.unbind(dim=1)]
-    jacobians = torch.stack(rows, dim=1).double()  # (B, K, C*H*W)
-    return torch.linalg.matrix_norm(jacobians, ord=2).cpu()
-
-
 @dataclass(frozen=True)
 class _Task:
     """One model, the images it meets and how they are gone through."""
@@ -135,49 +113,56 @@ class _Task:
     y: Tensor  # (n,)
     first: int  # index of the first of them
     chunk: int
-    stop: Callable[[], None]
+    check_cancelled: Callable[[], None]
     on_images: Callable[[int], None]
 
     def chunks(self) -> Iterator[slice]:
         n = len(self.x)
         for first in range(0, n, self.chunk):
-            self.stop()
+            self.check_cancelled()
             yield slice(first, min(first + self.chunk, n))
             self.on_images(min(first + self.chunk, n))
 
 
-def _measure_clean(task: _Task, seed: int) -> CleanMeasurement:
-    labels: list[int] = []
-    margins: list[float] = []
-    radii: list[float] = []
+def _measure_clean(task: _Task, seed: int, evalset: EvalSet) -> CleanMeasurement:
+    parts, radii = [], list[float]()
     for rows in task.chunks():
-        logits = task.model.predict(task.x[rows])  # (B, K)
-        labels += logits.argmax(dim=1).tolist()
-        margins += rounded(margin(logits.double(), task.y[rows]))
+        parts.append(logits := task.model.predict(task.x[rows]))  # (B, K)
         radius = task.model.certificate.radius(logits)
         radii += [] if radius is None else radius.tolist()  # not rounded: a radius must not grow
+    logits = torch.cat(parts)  # (n, K)
+    margins = rounded(margin(logits.double(), task.y))
+    judged = probabilities.judged(task.model.manifest, evalset, len(task.x))
     return CleanMeasurement(
-        labels=labels,
-        margins=margins,
+        labels=answers.labels(logits).tolist(),
+        margins=[value if math.isfinite(value) else None for value in margins],
         radii=radii or None,
-        slopes=local_slopes(task.model, task.x[:PROBED], seed),
+        slopes=local_slopes(task.model, task.x[: _probed(task.x)], seed),
+        probabilities=probabilities.measurement(logits, judged, probabilities.temperature_of(task.model, evalset)),
     )
 
 
-def _measure_checks(task: _Task, seed: int) -> tuple[list[CheckRecord], Probe]:
-    examine = checks.examine if task.model.manifest.differentiable else blind.examine
-    found = examine(task.model, task.x, task.y, seed=seed, stop=task.stop)
+def _probed(x: Tensor) -> int:
+    """Images around which the slope is measured, fewer where they are large: each takes dozens of passes."""
+    return min(PROBED, max(1, PROBED_VALUES // max(1, x[:1].numel())))
+
+
+def _measure_checks(task: _Task, request: ReportRequest) -> tuple[list[CheckRecord], Probe]:
+    examine = white_box.examine if task.model.manifest.differentiable else black_box.examine
+    x, y = task.x[: request.checked], task.y[: request.checked]
+    found = examine(task.model, x, y, seed=request.seed, check_cancelled=task.check_cancelled)
     task.on_images(len(task.x))
     records = [
         CheckRecord(
             name=name,
             passed=verdict.passed,
             measured=verdict.measured,
-            meaning=checks.CHECKS[name].meaning,
-            advice=checks.CHECKS[name].advice,
+            meaning=white_box.CHECKS[name].meaning,
+            advice=white_box.CHECKS[name].advice,
         )
         for name, verdict in found.verdicts.items()
     ]
+    records += preprocessing_check.check(task.model, task.x, task.y)
     return records, Probe(broken=found.places.tolist(), l2=rounded(found.l2))
 
 
@@ -185,13 +170,25 @@ def _measure_smoothed(task: _Task, request: ReportRequest) -> SmoothedMeasuremen
     assert request.smoothing is not None
     smoothing = request.smoothing.of(task.model.manifest.sigma, task.model.name)
     x = task.x[: request.smoothing.images]
-    return smoothed.measure(
+    return smoothed_classifier.measure(
         task.model,
         x,
         smoothing,
         seed=request.seed,
-        stop=task.stop,
+        check_cancelled=task.check_cancelled,
         on_images=lambda done: task.on_images(len(task.x) * done // len(x)),
+    )
+
+
+def _measure_bounds(task: _Task, request: ReportRequest) -> BoundsMeasurement:
+    assert request.bounds is not None
+    return bounded_radii.measure(
+        task.model,
+        task.x,
+        request.bounds,
+        bounded_distances(request),
+        check_cancelled=task.check_cancelled,
+        on_images=task.on_images,
     )
 
 
@@ -202,8 +199,10 @@ def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Cla
     for rows in task.chunks():
         x, y, threat = task.x[rows], task.y[rows], Threat(cell.norm, cell.eps)
         index = task.first + torch.arange(rows.start, rows.stop)
-        outcome = referee.run(task.model, cell.attack, x, y, threat, seed=seed, index=index, stop=task.stop)
-        task.stop()
+        outcome = referee.run(
+            task.model, cell.attack, x, y, threat, seed=seed, index=index, check_cancelled=task.check_cancelled
+        )
+        task.check_cancelled()
         kept.add(outcome, x, task.first + rows.start, others)
     return AttackMeasurement(
         broken=kept.broken,
@@ -250,7 +249,7 @@ class _Successes:
         for norm in NORMS:
             self.distances[norm] += rounded(getattr(outcome, norm)[won])
         for name, other in others.items():
-            self.transfer[name] += other.predict(outcome.images[won]).argmax(dim=1).tolist() if len(won) else []
+            self.transfer[name] += answers.labels(other.predict(outcome.images[won])).tolist() if len(won) else []
         for position, row in enumerate(won.tolist(), start):
             size = example_size(self.distances[self.norm][position])
             self.pictures.append(_Picture(size, position, x[row], outcome.images[row]))
@@ -267,9 +266,9 @@ def _example(kept: _Successes, y: Tensor, first: int, picture: _Picture) -> Exam
         linf=kept.distances["linf"][picture.position],
         clean=_base64(picture.clean),
         adversarial=_base64(picture.adversarial),
-        noise=_base64(images.amplified(picture.adversarial - picture.clean)),
+        noise=_base64(image_conversion.amplified(picture.adversarial - picture.clean)),
     )
 
 
-def _base64(image: Tensor) -> str:
-    return base64.b64encode(images.to_png(image)).decode("ascii")
+def _base64(image: ArrayLike) -> str:
+    return base64.b64encode(image_conversion.to_png(image)).decode("ascii")

@@ -5,8 +5,9 @@ import shlex
 import jinja2
 
 from gauntlet.norms import Norm
-from gauntlet.report import plots, words
+from gauntlet.report import plots, wording
 from gauntlet.report.records import Rate
+from gauntlet.report.reliability_plot import reliability_charts
 from gauntlet.report.schema import ModelReport, Report, Robustness, TransferMatrix, TransferRate
 
 
@@ -17,9 +18,10 @@ def render(report: Report) -> str:
         .get_template("template.html.j2")
         .render(
             report=report,
-            verdict=words.verdict(report),
+            verdict=wording.verdict(report),
             curve_charts=plots.curve_charts(report),
             histogram_charts=plots.histogram_charts(report),
+            reliability_charts=reliability_charts(report),
             command=command(report),
         )
     )
@@ -34,21 +36,23 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        check_named=words.check_of,
-        number=words.number,
-        budget=words.budget,
-        percent=words.percent,
-        interval=words.interval,
+        check_named=wording.check_of,
+        number=wording.number,
+        budget=wording.budget,
+        percent=wording.percent,
+        interval=wording.interval,
     )
     environment.globals.update(
-        norm_names=words.NORM_NAMES,
-        worst=words.worst,
-        check_names=words.check_names,
-        check_of=words.check_of,
-        perturbations=words.perturbations,
+        norm_names=wording.NORM_NAMES,
+        worst=wording.worst,
+        check_names=wording.check_names,
+        check_of=wording.check_of,
+        perturbations=wording.perturbations,
         by_attack=by_attack,
         certified_at=certified_at,
         transfer_rate=transfer_rate,
+        applies=wording.APPLIES,
+        temperature_sources=wording.TEMPERATURE_SOURCES,
     )
     return environment
 
@@ -88,4 +92,6 @@ def command(report: Report) -> str:
     if request.smoothing is not None:
         given = request.smoothing.model_dump(exclude_none=True)
         words_ += ["--smoothing", *(f"{field}={value!r}" for field, value in given.items())]
+    if request.bounds is not None:
+        words_ += ["--bounds", str(request.bounds.images)]
     return shlex.join([*words_, "--seed", str(request.seed)])

@@ -3,16 +3,18 @@
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 
-from gauntlet import checks, referee
+from gauntlet.artifacts.evaluation_sets import EvalSet, matched, missing
+from gauntlet.artifacts.manifest import HasManifest
 from gauntlet.attacks import ATTACKS
+from gauntlet.checks import white_box
 from gauntlet.errors import InvalidInput
-from gauntlet.evalset import EvalSet, missing
-from gauntlet.report import smoothed
+from gauntlet.evaluation import referee
+from gauntlet.norms import Norm
+from gauntlet.report import bounded_radii, smoothed_classifier
 from gauntlet.report.schema import Cell, ReportRequest, ThreatSpec
-from gauntlet.runtime import Classifier
 
 
-def validate(request: ReportRequest, models: Mapping[str, Classifier], evalsets: Mapping[str, EvalSet]) -> None:
+def validate(request: ReportRequest, models: Mapping[str, HasManifest], evalsets: Mapping[str, EvalSet]) -> None:
     """Raise InvalidInput, its ``field`` a path into the request, unless every part of it can be measured."""
     evalset = evalsets.get(request.dataset)
     if evalset is None:
@@ -22,7 +24,7 @@ def validate(request: ReportRequest, models: Mapping[str, Classifier], evalsets:
     for position, name in enumerate(request.models):
         if name not in models:
             raise InvalidInput(f"unknown classifier {name!r}; there are: {_names(models)}", f"models.{position}")
-        _check_fit(models[name], evalset, f"models.{position}")
+        _check_fit(models[name], models[request.models[0]], evalset, f"models.{position}")
         if request.smoothing is not None:
             request.smoothing.of(models[name].manifest.sigma, name)
     wanted = [threat.norm for threat in request.threats]
@@ -43,18 +45,25 @@ def _names(mapping: Mapping[str, object]) -> str:
     return ", ".join(sorted(mapping)) or "none"
 
 
-def _check_fit(model: Classifier, evalset: EvalSet, field: str) -> None:
+def _check_fit(model: HasManifest, first: HasManifest, evalset: EvalSet, field: str) -> None:
     shape = tuple(evalset.images.shape[1:])
     if model.manifest.input_shape != shape:
         raise InvalidInput(f"{model.name} takes {model.manifest.input_shape}, {evalset.name} holds {shape}", field)
-    if model.manifest.classes != evalset.classes:
-        pairs = enumerate(zip_longest(model.manifest.classes, evalset.classes, fillvalue="nothing"))
+    try:
+        matched(evalset, model.manifest.classes, model.name)
+    except InvalidInput as error:
+        raise InvalidInput(str(error), field) from error
+    if model.manifest.classes != first.manifest.classes:
+        pairs = enumerate(zip_longest(first.manifest.classes, model.manifest.classes, fillvalue="nothing"))
         label, (ours, theirs) = next((label, pair) for label, pair in pairs if pair[0] != pair[1])
-        raise InvalidInput(
-            f"{model.name} and {evalset.name} do not have the same classes: {label} is {ours!r} and {theirs!r}; "
-            "those of your own model or images can be declared",
-            field,
-        )
+        message = f"{first.name} and {model.name} do not have the same classes: {label} is {ours!r} and {theirs!r}"
+        raise InvalidInput(f"{message}; those of your own model can be declared", field)
+
+
+def aligned(request: ReportRequest, models: Mapping[str, HasManifest], evalset: EvalSet) -> EvalSet:
+    """The images with the labels and class names of the models, which ``validate`` has found to be the same."""
+    first = models[request.models[0]]
+    return matched(evalset, first.manifest.classes, first.name)
 
 
 def cells(request: ReportRequest) -> list[Cell]:
@@ -64,13 +73,21 @@ def cells(request: ReportRequest) -> list[Cell]:
 
 def _cells_of(request: ReportRequest, model: str) -> Iterator[Cell]:
     yield Cell(model=model, kind="clean", cost=request.n)
-    yield Cell(model=model, kind="checks", cost=checks.cost(request.n))
+    yield Cell(model=model, kind="checks", cost=white_box.cost(min(request.n, request.checked or request.n)))
     if request.smoothing is not None:
-        yield Cell(model=model, kind="smoothing", cost=smoothed.cost(request.smoothing, request.n))
+        yield Cell(model=model, kind="smoothing", cost=smoothed_classifier.cost(request.smoothing, request.n))
+    if request.bounds is not None:
+        distances = bounded_distances(request)
+        yield Cell(model=model, kind="bounds", cost=bounded_radii.cost(request.bounds, request.n, len(distances)))
     for threat in request.threats:
         for attack in request.attacks:
             if threat.norm in ATTACKS[attack].norms:
                 yield from _attack_cells(request, model, attack, threat)
+
+
+def bounded_distances(request: ReportRequest) -> list[tuple[Norm, float]]:
+    """At which bounds that do not give a radius are asked."""
+    return [(threat.norm, eps) for threat in request.threats if threat.norm in ("linf", "l2") for eps in threat.eps]
 
 
 def _attack_cells(request: ReportRequest, model: str, name: str, threat: ThreatSpec) -> Iterator[Cell]:

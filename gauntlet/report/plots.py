@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gauntlet.norms import Norm
 from gauntlet.report.schema import Curve, ModelReport, Report
-from gauntlet.report.words import smallest
+from gauntlet.report.wording import smallest
 
 WIDTH, HEIGHT = 760, 340
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 42

@@ -4,17 +4,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from gauntlet.manifest import Name, Sha256
+from gauntlet.artifacts.manifest import Name, Sha256
 from gauntlet.norms import Norm
 from gauntlet.report.records import (
+    BoundsMeasurement,
+    BoundsReport,
+    BoundsSpec,
+    CalibrationReport,
     Count,
     Distribution,
+    ProbabilityMeasurement,
     Rate,
     Record,
     SmoothedMeasurement,
     SmoothedReport,
     SmoothingSpec,
 )
+from gauntlet.unanswered import UNANSWERED
 
 Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels are in [0, 1]")]
 
@@ -61,7 +67,11 @@ class ReportRequest(Record):
         description="each in all of its norms that are asked for; by default a few for each norm",
     )
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what every JSON reader keeps exact
+    checked: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="images that the checks examine, at most; by default 64"
+    )
     smoothing: SmoothingSpec | None = Field(default=None, description="certify the smoothed classifier as well")
+    bounds: BoundsSpec | None = Field(default=None, description="prove image by image what bounds of the logits can")
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
@@ -84,7 +94,7 @@ class Cell(Record):
     """The unit of durable work. ``eps`` None: a minimum-norm attack."""
 
     model: str
-    kind: Literal["clean", "checks", "smoothing", "attack"] = "attack"
+    kind: Literal["clean", "checks", "smoothing", "bounds", "attack"] = "attack"
     attack: str | None = None
     norm: Norm | None = None
     eps: float | None = None
@@ -95,6 +105,9 @@ class Cell(Record):
         """A name that no other cell of the request has."""
         parts = (self.model, self.attack or self.kind, self.norm, None if self.eps is None else f"{self.eps!r}")
         return "/".join(part for part in parts if part is not None)
+
+
+Answered = Annotated[int, Field(ge=UNANSWERED, description="a class; -1: the answer is NaN or infinite, which is none")]
 
 
 class Example(Record):
@@ -113,10 +126,13 @@ class Example(Record):
 class CleanMeasurement(Record):
     """One entry per image, in order."""
 
-    labels: list[Count]
-    margins: list[float] = Field(description="logit of the true class less the largest other: negative if wrong")
+    labels: list[Answered]
+    margins: list[float | None] = Field(
+        description="logit of the true class less the largest other: negative if wrong; None: no answer"
+    )
     radii: list[float] | None = Field(description="certified L2 radius of the predicted class; None: no certificate")
     slopes: list[float] = Field(description="local Lipschitz estimates around the first images: each at most L")
+    probabilities: ProbabilityMeasurement | None = Field(default=None, description="None: measured by an older version")
 
 
 class AttackMeasurement(Record):
@@ -125,7 +141,7 @@ class AttackMeasurement(Record):
     broken: list[Count]
     labels: list[Count] = Field(description="what the model says after the attack")
     distances: dict[Norm, list[float]]
-    transfer: dict[str, list[Count]] = Field(description="what each other model says to the same images")
+    transfer: dict[str, list[Answered]] = Field(description="what each other model says to the same images")
     queries: Count
     by: dict[str, Count] = Field(default={}, description="broken, by the attack whose example it is")
     examples: list[Example]
@@ -158,6 +174,7 @@ class CellResult(Record):
     checks: list[CheckRecord] | None = None
     probe: Probe | None = Field(default=None, description="beside the checks")
     smoothed: SmoothedMeasurement | None = None
+    bounds: BoundsMeasurement | None = None
     attack: AttackMeasurement | None = None
 
 
@@ -197,7 +214,7 @@ class Curve(Record):
 
     kind: Literal["robust", "certified", "smoothed"]
     norm: Norm
-    derived_from: Norm | None = Field(description="the norm in which it was proved, if another: L2 balls inside")
+    derived_from: Norm | None = Field(description="the norm in which all was proved, if another: L2 balls inside")
     points: list[CurvePoint]
 
 
@@ -210,9 +227,19 @@ class CertificateRecord(Record):
     slopes: Distribution = Field(description="spectral norms of the Jacobian found around single images")
     steepest: float = Field(description="the largest of them; it must not exceed the proved constant")
     ratio: Distribution | None = Field(description="smallest L2 distance found over certified radius, where correct")
-    contradictions: Count = Field(description="images broken inside their certified radius: must be 0")
+    contradictions: Count = Field(description="images broken inside a radius that anything certifies: must be 0")
     contradicted: list[Count] = Field(description="the first of them")
     refuted: bool = Field(description="the Jacobian found is larger than the constant proved: must be false")
+
+
+class Band(Record):
+    """All images at one budget: proved to hold, broken (or wrong from the start), and neither."""
+
+    norm: Norm
+    eps: float
+    certified: Count
+    broken: Count
+    neither: Count
 
 
 class ExampleSet(Record):
@@ -252,6 +279,9 @@ class ModelReport(Record):
     checks: list[CheckRecord]
     certificate: CertificateRecord
     smoothed: SmoothedReport | None = None
+    calibration: CalibrationReport | None = Field(default=None, description="None: measured by an older version")
+    bounds: BoundsReport | None = None
+    bands: list[Band] = Field(default=[], description="at each budget asked for, where anything is proved")
     robustness: list[Robustness]
     perturbations: list[Perturbation]
     curves: list[Curve]
@@ -286,6 +316,9 @@ class AttackRecord(Record):
     name: str
     summary: str = Field(description="what it does, and the paper it comes from")
     minimum_norm: bool
+    access: Literal["gradient", "score", "label"] | None = Field(
+        default=None, description="the most that it asks of the model; None: a report of an earlier version"
+    )
     params: dict[str, Any]
 
 
@@ -320,6 +353,7 @@ class Report(Record):
     standards: list[StandardRecord]
     versions: dict[str, str]
     effort: list[Effort]
+    left_out: list[str] = Field(default=[], description="what was asked for and not measured, to fit a time")
     seconds: float
 
     @property

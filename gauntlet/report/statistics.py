@@ -1,7 +1,7 @@
 """The arithmetic of a report: rates with their interval, medians over failures, curves. Pure functions."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,3 @@ def robust_curve(found: Floats, grid: Sequence[float]) -> list[CurvePoint]:
     start, infinite if nothing broke it. A distance equal to eps is inside the ball.
     """
     return [CurvePoint(eps=eps, rate=rate(found > eps)) for eps in grid]
-
-
-def certified_curve(correct: Bools, radii: Floats, needed: Mapping[float, float]) -> list[CurvePoint]:
-    """Share of images that are correct with a certified radius (n,) of at least what each eps needs."""
-    return [CurvePoint(eps=eps, rate=rate(correct & (radii >= radius))) for eps, radius in needed.items()]

@@ -1,5 +1,5 @@
 """Somebody's file is read, and somebody's model run, only in a child process with limits on memory and time.
 
-A nursery imports what such a child needs once, and forks: a child is there in milliseconds. It gets one job or one
+A fork server imports what such a child needs once, and forks: a child is ready in milliseconds. It gets one job or one
 model, a clean environment, and a socket. What it says is data, checked like a client's.
 """

@@ -7,30 +7,20 @@ pinned, and the tests of these statements run on both databases.
 import contextlib
 import socket
 import time
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from dbos import DBOSClient, DBOSPortableJSONSerializer
 from sqlalchemy.dialects.postgresql import JSONB
 
-from service.access import quota
+from service.auth import quota
 from service.errors import Code, ServiceError
-from service.settings import SettingsError
-from service.watch.logs import LOGGER
+from service.sql import BUSY_MS, create, create_engine, unavailable
 
-BUSY_MS = 3000  # how long a locked SQLite file is waited for
-CONNECT_S = 5  # how long PostgreSQL is waited for
-SILENT = {
-    "keepalives_idle": 10,  # seconds
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,  # milliseconds
-}
-"""When a PostgreSQL that says nothing at all any more, because a host or network is gone, counts as away."""
-OURS = 0x6761756E  # the advisory lock of what must not happen twice at once
+if TYPE_CHECKING:
+    from dbos import DBOSClient
 
 _OURS, _DBOS = sa.MetaData(), sa.MetaData(schema="dbos")
 
@@ -82,60 +72,6 @@ def machine() -> str:
     return boot.read_text().strip() if boot.exists() else socket.gethostname()
 
 
-def create_engine(url: str) -> sa.Engine:
-    """For either database. On SQLite readers do not wait for the writer (WAL), and a lock is not waited for long.
-
-    Raises SettingsError for any other.
-    """
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        parsed = None
-    match parsed.get_backend_name() if parsed else None:
-        case "postgresql":
-            assert parsed is not None
-            limits = {"connect_timeout": CONNECT_S, **SILENT}
-            left = {name: value for name, value in limits.items() if name not in parsed.query}  # the URL's own count
-            return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=left)
-        case "sqlite":
-            engine = sa.create_engine(url, pool_pre_ping=True)
-
-            @sa.event.listens_for(engine, "connect")
-            def configure(connection: Any, _: Any) -> None:
-                connection.isolation_level = "IMMEDIATE"
-                connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-
-            return engine
-    # Its words may hold a password: they are not repeated.
-    raise SettingsError("GAUNTLET_DATABASE_URL must begin with postgresql:// or sqlite:///")
-
-
-def create(connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
-    """Make those that are missing. Several processes may, at the same time: ``create_all`` looks first, then makes."""
-    in_turn(connection)  # PostgreSQL's IF NOT EXISTS fails too where another makes the same
-    for table in tables:
-        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-        for index in table.indexes:
-            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
-
-
-def in_turn(connection: sa.Connection) -> None:
-    """Wait for the transactions on PostgreSQL that said so before. On SQLite all writers do."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OURS)))
-
-
-def told(error: sa.exc.DBAPIError) -> str:
-    """What the driver says, in one line."""
-    return " ".join(str(error.orig).split())
-
-
-def unavailable(message: str, error: sa.exc.DBAPIError) -> ServiceError:
-    """For whoever asked. Only the log has the driver's words, which name hosts and users."""
-    LOGGER.warning("%s: %s", message, told(error))
-    return ServiceError(Code.JOBS_UNAVAILABLE, f"{message}; the service's log says why")
-
-
 class Database:
     """Connections to it. What is done within ``using`` or ``begin`` raises ServiceError ``jobs_unavailable``."""
 
@@ -143,7 +79,13 @@ class Database:
         self.engine = create_engine(url)
         self.sqlite = self.engine.dialect.name == "sqlite"
         self._ours = self.engine.execution_options(schema_translate_map={"dbos": None}) if self.sqlite else self.engine
-        self.client = DBOSClient(
+
+    @cached_property
+    def client(self) -> "DBOSClient":
+        """DBOS's own calls. What looks at the state of things alone does without."""
+        from dbos import DBOSClient, DBOSPortableJSONSerializer  # noqa: PLC0415  a second of every start, 30 MB
+
+        return DBOSClient(
             system_database_engine=self.engine,
             serializer=DBOSPortableJSONSerializer(),
             lazy=True,
@@ -151,7 +93,8 @@ class Database:
         )
 
     def close(self) -> None:
-        self.client.destroy()
+        if "client" in self.__dict__:
+            self.client.destroy()
         self.engine.dispose()
 
     @contextlib.contextmanager

@@ -13,25 +13,28 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from dbos import EnqueueOptions, WorkflowStatus
 
-from service.access import quota
-from service.access.quota import Owner
+from gauntlet.text import cleaned, storable
+from service.auth import quota
+from service.auth.quota import Owner
 from service.errors import Code, ServiceError
 from service.jobs.database import ENQUEUED, EXECUTORS, WORKFLOWS, Database
 from service.jobs.job import Job, read
 from service.jobs.status import ENDED, STATUSES, Backlog, Part, Status
 
+if TYPE_CHECKING:
+    from dbos import DBOSClient, EnqueueOptions, WorkflowStatus
+
 QUEUE, SHARDS = "reports", "shards"
 WORKFLOW, SHARD = "robustness_report", "report_shard"
-VERSION = "2"
+VERSION = "3"
 """Of the order of a workflow's steps, and of what a shard returns. A worker only takes jobs of its own version: change
 both together, and name the former in OLDER."""
 
-OLDER = ("1",)
+OLDER = ("1", "2")
 """Versions whose waiting jobs a worker adopts: the request has stayed what it was."""
 
 IDEMPOTENCY = uuid.UUID("6f0f4f0e-6c1f-4a53-9a57-2d5c3f1f7f11")
@@ -45,8 +48,11 @@ class Jobs:
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
-        self._client = self.database.client
         self._submitting = threading.Lock()
+
+    @property
+    def _client(self) -> "DBOSClient":
+        return self.database.client
 
     def close(self) -> None:
         self.database.close()
@@ -63,7 +69,7 @@ class Jobs:
     ) -> tuple[Job, bool]:
         """Enqueue a report, or find the one that the owner's same Idempotency-Key has; says whether it is new.
 
-        ``pins`` are the sha256 of what it is to be measured on: a worker takes nothing else (service.jobs.laboratory).
+        ``pins`` are the sha256 of what it is to be measured on: a worker takes no other (service.jobs.report_inputs).
 
         Raises ServiceError ``idempotency_mismatch`` for a known key with another request, ``too_busy`` over the limit,
         ``quota_exceeded`` over the owner's.
@@ -134,17 +140,25 @@ class Jobs:
             rows = self._client.list_workflows(name=WORKFLOW, status=going, load_input=True, load_output=False)
         return any(row.input is not None and pin in row.input["args"][1] for row in rows)
 
+    def check_unused(self, pin: str) -> None:
+        """Raises ServiceError ``in_use`` if a report that has not ended needs it."""
+        if self.in_use(pin):
+            message = f"a report that has not ended needs {pin.partition('/')[2]}; wait for it or cancel it"
+            raise ServiceError(Code.IN_USE, message, field="name")
+
     def get(self, job_id: str, *, output: bool = False) -> Job:
         return read(self._row(job_id, load_output=output))
 
-    def _row(self, job_id: str, *, load_output: bool = False) -> WorkflowStatus:
+    def _row(self, job_id: str, *, load_output: bool = False) -> "WorkflowStatus":
         with self.database.using():
             row = self._find(job_id, load_output=load_output)
         if row is None:
             raise unknown_report(job_id)
         return row
 
-    def _find(self, job_id: str, *, load_output: bool = False) -> WorkflowStatus | None:
+    def _find(self, job_id: str, *, load_output: bool = False) -> "WorkflowStatus | None":
+        if not storable(job_id):
+            return None
         rows = self._client.list_workflows(workflow_ids=[job_id], name=WORKFLOW, load_output=load_output)
         return rows[0] if rows else None
 
@@ -202,18 +216,23 @@ class Jobs:
         """What is alive about a report."""
         return self._row(job_id).attributes or {}
 
-    def tell(self, job_id: str, **told: Any) -> None:
-        """Of a report or of a shard: its ``attributes``."""
+    def set_attributes(self, job_id: str, **attributes: Any) -> None:
+        """Of a report or of a shard; the others stay. A reason may quote what somebody sent."""
+        fit = {name: cleaned(value) if isinstance(value, str) else value for name, value in attributes.items()}
         with self.database.using():
-            self._client.update_workflow_attributes(job_id, told, merge=True)
+            self._client.update_workflow_attributes(job_id, fit, merge=True)
 
     def wanted(self, job_id: str) -> bool:
         """Whether shards of the report are still to be computed."""
         query = sa.select(WORKFLOWS.c.status, WORKFLOWS.c.attributes).where(WORKFLOWS.c.workflow_uuid == job_id)
         with self.database.begin() as connection:
             row = connection.execute(query).one_or_none()
-        told = (row and row.attributes) or {}
-        return row is not None and STATUSES[row.status] not in ENDED and not (told.get("cancel") or told.get("failed"))
+        attributes = (row and row.attributes) or {}
+        return (
+            row is not None
+            and STATUSES[row.status] not in ENDED
+            and not (attributes.get("cancel") or attributes.get("failed"))
+        )
 
     def parts(self, job_id: str) -> dict[str, Part]:
         """Where the shards of a report stand, by their ids."""
@@ -229,7 +248,7 @@ class Jobs:
             rows = self._client.list_workflows(name=SHARD, parent_workflow_id=job_id, load_input=False)
         return {row.workflow_id: row.output for row in rows}
 
-    def drop(self, job_id: str) -> None:
+    def cancel_waiting_shards(self, job_id: str) -> None:
         """Take the shards of a report that nobody has begun out of the queue."""
         waiting = sa.update(WORKFLOWS).where(
             WORKFLOWS.c.parent_workflow_id == job_id, WORKFLOWS.c.name == SHARD, ENQUEUED
@@ -237,7 +256,7 @@ class Jobs:
         with self.database.begin() as connection:
             connection.execute(waiting.values(status="CANCELLED", queue_name=None, updated_at=self.database.now))
 
-    def acknowledge(self, job_id: str) -> None:
+    def confirm_cancelled(self, job_id: str) -> None:
         """A worker's word that nothing computes for a cancelled job any more."""
         with self.database.using():
             self._client.cancel_workflow(job_id)

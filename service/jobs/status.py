@@ -40,10 +40,10 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Part:
-    """One shard of a report: the word of DBOS, and what its worker told of it."""
+    """One shard of a report: the word of DBOS, and the attributes that its worker has written."""
 
     word: str
-    told: Mapping[str, Any]
+    attributes: Mapping[str, Any]
 
     @property
     def active(self) -> bool:
@@ -55,11 +55,11 @@ class Part:
         if self.word == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
             return "the worker died each time that it computed this"
         if STATUSES[self.word] is Status.FAILED:
-            return str(self.told.get("error", "a part of the report failed; the worker's log has the reason"))
+            return str(self.attributes.get("error", "a part of the report failed; the worker's log has the reason"))
         return None
 
     def done(self, cost: float) -> float:
         """How much of its cost is behind it."""
         if self.word == "SUCCESS":
             return cost
-        return float(self.told.get("done", 0.0)) if self.word == "PENDING" else 0.0
+        return float(self.attributes.get("done", 0.0)) if self.word == "PENDING" else 0.0

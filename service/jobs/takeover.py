@@ -14,7 +14,7 @@ GAP = 5.0  # seconds between two looks after which this worker cannot tell who w
 PATIENCE = 3.0  # seconds in which a predecessor of the same name may let go
 
 
-class Silence:
+class SilenceDetector:
     """Who has shown no new sign of life for how long, as one onlooker saw it.
 
     Signs are compared with each other, never with a clock, so hosts need not agree on the time. Somebody who was away,
@@ -25,7 +25,7 @@ class Silence:
         self._seen: dict[str, tuple[int | None, float]] = {}
         self._looked = 0.0
 
-    def look(self, signs: Mapping[str, int | None], now: float) -> list[str]:
+    def silent(self, signs: Mapping[str, int | None], now: float) -> list[str]:
         """Those whose sign has stayed the same for ``SILENT`` seconds; None is a sign like any other."""
         known = self._seen if now - self._looked < GAP else {}
         self._looked = now
@@ -42,7 +42,7 @@ def _path(state: Path, executor: str) -> Path:
 
 
 @contextlib.contextmanager
-def alone(state: Path, executor: str) -> Iterator[None]:
+def hold_name(state: Path, executor: str) -> Iterator[None]:
     """Hold the name in the state folder, so that others there know when its worker ends, however it does.
 
     Raises SettingsError where another has it: each would take the other's running work for a dead one's.
@@ -51,7 +51,7 @@ def alone(state: Path, executor: str) -> Iterator[None]:
     path = _path(state, executor)
     while True:
         with path.open("w") as file:
-            if _locked(file.fileno()) and _is(path, file.fileno()):
+            if _locked(file.fileno()) and _still_there(path, file.fileno()):
                 yield
                 path.unlink(missing_ok=True)
                 return
@@ -60,7 +60,7 @@ def alone(state: Path, executor: str) -> Iterator[None]:
         time.sleep(0.1)
 
 
-def ended(state: Path, executor: str) -> bool:
+def has_ended(state: Path, executor: str) -> bool:
     """Whether a worker with this state folder is known to have ended."""
     try:
         with _path(state, executor).open("r+") as file:
@@ -69,7 +69,7 @@ def ended(state: Path, executor: str) -> bool:
         return False
 
 
-def tidy(state: Path) -> None:
+def remove_stale_locks(state: Path) -> None:
     """Remove what ended workers have left in the state folder."""
     for path in state.glob("worker-*.lock"):
         with contextlib.suppress(FileNotFoundError), path.open("r+") as file:
@@ -85,7 +85,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _is(path: Path, descriptor: int) -> bool:
+def _still_there(path: Path, descriptor: int) -> bool:
     """Whether the file is still there: somebody tidying may have removed it between opening and locking."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))

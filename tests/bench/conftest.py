@@ -2,17 +2,18 @@ import pytest
 import torch
 
 from bench.attacks.task import Counted, Task
-from gauntlet import runtime, store
-from gauntlet.randomness import Keyed
+from gauntlet.artifacts import store
+from gauntlet.random_numbers import KeyedRandom
+from gauntlet.runtime import classifier
 from tests import tiny
 
 
 @pytest.fixture(scope="session")
 def task(tmp_path_factory):
     """Twelve images of a linear model that counts."""
-    model = runtime.open_model(store.load(tiny.linear(tmp_path_factory.mktemp("models") / "linear")), "cpu")
+    model = classifier.open_model(store.load(tiny.linear(tmp_path_factory.mktemp("models") / "linear")), "cpu")
     model.twin = Counted(model.twin)
-    x = (Keyed.span(0, 0, 12).uniform(0, tiny.SHAPE) * 40 + 108).round() / 255
+    x = (KeyedRandom.span(0, 0, 12).uniform(0, tiny.SHAPE) * 40 + 108).round() / 255
     return Task(model, x, model.predict(x).argmax(dim=1), steps=60, batch=5)
 
 

@@ -22,9 +22,9 @@ def test_another_answer_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -
     def other(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         return answer(model, x) * (1.01 if model in opened[:1] else 1.0)
 
-    answer, opening = device.Classifier.predict, device._open
+    answer, opening = device.OnnxClassifier.predict, device._open
     monkeypatch.setattr(device, "_open", lambda *words: opened.append(opening(*words)) or opened[-1])
-    monkeypatch.setattr(device.Classifier, "predict", other)
+    monkeypatch.setattr(device.OnnxClassifier, "predict", other)
     gap = device.check_classifier(name, "cpu", 8, 0.01)
     assert gap > device.ALLOWED
     assert gap == pytest.approx(0.01, rel=1e-3)

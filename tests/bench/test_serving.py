@@ -15,9 +15,11 @@ from bench.serving.asks import classified, inferred
 from bench.serving.contest import BARE, BINARY, MANY, ONE, Run
 from bench.serving.load import Answer, Ask, http
 from bench.serving.peers.model import Model
-from gauntlet import images, store
-from gauntlet.runtime import open_model
-from service.models.engine import predict
+from gauntlet.artifacts import image_conversion, store
+from gauntlet.runtime.classifier import open_model
+from service.compute.prediction_model import TorchPredictionModel
+from service.predictions.classification import classify
+from service.predictions.classify_requests import encode
 from tests import tiny
 
 
@@ -113,10 +115,11 @@ def peer(request, tmp_path, monkeypatch):
 def test_a_peer_returns_our_fields_with_our_values(peer):
     model, other = peer
     x = torch.randint(0, 256, (6, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 255
-    pngs = [base64.b64encode(images.to_png(image)).decode() for image in x]
+    pngs = [base64.b64encode(image_conversion.to_png(image)).decode() for image in x]
     answer = other.classify(other.stack(pngs))
     assert (answer["model"], answer["model_sha256"]) == (model.name, model.manifest.model_sha256)
-    for theirs, ours in zip(answer["predictions"], predict(model, x), strict=True):
+    plain = TorchPredictionModel(model)
+    for theirs, ours in zip(answer["predictions"], encode(plain, classify(plain, x.numpy())), strict=True):
         expected = ours.model_dump()
         assert list(theirs) == list(expected)
         assert theirs["label"] == expected["label"]
@@ -138,7 +141,15 @@ def test_a_refusal_is_no_label():
 
 
 def run(contender: str, what: str, images: float, settings: str = "s", **values: float) -> Run:
-    numbers = {"requests": images, "images": images, "p50": 1, "p99": 2, "processor": 3, "memory": 4, "wrong": 0}
+    numbers = {
+        "requests": images,
+        "images": images,
+        "p50": 1,
+        "p99": 2,
+        "processor": 3,
+        "memory": 4,
+        "wrong": 0,
+    }
     return Run(contender=contender, what=what, settings=settings, **{**numbers, **values})
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.service.conftest import ROOT, wait_for
+from tests.service.conftest import PATIENCE, ROOT, wait_for
 
 HERE = ROOT / "deploy" / "container"
 TOOLS = ("buildah", "unshare", "nsenter", "setpriv", "chroot", "ip")
@@ -109,7 +109,7 @@ class Container:
         ids = self.init.uids().real, self.init.gids().real
         enter = ["nsenter", f"--target={self.init.pid}", "--all", "--root", "--wd", f"--setuid={ids[0]}"]
         return subprocess.run(
-            [*enter, f"--setgid={ids[1]}", *command], capture_output=True, text=True, check=False, timeout=60
+            [*enter, f"--setgid={ids[1]}", *command], capture_output=True, text=True, check=False, timeout=PATIENCE
         )
 
     def processes(self) -> list[psutil.Process]:
@@ -119,7 +119,7 @@ class Container:
         """How the container ends when this one of its processes is killed."""
         tree = self.processes()
         process.send_signal(signal.SIGKILL)
-        status = self.process.wait(60)
-        _, alive = psutil.wait_procs(tree, 10)
+        status = self.process.wait(PATIENCE)
+        _, alive = psutil.wait_procs(tree, PATIENCE)
         assert not alive
         return status

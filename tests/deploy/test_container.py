@@ -7,17 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests import test_readme
 from tests.deploy import container
 from tests.deploy.container import HERE, Container, Image
-from tests.service.conftest import ROOT, wait_for
+from tests.service.conftest import PATIENCE, ROOT, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,7 +49,7 @@ def running(image: Image, tmp_path: Path) -> Iterator[Container]:
     with Container.running(image, tmp_path / "state", SERVICE, SETTINGS) as running:
         look = running.within("curl", "--silent", "--fail", "--output", "/dev/null", "http://127.0.0.1:3000/readyz")
         ended = running.process.poll
-        wait_for(lambda: subprocess.run(look, check=False).returncode == 0 or ended() is not None, 600, 0.5)
+        wait_for(lambda: subprocess.run(look, check=False).returncode == 0 or ended() is not None, every=0.5)
         assert ended() is None, running.log.read_text()
         yield running
 
@@ -76,15 +74,10 @@ def test_it_answers_as_the_readme_says_confined(running: Container, tmp_path: Pa
         assert done.returncode == 0, done.stderr
         assert '"error":' not in done.stdout
 
-    started = time.monotonic()
     running.init.send_signal(signal.SIGTERM)
-    assert running.process.wait(30) == 0
-    assert time.monotonic() - started < 30
+    assert running.process.wait(PATIENCE) == 0
     assert "Traceback" not in running.log.read_text()
 
 
-@pytest.mark.parametrize("what", ["the first process", "the one that answers"])
-def test_killed_it_ends_with_a_failure(running: Container, what: str):
-    (api,) = (process for process in running.processes() if "_bentoml_impl.worker.service" in process.cmdline())
-    victim: psutil.Process = running.init if what == "the first process" else api
-    assert running.kill(victim) != 0
+def test_killed_it_ends_with_a_failure(running: Container):
+    assert running.kill(running.init) != 0

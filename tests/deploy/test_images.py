@@ -30,7 +30,7 @@ def test_the_lock_without_cuda_is_the_other_one_without_it():
 
 def test_torch_is_the_one_that_everything_else_is_tested_with():
     (asked,) = re.findall(r"^ARG TORCH=(\S+)$", DOCKERFILE, re.MULTILINE)
-    assert asked in PROJECT["project"]["dependencies"]
+    assert asked in PROJECT["project"]["optional-dependencies"]["cpu"]
     assert asked == f"torch=={locked('service.txt')['torch']}"
 
 
@@ -42,5 +42,8 @@ def test_both_images_have_the_same_python_user_and_places():
     assert "COPY src /home/bentoml/bento/src" in DOCKERFILE
     assert "/var/lib/gauntlet" in DOCKERFILE
     assert "/var/lib/gauntlet" in (ROOT / BENTO["docker"]["setup_script"]).read_text()
+    for name, value in (("BENTOML_DO_NOT_TRACK", "True"), ("ORT_DISABLE_TELEMETRY", "1")):
+        assert {"name": name, "value": value} in BENTO["envs"]
+        assert f"{name}={value}" in DOCKERFILE
     for line in DOCKERFILE.splitlines():
         assert "://" not in line, "the index is the user's own"

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from gauntlet.errors import GauntletError
-from service.drain import SPARE
-from service.http import routes
+from service.endpoints import table
+from service.jobs.metrics import JobMetrics
 from service.jobs.status import Backlog, Status
-from service.models.guests import OPEN
+from service.middleware.drain import SPARE
 from service.settings import Settings
-from service.watch import metrics
+from service.uploads.models import OPEN
 from tests.deploy import manifests, promql
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -141,7 +141,7 @@ def test_who_waits_for_the_end_waits_long_enough():
 
 
 def test_probes_and_monitors_ask_what_answers():
-    answers = {"service": {route.path for route in routes.ROUTES}, "worker": {"/livez", "/metrics"}}
+    answers = {"service": {endpoint.path for endpoint in table.ENDPOINTS}, "worker": {"/livez", "/metrics"}}
     for part in PARTS:
         container = manifests.container(part)
         names = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -188,7 +188,7 @@ def test_the_autoscaler_reads_the_queue_as_the_service_tells_it():
     backlog = Backlog(dict.fromkeys(Status, 1), 0.0)
     told = {
         sample.labels.get("status")
-        for family in metrics.Jobs(lambda: backlog, lambda: 1, manifests.ROOT).collect()
+        for family in JobMetrics(lambda: backlog, lambda: 1, manifests.ROOT).collect()
         for sample in family.samples
         if sample.name == "gauntlet_reports"
     }

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.deploy import promql
-from tests.service.conftest import SHORT_REPORT, Server, arrays, build_models, free_port, wait_for
+from tests.service.conftest import PATIENCE, SHORT_REPORT, Server, arrays, build_models, free_port, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.prometheus]
 
@@ -64,7 +64,7 @@ def prometheus(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
     command += [f"--web.listen-address=127.0.0.1:{port}"]
     with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
                 wait_for(lambda: client.get("/-/ready").status_code == 200 or process.poll() is not None)
                 assert process.poll() is None, (folder / "log").read_text()
                 yield Prometheus(client)

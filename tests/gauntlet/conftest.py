@@ -2,17 +2,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gauntlet import runtime, store
-from gauntlet.randomness import Keyed
-from gauntlet.runtime import Classifier
+from gauntlet.artifacts import store
+from gauntlet.random_numbers import KeyedRandom
+from gauntlet.runtime import classifier
+from gauntlet.runtime.classifier import Classifier, OnnxClassifier
 from tests import tiny
 
 
 def opened(folder: Path) -> Classifier:
-    model = runtime.open_model(store.load(folder), "cpu")
-    assert isinstance(model, Classifier)
+    model = classifier.open_model(store.load(folder), "cpu")
+    assert isinstance(model, OnnxClassifier)
     return model
 
 
@@ -29,7 +30,7 @@ def convolutional(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 @pytest.fixture(scope="session")
 def images() -> Tensor:
     """24 images away from the edges of the box, on the 8-bit grid, so that the box does not change a closed form."""
-    return (Keyed.span(0, 0, 24).uniform(0, tiny.SHAPE) * 40 + 108).round() / 255
+    return (KeyedRandom.span(0, 0, 24).uniform(0, tiny.SHAPE) * 40 + 108).round() / 255
 
 
 def labels_of(model: Classifier, x: Tensor) -> Tensor:
@@ -41,7 +42,8 @@ def exact_distances(model: Classifier, x: Tensor, y: Tensor, norm: str) -> Tenso
 
     In L1 and L0, where a few pixels do it all, each goes no farther than the box allows: the best first.
     """
-    weight, bias = (dict(model.twin.named_buffers())[f"_initializer_{name}"].double() for name in ("w", "b"))
+    (layer,) = (part for part in model.twin.modules() if isinstance(part, nn.Linear))
+    weight, bias = layer.weight.double(), layer.bias.double()
     z = x.double().flatten(1) @ weight.T + bias
     gap = z.gather(1, y[:, None]) - z  # (n, K)
     difference = weight[None] - weight[y][:, None]  # (n, K, pixels)

@@ -1,6 +1,8 @@
 """From somebody's own model and images to a report."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +26,12 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_an_onnx_file_alone_is_enough_for_a_report(tmp_path, pictures):
     source = tiny.linear(tmp_path / "anything") / "model.onnx"
-    model = library.classifier(source)
+    model = library.open_classifier(source)
     assert (model.name, model.manifest.classes, model.manifest.input_shape) == ("model", ("0", "1", "2"), tiny.SHAPE)
     assert model.certificate.lipschitz is not None
-    made = library.report([model], *pictures, **ASKED)
+    made = library.robustness_report([model], *pictures, **ASKED)
     paths = tmp_path / "report.html", tmp_path / "report.json"
-    library.write(made, *paths)
+    library.write_report(made, *paths)
     assert paths[0].read_text().startswith("<!doctype html>")
     assert Report.model_validate_json(paths[1].read_bytes()) == made
     assert made.request.n == 12
@@ -39,17 +41,19 @@ def test_an_onnx_file_alone_is_enough_for_a_report(tmp_path, pictures):
 def test_a_torch_module_is_the_same_model(pictures):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
-    model = library.classifier(module, example=pictures[0][:2], classes=("a", "b", "c"))
+    model = library.open_classifier(module, example=pictures[0][:2], classes=("a", "b", "c"))
     assert model.name == "sequential"
     with torch.no_grad():
         assert torch.allclose(model.predict(pictures[0]), module(pictures[0]), atol=1e-5)
 
 
 def test_float_and_uint8_images_are_the_same_images(tmp_path, pictures):
-    model = library.classifier(tiny.linear(tmp_path / "m") / "model.onnx")
+    model = library.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx")
     images, labels = pictures
     as_bytes = (images * 255).round().byte().numpy()
-    first, second = (library.report([model], x, labels.tolist(), **ASKED) for x in (images.numpy(), as_bytes))
+    first, second = (
+        library.robustness_report([model], x, labels.tolist(), **ASKED) for x in (images.numpy(), as_bytes)
+    )
     assert first.evalset == second.evalset
     assert first.models[0].robustness == second.models[0].robustness
 
@@ -66,21 +70,21 @@ def test_float_and_uint8_images_are_the_same_images(tmp_path, pictures):
     ],
 )
 def test_what_does_not_fit_is_said(tmp_path, pictures, change, field):
-    model = library.classifier(tiny.linear(tmp_path / "m") / "model.onnx")
+    model = library.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx")
     with pytest.raises(InvalidInput) as caught:
-        library.report([model], **{"images": pictures[0], "labels": pictures[1], **ASKED, **change})
+        library.robustness_report([model], **{"images": pictures[0], "labels": pictures[1], **ASKED, **change})
     assert caught.value.field == field
 
 
 def test_a_file_of_any_layout_is_taken_and_says_what_it_lacks(tmp_path):
     (tmp_path / "last.onnx").write_bytes(zoo.dense((8, 8, 1), last="Softmax"))
-    model = library.classifier(tmp_path / "last.onnx", pixel_range="0..255")
+    model = library.open_classifier(tmp_path / "last.onnx", pixel_range="0..255")
     assert (model.manifest.input_shape, model.manifest.gradients) == ((1, 8, 8), "verified")
     assert model.manifest.adoption.choices["pixel_range"].given
     (tmp_path / "trees.onnx").write_bytes(zoo.trees())
-    assert library.classifier(tmp_path / "trees.onnx").manifest.gradients.startswith("none (")
+    assert library.open_classifier(tmp_path / "trees.onnx").manifest.gradients.startswith("none (")
     with pytest.raises(InvalidInput) as caught:
-        library.classifier(tmp_path / "last.onnx", layout="sideways")
+        library.open_classifier(tmp_path / "last.onnx", layout="sideways")
     assert caught.value.field == "layout"
 
 
@@ -88,12 +92,25 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     with pytest.raises(InvalidInput, match="not an ONNX file"):
-        library.classifier(broken)
+        library.open_classifier(broken)
     with pytest.raises(InvalidInput, match="a classifier with a row"):
-        library.classifier(tiny.generator(tmp_path / "gen") / "model.onnx")
+        library.open_classifier(tiny.generator(tmp_path / "gen") / "model.onnx")
     with pytest.raises(InvalidInput, match="2 names for the 3"):
-        library.classifier(tiny.linear(tmp_path / "m") / "model.onnx", classes=("a", "b"))
+        library.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx", classes=("a", "b"))
     with pytest.raises(InvalidInput, match="example"):
-        library.classifier(nn.Flatten())
+        library.open_classifier(nn.Flatten())
     with pytest.raises((ArtefactError, OSError)):
-        library.classifier(Path(tmp_path / "none.onnx"))
+        library.open_classifier(Path(tmp_path / "none.onnx"))
+
+
+def test_three_lines_are_enough(tmp_path, pictures):
+    """As the docstring of the package has them; importing the package alone brings no torch."""
+    import gauntlet  # noqa: PLC0415
+
+    model = gauntlet.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx")
+    gauntlet.write_report(gauntlet.robustness_report([model], *pictures, **ASKED), tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    command = [sys.executable, "-c", "import gauntlet, sys; sys.exit('torch' in sys.modules)"]
+    assert subprocess.run(command, check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'classify'"):
+        gauntlet.classify  # noqa: B018

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from gauntlet.errors import InvalidInput
-from gauntlet.randomness import Keyed
+from gauntlet.random_numbers import KeyedRandom
 from gauntlet.threat import NORMS, Threat, distances, keep_largest, l2, onto_plane, shrink
 
-X = Keyed.span(0, 0, 50).uniform(0, (3, 6, 6))
-FAR = X + 2 * Keyed.span(1, 0, 50).normal(0, (3, 6, 6))
+X = KeyedRandom.span(0, 0, 50).uniform(0, (3, 6, 6))
+FAR = X + 2 * KeyedRandom.span(1, 0, 50).normal(0, (3, 6, 6))
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.3), ("l2", 0.3), ("l1", 0.3), ("l0", 3)])
@@ -47,7 +47,7 @@ def test_l0_projection_keeps_the_pixels_that_moved_farthest():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_samples_stay_inside_and_fill_the_ball(norm):
-    keys = Keyed.span(3, 0, 400)
+    keys = KeyedRandom.span(3, 0, 400)
     grey = torch.full((400, 1, 4, 4), 0.5)
     points = Threat(norm, 0.2).sample(grey, keys.normal(0, (1, 4, 4)), keys.uniform(1))
     sizes = Threat(norm, 0.2).size(grey, points)
@@ -57,7 +57,7 @@ def test_samples_stay_inside_and_fill_the_ball(norm):
 
 def test_steepest_step_has_size_one_and_climbs():
     for norm in ("linf", "l2"):
-        gradient = Keyed.span(0, 0, 10).normal(0, (1, 4, 4))
+        gradient = KeyedRandom.span(0, 0, 10).normal(0, (1, 4, 4))
         step = Threat(norm, 1.0).steepest(gradient)
         assert Threat(norm).size(torch.zeros_like(step), step).tolist() == pytest.approx([1.0] * 10)
         assert bool(((step * gradient).flatten(1).sum(1) > 0).all())
@@ -95,8 +95,8 @@ def test_no_image_of_the_threat_leaves_its_enclosing_l2_ball(norm):
 
 def test_onto_plane_is_the_nearest_point_of_plane_and_box():
     """It lies on both, and no other point there that random moves lead to is nearer."""
-    normal = Keyed.span(2, 0, 50).normal(0, (3, 6, 6))
-    delta = 0.3 * Keyed.span(3, 0, 50).normal(0, (3, 6, 6))
+    normal = KeyedRandom.span(2, 0, 50).normal(0, (3, 6, 6))
+    delta = 0.3 * KeyedRandom.span(3, 0, 50).normal(0, (3, 6, 6))
     level = (normal * (FAR.clamp(0, 1) - X)).flatten(1).sum(1)  # of a point in the box, so that the two meet
     found = onto_plane(delta, normal, level, X)
     assert float(((normal * found).flatten(1).sum(1) - level).abs().max()) < 1e-3 * float(
@@ -105,6 +105,6 @@ def test_onto_plane_is_the_nearest_point_of_plane_and_box():
     assert float((X + found).min()) >= -1e-6
     assert float((X + found).max()) <= 1 + 1e-6
     for draw in range(20):
-        other = (found + 0.1 * Keyed.span(4, 0, 50).normal(draw, (3, 6, 6))).clamp(-X, 1 - X)
+        other = (found + 0.1 * KeyedRandom.span(4, 0, 50).normal(draw, (3, 6, 6))).clamp(-X, 1 - X)
         other = onto_plane(other, normal, level, X)
         assert bool(((other - delta).flatten(1).norm(dim=1) >= (found - delta).flatten(1).norm(dim=1) - 2e-3).all())

@@ -5,9 +5,7 @@ import contextlib
 import io
 import json
 import logging
-import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,23 +21,19 @@ import psutil
 import pytest
 from PIL import Image
 
-from service.watch.logs import AUDIT, Json
-from tests import tiny
+from service.observability.logs import AUDIT, Json
+from tests import outgoing, tiny
+from tests.ports import free_port
 from tests.service import databases
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 8.0
+PATIENCE = 600.0
+"""Seconds that only a hang takes, however busy the machine."""
 BUDGET = 100_000
 MAX_BODY = 2 * 2**20
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(condition: Callable[[], Any], timeout: float = 120, every: float = 0.1) -> Any:
+def wait_for(condition: Callable[[], Any], timeout: float = PATIENCE, every: float = 0.1) -> Any:
     """The first true value of the condition."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -51,11 +45,13 @@ def wait_for(condition: Callable[[], Any], timeout: float = 120, every: float = 
 
 
 def environment(folder: Path, **settings: object) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GAUNTLET_")}
+    inherited = outgoing.environment(folder / "home")
+    inherited = {name: value for name, value in inherited.items() if not name.startswith("GAUNTLET_")}
     chosen = {
         "GAUNTLET_MODELS": folder / "models",
         "GAUNTLET_STATE": folder / "state",
         "GAUNTLET_THREADS": 1,
+        "GAUNTLET_API_WORKERS": 2,
         **{f"GAUNTLET_{name.upper()}": value for name, value in settings.items()},
     }
     return {
@@ -91,35 +87,84 @@ class Server:
             stdout=self.log,
             stderr=self.log,
         )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
         try:
-            wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None, 240)
+            wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None)
         except AssertionError as error:
-            raise AssertionError((self.folder / "log").read_text()[-5000:]) from error
-        assert self.process.poll() is None, (self.folder / "log").read_text()
+            raise AssertionError(self.written()[-5000:]) from error
+        assert self.process.poll() is None, self.written()
+
+    def written(self) -> str:
+        """The log's complete lines: another process may be writing the next."""
+        return (self.folder / "log").read_bytes().rpartition(b"\n")[0].decode()
+
+    def entries(self, word: str) -> list[dict[str, Any]]:
+        """Those of the complete lines that have this word in them, where the log is JSON."""
+        return [json.loads(line) for line in self.written().split("\n") if word in line]
 
     @property
     def probe(self) -> str:
         """The worker's own address."""
         return f"http://127.0.0.1:{self.worker_port}"
 
+    @property
+    def home(self) -> Path:
+        """Of the user that runs it."""
+        return self.folder / "home"
+
     def tree(self) -> list[psutil.Process]:
         return [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
 
+    def named(self, name: str) -> list[psutil.Process]:
+        """The processes of the service that ``ps`` calls so."""
+        return [process for process in self.tree()[1:] if process.name() == name]
+
     def worker(self) -> psutil.Process | None:
-        found = [process for process in self.tree()[1:] if "service.worker" in process.cmdline()]
+        found = self.named("worker")
         return found[0] if found else None
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> float:
-        """Seconds until every process of the tree is gone."""
-        processes, started = self.tree(), time.monotonic()
+    def compute(self) -> psutil.Process:
+        """The process that computes attacks, smoothing and uploaded models."""
+        (found,) = self.named("compute")
+        return found
+
+    def api(self) -> list[psutil.Process]:
+        """The processes that answer."""
+        return self.named("api")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While its worker stands still, where it keeps nobody from the job database."""
+        worker = self.worker()
+        assert worker is not None
+        wait_for(lambda: self._stopped(worker))
+        try:
+            yield
+        finally:
+            worker.resume()
+
+    def _stopped(self, worker: psutil.Process) -> bool:
+        worker.suspend()
+        wait_for(lambda: worker.status() == psutil.STATUS_STOPPED, every=0.01)
+        with contextlib.closing(sqlite3.connect(self.folder / "state" / "jobs.sqlite", timeout=0)) as database:
+            try:
+                database.execute("begin exclusive")
+            except sqlite3.OperationalError:
+                worker.resume()
+                return False
+            database.rollback()
+            return True
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status, once every process of the tree is gone."""
+        processes = self.tree()
         self.client.close()
         self.process.send_signal(how)
-        self.process.wait(30)
-        _, alive = psutil.wait_procs(processes, 30)
+        status = self.process.wait(PATIENCE)
+        _, alive = psutil.wait_procs(processes, PATIENCE)
         self.log.close()
         assert not alive
-        return time.monotonic() - started
+        return status
 
     def shards(self, report: str) -> dict[str, int]:
         """The finished shards of a report with the time of their end, straight from the job database."""
@@ -132,12 +177,12 @@ class Server:
     def status(self, report: str) -> dict[str, Any]:
         return self.client.get(f"/robustness-report/{report}").json()
 
-    def finished(self, report: str, timeout: float = 240) -> dict[str, Any]:
+    def finished(self, report: str) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             status = self.status(report)
             return status if status["status"] not in ("queued", "running") else None
 
-        return wait_for(look, timeout, 0.2)
+        return wait_for(look)
 
     def submit(self, body: dict[str, Any], **headers: str) -> str:
         answer = self.client.post("/robustness-report", json=body, headers=headers)
@@ -156,9 +201,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(
         folder,
         {
-            "attack_deadline": DEADLINE,
+            "attack_deadline": PATIENCE,
             "attack_budget": BUDGET,
             "max_body": MAX_BODY,
+            "max_upload": MAX_BODY,
             "attack_queue": 1,
             "log_format": "json",
         },
@@ -198,8 +244,9 @@ def pngs(n: int, seed: int = 0) -> list[str]:
 
 
 @pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets GAUNTLET_ variables for what is made in this process."""
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Sets GAUNTLET_ variables for what is made in this process, whose state folder is the test's own."""
+    monkeypatch.setenv("GAUNTLET_STATE", str(tmp_path))
 
     def choose(**values: object) -> None:
         for name, value in values.items():
@@ -228,5 +275,5 @@ LONG_REPORT = {
     "dataset": "tiny",
     "n": 40,
     "attacks": ["pgd", "cw"],
-    "threats": [{"norm": "l2", "eps": [round(0.02 * step, 2) for step in range(1, 17)]}],
+    "threats": [{"norm": "l2", "eps": [round(0.02 * step, 2) for step in range(1, 9)]}],
 }

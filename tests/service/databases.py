@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.ports import free_port
 
 USER = "gauntlet"
 
@@ -63,11 +64,8 @@ def served() -> Iterator[Postgres]:
     found = programs()
     if found is None:
         pytest.skip("PostgreSQL is not installed; on Debian: apt-get install postgresql")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="gauntlet-postgres-"))  # pytest's own folders are closed to other users
-    server = Postgres(folder, found, port)
+    server = Postgres(folder, found, free_port())
     server.create()
     server.start()
     yield server

@@ -6,15 +6,15 @@ from ipaddress import IPv4Address
 import httpx
 import pytest
 
-from service.access import keys, scopes
-from service.access.keys import Keyring, Scope, digest
-from service.access.scopes import NEEDS
-from service.http import openapi
-from service.http.routes import ROUTES, oip
-from service.watch.logs import AUDIT
-from service.watch.probe import Probe
+from service.auth import keys
+from service.auth.keys import Keyring, digest
+from service.call import Scope
+from service.endpoints import openapi
+from service.endpoints.table import ENDPOINTS, is_inference_protocol
+from service.jobs.worker_probe import Probe
+from service.observability.logs import AUDIT
 from tests.service.conftest import free_port
-from tests.service.door import LINES, SECRETS, Caller, door, told
+from tests.service.in_process import LINES, SECRETS, Caller, door, told
 
 PUBLIC = {"/", "/static/{file}", "/livez", "/healthz", "/readyz", "/openapi.json", "/schema.json"} | {
     "/v2/health/live",
@@ -27,16 +27,14 @@ def _keys(settings) -> None:
     settings(api_keys=LINES)
 
 
-def test_the_table_of_scopes_has_every_route_and_no_other():
-    assert NEEDS.keys() == {(route.method, route.path) for route in ROUTES}
-    assert {path for (_, path), scope in NEEDS.items() if scope is None} == PUBLIC
-    assert scopes.needs("POST", "/nobody/thought/of/it") is Scope.ADMIN
+def test_only_what_is_public_needs_no_scope():
+    assert {endpoint.path for endpoint in ENDPOINTS if endpoint.scope is None} == PUBLIC
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.parametrize("route", ENDPOINTS, ids=lambda route: f"{route.method} {route.path}")
 def test_every_call_wants_its_scope(settings, route):
     call = Caller(door())
-    needed = NEEDS[route.method, route.path]
+    needed = route.scope
     path = route.path.replace("{id}", "x").replace("{name}", "x")
     kind = {"Content-Type": route.consumes}
     statuses = {
@@ -47,7 +45,7 @@ def test_every_call_wants_its_scope(settings, route):
         assert {alone.status_code, *statuses.values()} == {200}
         return
     assert (alone.status_code, alone.headers["www-authenticate"]) == (401, 'Bearer realm="gauntlet"')
-    if oip(route.path):
+    if is_inference_protocol(route.path):
         assert alone.json() == {"error": "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"}
     else:
         assert told(alone)["code"] == "unauthenticated"
@@ -87,7 +85,7 @@ def test_how_a_key_is_brought(settings, headers: dict[str, str], status: int):
 def test_without_keys_nobody_is_asked_for_one(settings):
     settings(api_keys="")
     call = Caller(door())
-    answers = [call(route.method, route.path, headers={"Content-Type": route.consumes}) for route in ROUTES]
+    answers = [call(route.method, route.path, headers={"Content-Type": route.consumes}) for route in ENDPOINTS]
     assert {answer.status_code for answer in answers} == {200}
     assert call("GET", "/models", key="whatever").status_code == 200
 
@@ -131,12 +129,11 @@ def test_every_key_that_fails_is_one_line_without_the_key(settings, audit, caplo
     assert not [secret for secret in ("somebodys-secret", *SECRETS.values()) if secret in str(audit()) + caplog.text]
 
 
-def test_a_call_that_needs_admin_is_one_line_with_or_without_keys(settings, audit, monkeypatch):
-    monkeypatch.setattr(scopes, "NEEDS", {**NEEDS, ("GET", "/models/{name}"): Scope.ADMIN})
-    Caller(door())("GET", "/models/some", key=SECRETS["admin"])
-    Caller(door())("GET", "/models/some", key=SECRETS["attack"])
+def test_a_call_that_needs_admin_is_one_line_with_or_without_keys(settings, audit):
+    Caller(door())("DELETE", "/models/some", key=SECRETS["admin"])
+    Caller(door())("DELETE", "/models/some", key=SECRETS["attack"])
     settings(api_keys="")
-    Caller(door())("HEAD", "/models/some")
+    Caller(door())("DELETE", "/models/some")
     lines = [(line["audit"], line["key"], line.get("path")) for line in audit()]
     assert lines == [
         ("admin", "admin", "/models/some"),
@@ -149,19 +146,19 @@ def test_a_call_that_needs_admin_is_one_line_with_or_without_keys(settings, audi
 
 
 def test_openapi_says_which_key_a_call_needs_where_keys_are_in_use():
-    document = openapi.document(True)
+    document = openapi.document(ENDPOINTS, True)
     assert document["components"]["securitySchemes"].keys() == {"bearer", "key"}
-    for route in ROUTES:
+    for route in ENDPOINTS:
         said = document["paths"][route.path][route.method.lower()]
         if route.path in PUBLIC:
             assert said["security"] == []
             assert not {"401"} & said["responses"].keys()
         else:
-            scope = NEEDS[route.method, route.path]
+            scope = route.scope
             assert said["security"] == [{"bearer": [scope]}, {"key": [scope]}]
             assert {"401", "403"} <= said["responses"].keys()
         if route.body is not None:
             assert {"408", "413", "429", "503"} <= said["responses"].keys()
-    free = openapi.document(False)
+    free = openapi.document(ENDPOINTS, False)
     assert "securitySchemes" not in free["components"]
     assert not any("401" in said["responses"] for path in free["paths"].values() for said in path.values())

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from tests.service.conftest import ROOT, SHORT_REPORT, Server, arrays
+from tests.service.conftest import PATIENCE, ROOT, SHORT_REPORT, Server, arrays, wait_for
 
 SCRIPT = """
 import json, sys
@@ -30,8 +30,9 @@ def test_the_four_main_calls_work_through_bentomls_client(server: Server):
         "attack": {"model": "linear", "attack": "fgsm", "images": arrays(2), "norm": "linf", "eps": 0.1},
         "robustness_report": SHORT_REPORT,
     }
+    wait_for(lambda: server.client.get("/readyz").status_code == 200)
     command = [sys.executable, "-c", SCRIPT, str(server.client.base_url), json.dumps(bodies)]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert output.returncode == 0, output.stderr
     answers = json.loads(output.stdout.splitlines()[-1])
     assert len(answers["classify"]["predictions"]) == 2

@@ -38,6 +38,6 @@ def test_a_slice_of_the_cases_finds_nothing():
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=3600,
     )
     assert done.returncode == 0, done.stdout

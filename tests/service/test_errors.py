@@ -1,6 +1,10 @@
 import base64
+import codecs
+import gzip
 import json
 import re
+import urllib.error
+import urllib.request
 from typing import Any
 
 import httpx
@@ -8,11 +12,14 @@ import numpy as np
 import pytest
 
 from service.errors import STATUS, Code
-from service.http.schemas import Envelope
+from service.schemas.main_calls import Envelope
 from tests.service.conftest import MAX_BODY, Server, arrays, encoded, pngs, wait_for
 
+JSON = {"Content-Type": "application/json"}
 CLASSIFY = {"model": "linear", "images": arrays(1)}
 GENERATE = {"model": "gen"}
+PICTURES = {"model": "linear", "images": arrays(1)}
+CERTIFY = {"model": "linear", "images": arrays(2), "eps": 0.01, "budget_seconds": 5.0}
 ATTACK = {"model": "linear", "attack": "pgd", "images": arrays(2), "norm": "l2", "eps": 0.1}
 REPORT = {
     "models": ["linear"],
@@ -23,7 +30,7 @@ REPORT = {
 }
 PNG = pngs(1)[0]
 TEXT = base64.b64encode(b"this is no image").decode()
-BOMB = encoded(np.zeros((5000, 5000), np.uint8))
+BOMB = encoded(np.zeros((6000, 6000), np.uint8))
 NINE = arrays(1)[0] + arrays(1)[0]
 
 BAD: list[tuple[str, dict[str, Any], dict[str, Any], Code, str]] = [
@@ -36,6 +43,8 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], Code, str]] = [
     ("/classify", CLASSIFY, {"images": [3]}, Code.INVALID, "images.0"),
     ("/classify", CLASSIFY, {"images": [[[[2.0] * 8] * 8]]}, Code.INVALID, "images.0"),
     ("/classify", CLASSIFY, {"images": [[[[-0.1] * 8] * 8]]}, Code.INVALID, "images.0"),
+    ("/classify", CLASSIFY, {"images": [arrays(1)[0], [[1e39] * 8] * 8]}, Code.INVALID, "images.1"),
+    ("/classify", CLASSIFY, {"images": [[[10**400] * 8] * 8]}, Code.INVALID, "images.0"),
     ("/classify", CLASSIFY, {"images": [arrays(1)[0], [[0.5] * 8] * 7]}, Code.INVALID, "images.1"),
     ("/classify", CLASSIFY, {"images": [[[["a"] * 8] * 8]]}, Code.INVALID, "images.0"),
     ("/classify", CLASSIFY, {"images": [[[0.5], [0.5, 0.5]]]}, Code.INVALID, "images.0"),
@@ -57,13 +66,19 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], Code, str]] = [
     ("/generate", GENERATE, {"seed": -1}, Code.INVALID, "seed"),
     ("/generate", GENERATE, {"format": "gif"}, Code.INVALID, "format"),
     ("/generate", GENERATE, {"latents": [[0.0] * 4, [0.0] * 3]}, Code.INVALID, "latents.1"),
-    ("/generate", GENERATE, {"latents": [[1e300] * 4]}, Code.INVALID, "latents"),
+    ("/generate", GENERATE, {"latents": [[0.0] * 4, [0.0] * 3 + [1e39]]}, Code.INVALID, "latents.1.3"),
+    ("/pictures", PICTURES, {"images": [PNG, TEXT]}, Code.INVALID, "images.1"),
+    ("/pictures", PICTURES, {"invert": 1}, Code.INVALID, "invert"),
     ("/attack", ATTACK, {"attack": "nope"}, Code.UNKNOWN_ATTACK, "attack"),
     ("/attack", ATTACK, {"model": "gen"}, Code.WRONG_KIND, "model"),
     ("/attack", ATTACK, {"norm": "l7"}, Code.INVALID, "norm"),
     ("/attack", ATTACK, {"attack": "ddn", "norm": "linf"}, Code.INVALID, "norm"),
     ("/attack", ATTACK, {"eps": False}, Code.INVALID, "eps"),
     ("/attack", ATTACK, {"eps": -0.1}, Code.INVALID, "eps"),
+    ("/attack", ATTACK, {"eps": 1e39}, Code.INVALID, "eps"),
+    ("/attack", ATTACK, {"labels": [0, 10**400]}, Code.INVALID, "labels.1"),
+    ("/attack", ATTACK, {"params": {"relative_step": 1e39}}, Code.INVALID, "params.relative_step"),
+    ("/attack", ATTACK, {"images": [arrays(1)[0], [[1e39] * 8] * 8]}, Code.INVALID, "images.1"),
     ("/attack", ATTACK, {"eps": None}, Code.INVALID, "eps"),
     ("/attack", ATTACK, {"labels": [0]}, Code.INVALID, "labels"),
     ("/attack", ATTACK, {"labels": [0, 3]}, Code.INVALID, "labels.1"),
@@ -74,6 +89,15 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], Code, str]] = [
     ("/attack", ATTACK, {"transfer_to": ["nope"]}, Code.UNKNOWN_MODEL, "transfer_to.0"),
     ("/attack", ATTACK, {"transfer_to": ["conv", "gen"]}, Code.WRONG_KIND, "transfer_to.1"),
     ("/attack", ATTACK, {"images": pngs(1) * 3000}, Code.TOO_EXPENSIVE, "images"),
+    ("/certify", CERTIFY, {"model": "nope"}, Code.UNKNOWN_MODEL, "model"),
+    ("/certify", CERTIFY, {"model": "gen"}, Code.WRONG_KIND, "model"),
+    ("/certify", CERTIFY, {"norm": "l1"}, Code.INVALID, "norm"),
+    ("/certify", CERTIFY, {"method": "magic"}, Code.INVALID, "method"),
+    ("/certify", CERTIFY, {"eps": -0.1}, Code.INVALID, "eps"),
+    ("/certify", CERTIFY, {"labels": [0, 3]}, Code.INVALID, "labels.1"),
+    ("/certify", CERTIFY, {"images": [PNG, TEXT]}, Code.INVALID, "images.1"),
+    ("/certify", CERTIFY, {"budget_seconds": 0}, Code.INVALID, "budget_seconds"),
+    ("/certify", CERTIFY, {"budget_seconds": 2999.0}, Code.TOO_EXPENSIVE, "budget_seconds"),
     ("/robustness-report", REPORT, {"models": ["linear", "nope"]}, Code.UNKNOWN_MODEL, "models.1"),
     ("/robustness-report", REPORT, {"models": ["gen"]}, Code.WRONG_KIND, "models.0"),
     ("/robustness-report", REPORT, {"models": []}, Code.INVALID, "models"),
@@ -164,6 +188,28 @@ def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(clie
     assert told(client.post("/classify", content=chunks, headers=headers))["code"] == "too_large"
 
 
+def test_pythons_own_client_reads_that_its_body_is_too_large(server: Server):
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server.client.base_url}/classify", bytes(16 * MAX_BODY), headers)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    with refused.value as answer:
+        assert (answer.status, json.loads(answer.read())["error"]["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize("path", ["/classify", "/generate", "/attack", "/pictures"])
+def test_compressed_json_is_read_everywhere(client: httpx.Client, path: str):
+    body = {"/classify": CLASSIFY, "/generate": {**GENERATE, "seed": 1}, "/attack": ATTACK, "/pictures": PICTURES}[path]
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    packed = client.post(f"{path}/", content=gzip.compress(json.dumps(body).encode()), headers=headers)
+    assert packed.status_code == 200, packed.text
+    marked = client.post(path, content=codecs.BOM_UTF8 + json.dumps(body).encode(), headers=JSON)
+    answers = [answer.json() for answer in (packed, marked, client.post(path, json=body))]
+    for answer in answers:
+        answer.pop("summary", None)  # has the time that it took
+    assert answers[0] == answers[1] == answers[2]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "code"),
     [
@@ -202,10 +248,8 @@ def test_a_request_id_is_kept_if_it_is_sane(client: httpx.Client):
 def test_one_log_line_a_request_and_no_content(server: Server):
     server.client.post("/classify", json={**CLASSIFY, "surprise": PNG}, headers={"X-Request-ID": "the-line"})
     server.client.post("/classify", json={"model": "linear", "images": [PNG]}, headers={"X-Request-ID": "the-line"})
-    path = server.folder / "log"
-    wait_for(lambda: path.read_text().count("id=the-line") >= 2)  # written once the answer is on its way
-    log = path.read_text()
-    messages = [json.loads(line)["message"] for line in log.splitlines() if "the-line" in line]
+    wait_for(lambda: len(server.entries("the-line")) >= 2)  # written once the answer is on its way
+    messages = [entry["message"] for entry in server.entries("the-line")]
     assert [message.split()[:3] for message in messages] == [["POST", "/classify", "422"], ["POST", "/classify", "200"]]
-    assert PNG[:40] not in log
-    assert "Traceback" not in log
+    assert PNG[:40] not in server.written()
+    assert "Traceback" not in server.written()

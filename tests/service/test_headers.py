@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from service.access.keys import Scope
+from service.call import Scope
 from service.settings import Settings, SettingsError
-from tests.service.door import LINES, SECRETS, Caller, code, door
+from tests.service.in_process import LINES, SECRETS, Caller, code, door
 
 PAGE = "https://page.example"
 

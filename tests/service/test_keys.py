@@ -8,11 +8,12 @@ import click
 import pytest
 
 from service import __main__ as command
-from service import parent
-from service.access import keys
-from service.access.keys import Scope, check_open, digest
+from service import supervisor
+from service.auth import keys
+from service.auth.keys import check_open, digest
+from service.call import Scope
 from service.settings import Settings, SettingsError
-from tests.service.door import LINES, Caller, door, entry
+from tests.service.in_process import LINES, Caller, door, entry
 
 
 def test_the_command_makes_a_key_that_works_and_keeps_only_its_hash(settings, monkeypatch, capsys):
@@ -99,13 +100,13 @@ def test_who_can_be_reached_refuses_to_be_open_unless_told(host: str | None):
 
 
 def test_the_host_is_the_one_that_bentoml_was_given(capsys):
-    assert parent._host() is None
+    assert supervisor._host() is None
     context = click.Context(click.Command("serve"))
     context.params["host"] = "0.0.0.0"
     with context:
-        assert parent._host() == "0.0.0.0"
+        assert supervisor._host() == "0.0.0.0"
         with pytest.raises(SystemExit) as ended:
-            parent.prepare()
+            supervisor.prepare(None)
     assert ended.value.code == 1
     assert "gauntlet: 0.0.0.0 can be reached from elsewhere" in capsys.readouterr().err
 

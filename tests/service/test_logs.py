@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from service.errors import CALL, Call
-from service.watch.logs import Json
+from service.call import CALL, Call
+from service.observability.logs import Json
 from tests.service.conftest import Server, wait_for
 
 
@@ -42,10 +42,6 @@ def test_an_error_keeps_its_traceback_on_the_same_line():
     assert "ValueError: broken" in said["error"]
 
 
-def entries(server: Server) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (server.folder / "log").read_text().splitlines()]
-
-
 @pytest.mark.parametrize("given", ["my-id", None])
 def test_the_answer_the_envelope_and_the_log_have_the_same_id(server: Server, given: str | None):
     headers = {} if given is None else {"X-Request-ID": given}
@@ -53,7 +49,7 @@ def test_the_answer_the_envelope_and_the_log_have_the_same_id(server: Server, gi
     request_id = answer.headers["x-request-id"]
     assert answer.json()["error"]["request_id"] == request_id
     assert given in (None, request_id)
-    (entry,) = wait_for(lambda: [entry for entry in entries(server) if entry.get("request_id") == request_id])
+    (entry,) = wait_for(lambda: server.entries(request_id))
     assert (entry["method"], entry["route"], entry["status"]) == ("POST", "/classify", answer.status_code)
     assert entry["ms"] > 0
 
@@ -62,5 +58,5 @@ def test_no_log_line_holds_what_a_client_sent(server: Server):
     server.client.get("/models/a-secret-word")
     server.client.post("/classify", json={"model": "another-secret-word", "images": [], "surprise": "secret-three"})
     server.client.get("/livez", headers={"X-Request-ID": "the-last-one"})
-    wait_for(lambda: any(entry.get("request_id") == "the-last-one" for entry in entries(server)))
-    assert "secret" not in (server.folder / "log").read_text()
+    wait_for(lambda: server.entries("the-last-one"))
+    assert "secret" not in server.written()

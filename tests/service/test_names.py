@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.watch import metrics, progress
+from service.observability import metrics, worker_metrics
 from tests.deploy import promql
 from tests.service.conftest import Server
 
@@ -42,7 +42,7 @@ def families(registry: CollectorRegistry) -> list[MetricWrapperBase]:
 
 
 def test_every_label_and_bucket_exists():
-    defined = [*families(metrics.REGISTRY), *families(progress.REGISTRY)]
+    defined = [*families(metrics.REGISTRY), *families(worker_metrics.REGISTRY)]
     known = {name for family in defined for name in family._labelnames} | TARGET | {"le", "status"}
     buckets = {
         (family._name, str(edge)) for family in defined for edge in getattr(family, "_kwargs", {}).get("buckets", ())

@@ -5,23 +5,31 @@ import httpx
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
-from starlette.routing import Route as StarletteRoute
 
-from service.http import openapi
-from service.http.routes import ROUTES, Route
-from service.http.web import WEB
+from service.endpoint import Endpoint
+from service.endpoints import openapi
+from service.endpoints.table import ENDPOINTS
 from tests.service.conftest import SHORT_REPORT, Server, arrays
-from tests.service.v2.bodies import as_json
+from tests.service.inference_protocol.bodies import as_json
 
-BENTOML = {("GET", "/livez"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/schema.json")}
 OIP_INFER = "/v2/models/{name}/infer"
 CALLS = {
     "/classify": {"model": "linear", "images": arrays(1)},
     "/generate": {"model": "gen", "n": 1},
+    "/pictures": {"model": "linear", "images": arrays(1)},
     "/attack": {"model": "linear", "attack": "fgsm", "images": arrays(1), "norm": "l2", "eps": 0.1, "labels": [0]},
+    "/certify": {"model": "linear", "images": arrays(1), "eps": 0.01, "budget_seconds": 5.0},
     "/robustness-report": SHORT_REPORT,
     OIP_INFER: as_json(np.float32(arrays(1))),
 }
+
+
+@pytest.fixture(scope="module")
+def report(server: Server) -> str:
+    """The id of one that has ended."""
+    made = server.submit(SHORT_REPORT)
+    server.finished(made)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +54,13 @@ def test_it_is_3_1_and_every_reference_leads_somewhere(document: dict[str, Any])
     assert len(set(names)) == len(names)
 
 
-def test_it_lists_the_routes_that_there_are_and_no_others(document: dict[str, Any], client: httpx.Client):
+def test_it_lists_the_endpoints_that_there_are_and_bentomls_client_knows_the_main_calls(
+    document: dict[str, Any], client: httpx.Client
+):
     listed = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    mounted = {
-        (method, route.path)
-        for route in WEB.routes
-        if isinstance(route, StarletteRoute)
-        for method in route.methods - {"HEAD"}
-    }
-    called = {("POST", route["route"]) for route in client.get("/schema.json").json()["routes"]}
-    assert listed == mounted | called | BENTOML
+    assert listed == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+    main = {route["route"] for route in client.get("/schema.json").json()["routes"]}
+    assert main == {"/classify", "/pictures", "/generate", "/attack", "/certify", "/robustness-report"}
 
 
 def test_parameters_are_those_of_the_path(document: dict[str, Any]):
@@ -65,11 +70,18 @@ def test_parameters_are_those_of_the_path(document: dict[str, Any]):
             assert named == set(re.findall(r"{(\w+)}", path))
 
 
-def test_every_route_answers_as_it_says(document: dict[str, Any], server: Server):
-    report = server.submit(SHORT_REPORT)
-    server.finished(report)
-    deletes = [route for route in ROUTES if route.method == "DELETE"]
-    for route in [route for route in ROUTES if route not in deletes] + deletes:
+def test_pages_load_nothing_from_anywhere(report: str, server: Server):
+    for path, named in (("/", "Gauntlet"), (f"/robustness-report/{report}/html", "linear")):
+        answer = server.client.get(path)
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", answer.text)
+        assert named in answer.text
+
+
+def test_every_route_answers_as_it_says(document: dict[str, Any], report: str, server: Server):
+    """Deletes the report."""
+    deletes = [route for route in ENDPOINTS if route.method == "DELETE"]
+    for route in [route for route in ENDPOINTS if route not in deletes] + deletes:
         answer = _call(server.client, route, report)
         said = document["paths"][route.path][route.method.lower()]["responses"]
         assert str(answer.status_code) in said, (route.path, answer.text)
@@ -84,7 +96,7 @@ def test_every_route_answers_as_it_says(document: dict[str, Any], server: Server
             assert str(wrong.status_code) in said
 
 
-def _call(client: httpx.Client, route: Route, report: str) -> httpx.Response:
+def _call(client: httpx.Client, route: Endpoint, report: str) -> httpx.Response:
     path = route.path.replace("{id}", report).replace("{name}", "conv")
     return client.request(route.method, path, json=CALLS.get(route.path) if route.method == "POST" else None)
 
@@ -120,23 +132,21 @@ def test_it_says_which_bodies_may_be_left_out_and_what_an_upload_has(document: d
     assert client.post("/v2/repository/index").status_code == 200
     parts = bodies["/models"]["content"]["multipart/form-data"]["schema"]
     assert (sorted(parts["required"]), parts["additionalProperties"]) == (["file", "settings"], False)
+    assert (sorted(parts["properties"]), parts["properties"]["weights"]["type"]) == (
+        ["file", "settings", "weights"],
+        "array",
+    )
+    assert "weights" not in bodies["/evalsets"]["content"]["multipart/form-data"]["schema"]["properties"]
     both = {"files": {"file": ("model.onnx", b"x")}, "data": {"settings": "{}", "more": "1"}}
     assert client.post("/models", **both).status_code == 400
 
 
 def test_who_guesses_keys_is_metered_wherever_one_is_needed():
     needing = [
-        way for ways in openapi.document(keyed=True)["paths"].values() for way in ways.values() if way["security"]
+        way
+        for ways in openapi.document(ENDPOINTS, keyed=True)["paths"].values()
+        for way in ways.values()
+        if way["security"]
     ]
     assert len(needing) > 20
     assert all("429" in way["responses"] for way in needing)
-
-
-def test_pages_load_nothing_from_anywhere(server: Server):
-    report = server.submit(SHORT_REPORT)
-    server.finished(report)
-    for path, named in (("/", "Gauntlet"), (f"/robustness-report/{report}/html", "linear")):
-        answer = server.client.get(path)
-        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
-        assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", answer.text)
-        assert named in answer.text

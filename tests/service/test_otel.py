@@ -19,8 +19,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from service.http.border import Border
-from service.watch.logs import LOGGER, Json
+from service.middleware.border import Border
+from service.observability.logs import LOGGER, Json
 from tests.service.conftest import ROOT
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.http.page import FILES
+from service.web.page import FILES
 
 STATIC = Path(str(FILES.directory))
 NAMES = sorted(path.name for path in STATIC.iterdir())

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gauntlet import store
-from service.http.schemas import ClassifyResponse, GenerateResponse
-from tests.service.conftest import Server, arrays, encoded, pngs
+from gauntlet.artifacts import store
+from service.schemas.main_calls import ClassifyResponse, GenerateResponse
+from tests.service.conftest import ROOT, Server, arrays, encoded, pngs
+
+UPRIGHT = ("exif6.jpg", "upright.png")
 
 
 def test_png_and_array_of_the_same_image_give_the_same_prediction(client: httpx.Client):
@@ -48,6 +50,26 @@ def test_resize_converts_what_is_refused_without(client: httpx.Client):
     assert refused.status_code == 422
     assert "8x8" in refused.json()["error"]["message"]
     assert client.post("/classify", json={**body, "resize": True}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["exif6.jpg", "upright.png", "alpha.png"])
+def test_a_picture_is_shown_as_it_is_classified(client: httpx.Client, name: str):
+    picture = base64.b64encode((ROOT / "tests" / "cases" / name).read_bytes()).decode()
+    body = {"model": "linear", "images": [picture], "resize": True}
+    (shown,) = client.post("/pictures", json=body).json()["images"]
+    sent_back = client.post("/classify", json={"model": "linear", "images": [shown]})
+    assert sent_back.json() == client.post("/classify", json=body).json()
+    (inverted,) = client.post("/pictures", json={**body, "invert": True}).json()["images"]
+    light, dark = (np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))).astype(int) for png in (shown, inverted))
+    assert np.array_equal(light + dark, np.full((8, 8), 255))
+
+
+def test_a_picture_that_was_turned_and_one_that_stands_upright_are_classified_alike(client: httpx.Client):
+    pictures = [base64.b64encode((ROOT / "tests" / "cases" / name).read_bytes()).decode() for name in UPRIGHT]
+    body = {"model": "linear", "images": pictures, "resize": True}
+    turned, upright = client.post("/classify", json=body).json()["predictions"]
+    assert turned["label"] == upright["label"]
+    assert turned["probabilities"] == pytest.approx(upright["probabilities"], abs=0.05)
 
 
 def test_the_same_seed_gives_the_same_image_whatever_n_is(client: httpx.Client):

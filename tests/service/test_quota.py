@@ -7,12 +7,15 @@ from types import SimpleNamespace
 import pytest
 from dbos import run_dbos_database_migrations
 
-from service.access import keys, quota, scopes
-from service.access.quota import Owner
-from service.http.web import WEB
+from service import app
+from service.auth import keys, quota
+from service.auth.admission import owner
+from service.auth.quota import Owner
+from service.call import Call
+from service.errors import ServiceError
 from service.jobs.queue import Jobs
 from service.settings import Settings
-from tests.service.door import LINES, SECRETS, Caller, door, entry, told
+from tests.service.in_process import LINES, SECRETS, Caller, door, entry, told
 
 REPORT = {"models": ["linear"], "dataset": "tiny", "n": 1}
 
@@ -28,11 +31,12 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
 
 
 @pytest.fixture
-def web(settings, jobs: Jobs, monkeypatch) -> Caller:
+def web(settings, jobs: Jobs) -> Caller:
     """The real routes on a real job database; keys of two users beside those of every scope."""
     settings(api_keys="\n".join([LINES, *(entry(name, name, "attack") for name in ("ann", "bob"))]))
-    monkeypatch.setattr(WEB.state, "service", SimpleNamespace(jobs=jobs, keyed=True), raising=False)
-    return Caller(door(WEB))
+    routes = app.routes()
+    routes.state.services = SimpleNamespace(jobs=jobs)
+    return Caller(door(routes))
 
 
 def test_a_key_sees_and_ends_its_own_reports_alone_and_admin_all(web: Caller, jobs: Jobs):
@@ -86,8 +90,8 @@ def test_what_an_admin_does_to_others_is_one_line(web: Caller, jobs: Jobs, audit
 # Quotas
 
 
-def refused(jobs: Jobs, owner: Owner) -> scopes.ServiceError:
-    with pytest.raises(scopes.ServiceError) as error:
+def refused(jobs: Jobs, owner: Owner) -> ServiceError:
+    with pytest.raises(ServiceError) as error:
         jobs.submit(REPORT, {}, None, 10, owner)
     assert error.value.code == "quota_exceeded"
     return error.value
@@ -140,8 +144,8 @@ def test_a_report_that_could_not_be_queued_costs_nothing(jobs: Jobs, monkeypatch
 
 
 def test_the_quota_of_a_key_goes_before_that_of_the_settings():
-    call = scopes.Call(key=keys.parse(entry("ann", "x", "read", reports_per_day=0, stored_reports=7), "test")[0])
-    assert scopes.owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("ann", 0, 7)
-    call = scopes.Call(key=keys.parse(entry("bob", "x", "read"), "test")[0])
-    assert scopes.owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("bob", 3, 4)
-    assert scopes.owner(scopes.Call(), Settings(reports_per_day=3)) is None
+    call = Call(caller=keys.parse(entry("ann", "x", "read", reports_per_day=0, stored_reports=7), "test")[0].caller)
+    assert owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("ann", 0, 7)
+    call = Call(caller=keys.parse(entry("bob", "x", "read"), "test")[0].caller)
+    assert owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("bob", 3, 4)
+    assert owner(Call(), Settings(reports_per_day=3)) is None

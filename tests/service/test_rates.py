@@ -1,19 +1,28 @@
 """How often somebody may ask."""
 
+import contextlib
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from service.access.rates import Buckets, neighbourhood
-from tests.service.door import LINES, SECRETS, Caller, door, entry, told
+from service.auth.rates import RateLimiter, client_network
+from tests.service.conftest import ROOT
+from tests.service.in_process import LINES, SECRETS, Caller, door, entry, told
 
 
 @pytest.fixture(autouse=True)
-def _keys(settings) -> None:
+def _keys(settings, monkeypatch) -> None:
+    """Keys of every scope, and a clock that stands still."""
     settings(api_keys=LINES)
+    monkeypatch.setattr(RateLimiter.__init__, "__defaults__", (None, lambda: 0.0))
 
 
 def test_a_bucket_fills_with_time_and_says_how_long_to_wait():
     now = 0.0
-    buckets = Buckets(lambda: now)
+    buckets = RateLimiter(clock=lambda: now)
     assert [buckets.take("a", 8) for _ in range(3)] == [0, 0, 8]  # 8 a minute: two at once, one in 7.5 s
     assert buckets.take("b", 8) == 0
     now = 7.4
@@ -24,11 +33,48 @@ def test_a_bucket_fills_with_time_and_says_how_long_to_wait():
     assert [buckets.take("a", 8) for _ in range(3)] == [0, 0, 8]
 
 
-def test_buckets_of_who_has_not_asked_for_longest_are_forgotten(monkeypatch):
-    monkeypatch.setattr("service.access.rates.FORGOTTEN", 2)
-    buckets = Buckets(lambda: 0.0)
-    assert [buckets.take(who, 1) > 0 for who in "aabbcc"] == [False, True] * 3
-    assert [buckets.take(who, 1) > 0 for who in "cba"] == [True, True, False]
+def test_full_buckets_are_forgotten_and_are_full_all_the_same(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("service.auth.rates.PURGE", 2)
+    now = 0.0
+    buckets = RateLimiter(tmp_path / "rates", lambda: now)
+    assert [buckets.take(who, 60) for who in "ab"] == [0, 0]
+    now = 100.0
+    assert [buckets.take("c", 1) for _ in range(2)] == [0, 60]
+    with contextlib.closing(sqlite3.connect(tmp_path / "rates")) as database:
+        assert database.execute("select name from buckets").fetchall() == [("c",)]
+    assert buckets.take("a", 1) == 0
+
+
+TAKE = """
+import sys, time
+from pathlib import Path
+from service.auth.rates import RateLimiter
+buckets = RateLimiter(Path(sys.argv[1]), lambda: 0.0)
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(buckets.take("a", 400) == 0 for _ in range(300)))
+"""
+
+
+def test_several_processes_share_a_bucket_to_the_last_token(tmp_path: Path):
+    """A hundred tokens, and two processes that take as fast as they can."""
+    command = [sys.executable, "-c", TAKE, str(tmp_path / "rates")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert sum(int(process.communicate()[0]) for process in both) == 100
+
+
+def test_a_file_that_cannot_be_written_limits_nobody_and_the_log_says_so(tmp_path: Path, monkeypatch, caplog):
+    monkeypatch.setattr("service.auth.rates.LOGGER.propagate", True)
+    (tmp_path / "in the way").touch()
+    buckets = RateLimiter(tmp_path / "in the way" / "rates")
+    assert [buckets.take("a", 1) for _ in range(2)] == [0, 0]
+    assert "requests are not limited" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -43,7 +89,7 @@ def test_buckets_of_who_has_not_asked_for_longest_are_forgotten(monkeypatch):
     ],
 )
 def test_what_of_an_address_is_one_client(host: str, client: str):
-    assert neighbourhood(host) == client
+    assert client_network(host) == client
 
 
 def test_a_key_has_its_own_rate_and_probes_have_none(settings):

@@ -1,7 +1,5 @@
 """/classify with ``smoothing``. Of a linear model no smoothed radius can exceed the distance to the boundary."""
 
-import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -9,13 +7,12 @@ import numpy as np
 import pytest
 
 from gauntlet.errors import DeadlineExceeded, InvalidInput
-from service.http.schemas import ClassifyRequest, ClassifyResponse, SmoothedCertificate
-from service.models import smoothed
-from service.models.engine import Engine
+from service.compute.smoothed_classification import classify_smoothed
+from service.schemas.main_calls import ClassifyRequest, ClassifyResponse, SmoothedCertificate
 from service.settings import Settings
 from tests import tiny
-from tests.service.conftest import BUDGET, DEADLINE, SHORT_REPORT, Server, arrays
-from tests.service.test_attack import SLOW
+from tests.service.conftest import BUDGET, SHORT_REPORT, Server, arrays
+from tests.service.models import compute_models
 
 SMOOTHING = {"sigma": 0.1, "samples": 1_000, "seed": 1}
 
@@ -80,30 +77,6 @@ def test_what_is_wrong_is_named(client: httpx.Client, wrong: dict[str, object]):
     assert answer.json()["error"]["details"]["field"] == f"smoothing.{next(iter(wrong))}"
 
 
-def test_it_waits_for_attacks_and_classify_does_not_wait_for_it(client: httpx.Client):
-    ended: dict[str, float] = {}
-
-    def attack() -> None:
-        client.post("/attack", json={**SLOW, "images": arrays(1)})
-        ended["attack"] = time.monotonic()
-
-    def certify() -> None:
-        assert ask(client, 9, samples=10_000).status_code in (200, 504)
-        ended["certificate"] = time.monotonic()
-
-    threads = [threading.Thread(target=work) for work in (attack, certify)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.3)
-    asked = time.monotonic()
-    assert client.post("/classify", json={"model": "linear", "images": arrays(1)}).status_code == 200
-    assert time.monotonic() - asked < DEADLINE / 2
-    assert not ended
-    for thread in threads:
-        thread.join()
-    assert ended["certificate"] > ended["attack"] - 0.1
-
-
 def test_a_report_certifies_the_smoothed_classifiers_too(server: Server):
     spec = {"sigma": 0.1, "samples": 500, "images": 5}
     body = {**SHORT_REPORT, "smoothing": spec}
@@ -120,7 +93,7 @@ def test_sigma_is_the_manifests_unless_another_is_asked_for_and_a_stop_ends_it(t
     tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES, sigma=0.125)
     tiny.linear(tmp_path / "artifacts" / "plain")
     tiny.evalset(tmp_path / "evalsets" / "tiny.npz")
-    engine = Engine(Settings(models=tmp_path))
+    models = compute_models(Settings(models=tmp_path, state=tmp_path))
 
     def sigma(model: str, **smoothing: object) -> float:
         body = {
@@ -130,11 +103,11 @@ def test_sigma_is_the_manifests_unless_another_is_asked_for_and_a_stop_ends_it(t
         }
         request = ClassifyRequest.model_validate(body)
         assert request.smoothing is not None
-        (prediction,) = smoothed.classify(engine, request, request.smoothing, stop).predictions
+        (prediction,) = classify_smoothed(models, request, request.smoothing, check_cancelled).predictions
         assert isinstance(prediction.certificate, SmoothedCertificate)
         return prediction.certificate.sigma
 
-    def stop() -> None:
+    def check_cancelled() -> None:
         if over:
             raise DeadlineExceeded("over")
 

@@ -10,28 +10,28 @@ import pytest
 
 from service.errors import Code, ServiceError
 from service.jobs import takeover
-from service.jobs.takeover import GAP, SILENT, Silence, alone, ended, tidy
+from service.jobs.takeover import GAP, SILENT, SilenceDetector, has_ended, hold_name, remove_stale_locks
 from service.settings import Settings, SettingsError
-from service.worker import Rounds
+from service.worker import WorkerLoop
 from tests.service.conftest import ROOT
 
 
-def watch(silence: Silence, signs: dict[str, int | None], start: float, end: float) -> list[str]:
+def watch(silence: SilenceDetector, signs: dict[str, int | None], start: float, end: float) -> list[str]:
     """What a look each second finds at last."""
     found: list[str] = []
     for second in range(int(start), int(end) + 1):
-        found = silence.look(signs, float(second))
+        found = silence.silent(signs, float(second))
     return found
 
 
 def test_who_shows_no_new_sign_for_thirty_seconds_is_dead():
-    silence = Silence()
+    silence = SilenceDetector()
     assert watch(silence, {"one": 5, "none": None}, 100, 100 + SILENT - 1) == []
     assert watch(silence, {"one": 5, "none": None}, 100 + SILENT, 100 + SILENT) == ["one", "none"]
 
 
 def test_a_new_sign_is_life_whatever_the_clock_says():
-    silence = Silence()
+    silence = SilenceDetector()
     watch(silence, {"one": 5}, 100, 120)
     assert watch(silence, {"one": 4}, 121, 121 + SILENT - 1) == []
     assert watch(silence, {"one": 4}, 121 + SILENT, 121 + SILENT) == ["one"]
@@ -39,36 +39,40 @@ def test_a_new_sign_is_life_whatever_the_clock_says():
 
 def test_who_was_away_has_seen_nobody_be_silent():
     """The database was away for all: nobody could show a sign."""
-    silence = Silence()
+    silence = SilenceDetector()
     watch(silence, {"one": 5}, 100, 120)
     back = 120 + SILENT + GAP
-    assert silence.look({"one": 5}, back) == []
+    assert silence.silent({"one": 5}, back) == []
     assert watch(silence, {"one": 5}, back + 1, back + SILENT) == ["one"]
 
 
 def test_who_no_longer_holds_work_is_forgotten():
-    silence = Silence()
+    silence = SilenceDetector()
     watch(silence, {"one": 5}, 100, 120)
-    silence.look({}, 121)
+    silence.silent({}, 121)
     assert watch(silence, {"one": 5}, 122, 122 + SILENT - 1) == []
 
 
 def test_a_held_name_is_alive_and_a_free_one_has_ended(tmp_path: Path):
-    assert not ended(tmp_path, "elsewhere")
-    with alone(tmp_path, "one"):
-        assert not ended(tmp_path, "one")
-        tidy(tmp_path)
+    assert not has_ended(tmp_path, "elsewhere")
+    with hold_name(tmp_path, "one"):
+        assert not has_ended(tmp_path, "one")
+        remove_stale_locks(tmp_path)
         assert (tmp_path / "worker-one.lock").exists()
     assert not (tmp_path / "worker-one.lock").exists()
     (tmp_path / "worker-dead.lock").touch()  # killed: the lock went with the process
-    assert ended(tmp_path, "dead")
-    tidy(tmp_path)
+    assert has_ended(tmp_path, "dead")
+    remove_stale_locks(tmp_path)
     assert not (tmp_path / "worker-dead.lock").exists()
 
 
 def test_a_name_is_held_by_one_worker(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(takeover, "PATIENCE", 0.0)
-    with alone(tmp_path, "one"), pytest.raises(SettingsError, match="a worker named one"), alone(tmp_path, "one"):
+    with (
+        hold_name(tmp_path, "one"),
+        pytest.raises(SettingsError, match="a worker named one"),
+        hold_name(tmp_path, "one"),
+    ):
         raise AssertionError("two workers hold one name")
 
 
@@ -82,19 +86,19 @@ def test_a_file_removed_between_opening_and_locking_is_made_again(tmp_path: Path
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", first_removed)
-    with alone(tmp_path, "one"):
+    with hold_name(tmp_path, "one"):
         assert (tmp_path / "worker-one.lock").exists()
 
 
 def test_the_lock_ends_with_a_killed_process(tmp_path: Path):
-    code = "import os, sys, pathlib; from service.jobs.takeover import alone\n"
-    code += "with alone(pathlib.Path(sys.argv[1]), 'one'): os._exit(9)"
+    code = "import os, sys, pathlib; from service.jobs.takeover import hold_name\n"
+    code += "with hold_name(pathlib.Path(sys.argv[1]), 'one'): os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False).returncode == 9
-    assert ended(tmp_path, "one")
+    assert has_ended(tmp_path, "one")
 
 
 class Crew:
-    """Executors that remember what was asked of them."""
+    """A registry of workers that remembers what it was asked."""
 
     def __init__(self, **signs: int | None) -> None:
         self.signs, self.taken, self.expired, self.away, self.elsewhere = signs, [], [], False, False
@@ -103,7 +107,7 @@ class Crew:
         if self.elsewhere:
             raise SettingsError("another host")
 
-    def beat(self, executor: str) -> None:
+    def heartbeat(self, executor: str) -> None:
         if self.away:
             raise ServiceError(Code.JOBS_UNAVAILABLE, "away")
 
@@ -123,51 +127,51 @@ class Crew:
         return 0
 
 
-def rounds(tmp_path: Path, crew: Any, **settings: Any) -> Rounds:
-    return Rounds(Settings(state=tmp_path, **settings), "me", crew)
+def worker_loop(tmp_path: Path, crew: Any, **settings: Any) -> WorkerLoop:
+    return WorkerLoop(Settings(state=tmp_path, **settings), "me", crew)
 
 
 def test_the_ended_are_replaced_at_once_the_silent_later_and_oneself_never(tmp_path: Path):
     crew = Crew(me=1, silent=1, dead=1)
     (tmp_path / "worker-dead.lock").touch()
     (tmp_path / "worker-me.lock").touch()
-    turn = rounds(tmp_path, crew)
-    turn.go(100.0)
+    loop = worker_loop(tmp_path, crew)
+    loop.turn(100.0)
     assert crew.taken == ["dead"]
     for second in range(101, 131):
-        turn.go(float(second))
+        loop.turn(float(second))
     assert crew.taken == ["dead", "silent"]
     assert set(crew.signs) == {"me"}
 
 
 def test_nobody_is_replaced_for_the_database_was_away(tmp_path: Path):
     crew = Crew(other=1)
-    turn = rounds(tmp_path, crew)
+    loop = worker_loop(tmp_path, crew)
     for second in range(100, 160):
         crew.away = 110 <= second < 150
         if crew.away:
             with pytest.raises(ServiceError):
-                turn.go(float(second))
+                loop.turn(float(second))
         else:
-            turn.go(float(second))
+            loop.turn(float(second))
     assert crew.taken == []
 
 
 def test_a_worker_ends_when_another_host_comes_that_it_cannot_share_with(tmp_path: Path):
     crew = Crew()
-    turn = rounds(tmp_path, crew)
-    turn.go(0.0)
+    loop = worker_loop(tmp_path, crew)
+    loop.turn(0.0)
     crew.elsewhere = True
     with pytest.raises(SettingsError):
-        turn.go(1.0)
+        loop.turn(1.0)
 
 
 def test_old_reports_are_looked_for_each_hour_if_they_are_to_go(tmp_path: Path):
     crew, keeper = Crew(), Crew()
-    turn, keeping = rounds(tmp_path, crew, keep_days=30), rounds(tmp_path, keeper)
+    loop, keeping = worker_loop(tmp_path, crew, keep_days=30), worker_loop(tmp_path, keeper)
     for second in (0.0, 1.0, 3599.0, 3600.0, 3601.0):
-        turn.go(second)
-        keeping.go(second)
+        loop.turn(second)
+        keeping.turn(second)
     assert crew.expired == [30, 30]
     assert keeper.expired == []
     assert list(tmp_path.iterdir()) == []

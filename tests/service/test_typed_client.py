@@ -10,8 +10,8 @@ import pytest
 
 from gauntlet_client import Client, ServiceError
 from gauntlet_client.images import decoded
-from tests import tiny, zoo
-from tests.service.conftest import ROOT, SHORT_REPORT, Server, arrays, pngs
+from tests import cases, tiny, zoo
+from tests.service.conftest import ROOT, SHORT_REPORT, Server, arrays, pngs, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,9 @@ def test_it_follows_a_report(gauntlet: Client):
 
 
 def test_it_brings_models_and_images(gauntlet: Client, tmp_path: Path):
+    weights = [cases.FOLDER / "torch_default.onnx.data"]
+    gauntlet.add_model(cases.FOLDER / "torch_default.onnx", weights=weights, name="second")
+    gauntlet.delete_model("second")
     added = gauntlet.add_model(zoo.dense((1, 8, 8)), name="brought")
     assert added.manifest.name == "brought"
     assert "brought" in [model.name for model in gauntlet.models()]
@@ -63,7 +66,7 @@ def test_it_brings_models_and_images(gauntlet: Client, tmp_path: Path):
     gauntlet.delete_model("brought")
     gauntlet.delete_evalset("some")
     assert "brought" not in [model.name for model in gauntlet.models()]
-    assert gauntlet.not_ready() == {}
+    wait_for(lambda: gauntlet.not_ready() == {})
 
 
 @pytest.mark.slow

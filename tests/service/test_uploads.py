@@ -10,11 +10,13 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnxruntime as ort
 import psutil
 import pytest
 from PIL import Image
 
-from tests import hostile, tiny, zoo
+from service.uploads.models import OPEN
+from tests import cases, hostile, tiny, zoo
 from tests.service.conftest import Server, arrays, wait_for
 
 CLASSES = ["a", "b", "c", "d", "e"]
@@ -72,6 +74,41 @@ def test_a_model_is_taken_with_its_guesses_shown(mine: dict[str, Any], client: h
     assert manifest in client.get("/models").json()["models"]
 
 
+def test_a_temperature_is_fitted_on_a_part_of_an_evaluation_set(mine: Any, own_images: str, client: httpx.Client):
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    data = packed(images=pixels, labels=random.integers(0, 5, 120), classes=np.array(CLASSES))
+    assert bring(client, data, "/evalsets", name="enough").status_code == 201
+    network = zoo.dense((1, 8, 8), last="Softmax")
+    answer = bring(client, network, name="cool", classes=CLASSES, calibration_set="enough")
+    manifest = answer.json()["manifest"]
+    assert manifest["adoption"]["choices"]["temperature"]["reason"] == "fitted on 60 of 120 images of enough"
+    assert manifest["temperature"] > 2  # labels by chance: nothing is certain
+    before, after = (
+        client.post("/classify", json={"model": name, "images": images()}).json()["predictions"]
+        for name in ("mine", "cool")
+    )
+    for own, other in zip(before, after, strict=True):
+        powers = np.power(own["probabilities"], 1 / manifest["temperature"])
+        assert other["probabilities"] == pytest.approx(list(powers / powers.sum()), rel=1e-4)
+        assert (own["label"], own["margin"]) == (other["label"], pytest.approx(other["margin"]))
+    small = bring(client, network, name="small", classes=CLASSES, calibration_set=own_images).json()["manifest"]
+    assert small["temperature"] == 1
+    assert "too few" in small["adoption"]["choices"]["temperature"]["reason"]
+    for name in ("cool", "small"):
+        assert client.delete(f"/models/{name}").status_code == 204
+    assert client.delete("/evalsets/enough").status_code == 204
+
+
+@pytest.mark.parametrize(("size", "name", "status"), [(8, "none-such", 404), (9, "own-images", 422)])
+def test_a_calibration_set_that_does_not_fit_is_named(
+    own_images: str, client: httpx.Client, size: int, name: str, status: int
+):
+    answer = bring(client, zoo.dense((1, size, size)), name="bad", calibration_set=name)
+    assert (answer.status_code, answer.json()["error"]["details"]["field"]) == (status, "calibration_set")
+    assert client.get("/models/bad").status_code == 404
+
+
 def test_it_is_classified_certified_and_attacked_like_any_other(mine: dict[str, Any], client: httpx.Client):
     body = {"model": "mine", "images": images()}
     predictions = client.post("/classify", json=body).json()["predictions"]
@@ -106,15 +143,12 @@ def test_a_report_on_a_model_and_images_of_ones_own(mine: Any, own_images: str, 
         "attacks": ["pgd"],
         "threats": [{"norm": "l2", "eps": [0.2]}],
     }
-    worker = server.worker()
-    assert worker is not None
-    worker.suspend()
-    report = server.submit(body)
-    for path in ("/models/mine", f"/evalsets/{own_images}"):
-        held = server.client.delete(path)
-        assert held.status_code == 409, held.text
-        assert held.json()["error"]["code"] == "in_use"
-    worker.resume()
+    with server.held():
+        report = server.submit(body)
+        for path in ("/models/mine", f"/evalsets/{own_images}"):
+            held = server.client.delete(path)
+            assert held.status_code == 409, held.text
+            assert held.json()["error"]["code"] == "in_use"
     done = server.finished(report)
     assert done["status"] == "succeeded", done
     assert done["report"]["models"][0]["sha256"] == mine["manifest"]["files"]["model.onnx"]
@@ -122,13 +156,13 @@ def test_a_report_on_a_model_and_images_of_ones_own(mine: Any, own_images: str, 
 
 
 def test_more_models_at_once_than_are_kept_open(own_images: str, server: Server):
-    names = [f"of-six-{i}" for i in range(6)]
+    names = [f"of-many-{i}" for i in range(OPEN + 1)]
     for i, name in enumerate(names):
         assert bring(server.client, zoo.dense((1, 8, 8), seed=i), name=name, classes=CLASSES).status_code == 201
-    body = {"models": names, "dataset": own_images, "n": 4, "attacks": ["pgd"]}
+    body = {"models": names, "dataset": own_images, "n": 2, "attacks": ["fgsm"]}
     done = server.finished(server.submit({**body, "threats": [{"norm": "l2", "eps": [0.2]}]}))
     assert done["status"] == "succeeded", done
-    picture = {"model": names[0], "attack": "pgd", "norm": "l2", "eps": 0.2, "format": "array", "images": images(2)}
+    picture = {"model": names[0], "attack": "fgsm", "norm": "l2", "eps": 0.2, "format": "array", "images": images(2)}
     answer = server.client.post("/attack", json={**picture, "transfer_to": names[1:]})
     assert answer.status_code == 200, answer.text
     for name in names:
@@ -200,15 +234,13 @@ def test_a_hostile_file_is_refused_and_harms_nobody(server: Server, family: str)
     before = server.process.pid, server.client.post("/classify", json={"model": "linear", "images": arrays(1)}).json()
     answer = bring(server.client, SAMPLE[family], name="hostile")
     assert 400 <= answer.status_code < 500, answer.text
-    assert answer.elapsed.total_seconds() < 10
     assert answer.json()["error"]["message"]
     after = server.process.pid, server.client.post("/classify", json={"model": "linear", "images": arrays(1)}).json()
     assert before == after
 
 
 @pytest.mark.slow
-def test_two_hundred_hostile_files_are_refused_in_time_and_the_service_is_unharmed(server: Server):
-    """A host whose cores are taken by others needs no longer: every limit is one of wall time."""
+def test_two_hundred_hostile_files_are_refused_and_the_service_is_unharmed(server: Server):
     probe = {"model": "linear", "images": arrays(1)}
     before = server.process.pid, server.client.post("/classify", json=probe).json()
     files = [(family, i, data) for family, made in hostile.FAMILIES.items() for i, data in enumerate(made())]
@@ -216,21 +248,24 @@ def test_two_hundred_hostile_files_are_refused_in_time_and_the_service_is_unharm
     wrong = {}
     for family, i, data in files:
         answer = bring(server.client, data, name="hostile")
-        seconds = answer.elapsed.total_seconds()
-        if not 400 <= answer.status_code < 500 or seconds >= 10:
-            wrong[family, i] = (answer.status_code, seconds, answer.text[:200])
+        if not 400 <= answer.status_code < 500:
+            wrong[family, i] = (answer.status_code, answer.text[:200])
     assert wrong == {}
     assert (server.process.pid, server.client.post("/classify", json=probe).json()) == before
     assert "hostile" not in {model["name"] for model in server.client.get("/models").json()["models"]}
 
 
 def children(server: Server) -> list[psutil.Process]:
-    """Those that run models: children of a nursery. The worker's come and go as well."""
+    """Those that run models: children of a fork server. The worker's come and go as well."""
     found = []
     for process in server.tree():
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = process.parent()
-            if parent and "gauntlet.sandbox.birth" in parent.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                parent
+                and "gauntlet.sandbox.fork_server_main" in parent.cmdline()
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
     return found
 
@@ -276,6 +311,79 @@ def test_a_folder_is_taken_in_while_the_service_runs(own_images: str, server: Se
     assert server.client.post("/models/reload").json() == {"loaded": [], "refused": {}}
     shutil.rmtree(root / "raw")
     assert server.client.delete("/models/raw").status_code == 204
+
+
+TORCH = {"file": ("model.onnx", cases.read("torch_default.onnx"))}
+DATA = ("torch_default.onnx.data", cases.read("torch_default.onnx.data"))
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("model.onnx", TORCH["file"][1])
+        archive.writestr(*DATA)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [*TORCH.items(), ("weights", DATA)],
+        [("file", DATA), *TORCH.items()],
+        [("file", ("both.zip", zipped()))],
+    ],
+)
+def test_weights_in_a_second_file(client: httpx.Client, files: list[Any]):
+    answer = client.post("/models", files=files, data={"settings": json.dumps({"name": "second"})})
+    assert answer.status_code == 201, answer.text
+    x = np.random.default_rng(0).random((1, 1, 28, 28), dtype=np.float32)
+    asked = client.post("/classify", json={"model": "second", "images": x.tolist()})
+    session = ort.InferenceSession(str(cases.FOLDER / "torch_default.onnx"))
+    logits = session.run(None, {"input": np.repeat(x, 2, axis=0)})[0][0]
+    assert asked.json()["predictions"][0]["label"] == int(logits.argmax())
+    assert client.delete("/models/second").status_code == 204
+
+
+def test_weights_that_are_missing_or_too_many(client: httpx.Client):
+    data = {"settings": json.dumps({"name": "second"})}
+    alone = client.post("/models", files=TORCH, data=data)
+    assert (alone.status_code, alone.json()["error"]["details"]["field"]) == (422, "file")
+    assert "a further part of the upload" in alone.json()["error"]["message"]
+    many = client.post("/models", files=[*TORCH.items(), *[("weights", DATA)] * 9], data=data)
+    assert (many.status_code, many.json()["error"]["code"]) == (400, "malformed")
+    assert client.get("/models/second").status_code == 404
+
+
+def test_a_folder_keeps_weights_beside_its_model(server: Server):
+    folder = server.folder / "models" / "artifacts" / "torch"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(TORCH["file"][1])
+    (folder / DATA[0]).write_bytes(DATA[1])
+    assert server.client.post("/models/reload").json() == {"loaded": ["torch"], "refused": {}}
+    shutil.rmtree(folder)
+    assert server.client.delete("/models/torch").status_code == 204
+
+
+def test_a_report_numbers_classes_as_its_models_do(mine: Any, server: Server):
+    """The images name the classes in another order: their labels follow the names."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    predicted = server.client.post(
+        "/classify", json={"model": "mine", "images": (pixels[:, None] / 255).tolist()}
+    ).json()
+    labels = np.array([CLASSES[::-1].index(found["class_name"]) for found in predicted["predictions"]])
+    data = packed(images=pixels, labels=labels, classes=np.array(CLASSES[::-1]))
+    assert bring(server.client, data, "/evalsets", name="reversed").status_code == 201
+    body = {"models": ["mine"], "dataset": "reversed", "n": 20, "attacks": ["noise"]}
+    done = server.finished(server.submit({**body, "threats": [{"norm": "l2", "eps": [0.01]}]}))
+    assert done["report"]["models"][0]["clean"]["k"] == 20, done
+    assert done["report"]["evalset"]["classes"] == CLASSES
+    assert server.client.delete("/evalsets/reversed").status_code == 204
+    other = packed(images=pixels, labels=labels, classes=np.array([*CLASSES[:-1], "x"]))
+    assert bring(server.client, other, "/evalsets", name="other").status_code == 201
+    refused = server.client.post("/robustness-report", json={**body, "dataset": "other"})
+    assert refused.status_code == 422
+    assert "other has images of 'x', and mine has 'e'" in refused.json()["error"]["message"]
+    assert server.client.delete("/evalsets/other").status_code == 204
 
 
 # Evaluation sets

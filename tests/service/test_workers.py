@@ -16,19 +16,20 @@ import sqlalchemy as sa
 import torch
 from dbos import DBOS
 
-from gauntlet import evalset, runtime, store
-from gauntlet.report.builder import build, shards
+from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.report.build import build, shards
 from gauntlet.report.schema import ReportRequest
+from gauntlet.runtime import classifier
 from service.errors import ServiceError
 from service.jobs.database import EXECUTORS, WORKFLOWS
 from service.jobs.queue import OLDER, VERSION, WORKFLOW, Jobs
 from tests import tiny
-from tests.service.conftest import ROOT, build_models, environment, wait_for
+from tests.service.conftest import PATIENCE, ROOT, build_models, environment, wait_for
 from tests.service.databases import Postgres
 
 pytestmark = pytest.mark.slow
 
-HASTY = "from service import worker; from service.jobs import takeover; takeover.SILENT = 3.0; worker.main()"
+HASTY = "from service import worker; from service.jobs import takeover; takeover.SILENT = 10.0; worker.main()"
 """A worker that holds another for dead sooner: the thirty seconds themselves are tested in test_takeover."""
 
 REPORT: dict[str, Any] = {
@@ -74,7 +75,7 @@ class Fleet:
 
     def submit(self, body: dict[str, Any] = REPORT) -> str:
         pins = {f"models/{name}": self.artefacts[name].manifest.model_sha256 for name in body["models"]}
-        pins[f"evalsets/{body['dataset']}"] = evalset.load(self.evalsets / f"{body['dataset']}.npz").sha256
+        pins[f"evalsets/{body['dataset']}"] = evaluation_sets.load(self.evalsets / f"{body['dataset']}.npz").sha256
         body = ReportRequest.model_validate(body).model_dump(mode="json")
         return self.jobs.submit(body, pins, None, 100)[0].id
 
@@ -109,7 +110,7 @@ class Fleet:
             job = self.jobs.get(report, output=True)
             return job if job.status not in ("queued", "running") else None
 
-        job = wait_for(look, 240)
+        job = wait_for(look)
         assert job.status == "succeeded", job.error
         return job.output
 
@@ -145,8 +146,8 @@ def timeless(report: dict[str, Any]) -> dict[str, Any]:
 def expected(fleet: Fleet) -> dict[str, Any]:
     """The same report by one process in one piece, with the threads that a worker has here."""
     with threads(1):
-        models = {name: runtime.open_model(fleet.artefacts[name], "cpu") for name in REPORT["models"]}
-        report = build(ReportRequest.model_validate(REPORT), models, evalset.load_all([fleet.evalsets]))
+        models = {name: classifier.open_model(fleet.artefacts[name], "cpu") for name in REPORT["models"]}
+        report = build(ReportRequest.model_validate(REPORT), models, evaluation_sets.load_all([fleet.evalsets]))
     return timeless(report.model_dump(mode="json"))
 
 
@@ -196,11 +197,11 @@ def test_who_is_stopped_gives_back_at_once_what_it_was_computing(fleet: Fleet):
     report = fleet.submit()
     wait_for(lambda: len(fleet.done(report)) >= 2)
     fleet.workers["first"].terminate()
-    assert fleet.workers["first"].wait(30) == 0
+    assert fleet.workers["first"].wait(PATIENCE) == 0
     assert {row.status for row in fleet.shards(report)} == {"SUCCESS", "ENQUEUED"}
     assert fleet.jobs.get(report).status == "queued"
     assert fleet.jobs.workers() == 0
-    assert list((fleet.folder / "first").iterdir()) == []
+    assert list((fleet.folder / "first").glob("worker-*")) == []
     before = fleet.done(report)
     fleet.start("second")
     fleet.finished(report)

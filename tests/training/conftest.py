@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import data, robustness
+from training import attack_metrics, data
 from training.__main__ import main
 from training.data import SOURCES, DataSource
 from training.recipes import RECIPES
@@ -49,7 +49,7 @@ def install(root: Path, patch: pytest.MonkeyPatch) -> None:
         write_batch(batches / f"data_batch_{number}", random.integers(0, 256, (20, 3072)), np.arange(20) % 10)
     write_batch(batches / "test_batch", random.integers(0, 256, (TEST_IMAGES, 3072)), np.arange(TEST_IMAGES) % 10)
     patch.setattr(data, "VALIDATION_IMAGES", 32)
-    patch.setattr(robustness, "CERTIFY", {"samples": 100, "alpha": 0.001})
+    patch.setattr(attack_metrics, "CERTIFY", {"samples": 100, "alpha": 0.001})
     patch.setenv("GAUNTLET_DATA", str(root))
 
 

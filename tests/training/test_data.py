@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from gauntlet import evalset
+from gauntlet.artifacts import evaluation_sets
 from training import data
 from training.__main__ import main
 from training.data import DataError, DataSource, File, augment, load_test, load_training, to_pixels
@@ -126,7 +126,7 @@ def test_other_images_in_the_format_of_a_set(tmp_path: Path, root: Path) -> None
     batch = root / "cifar-10-batches-py" / "data_batch_1"
     words = ["evalset", "cifar10", "--file", str(batch), "--name", "other", "--evalsets", str(tmp_path)]
     assert main(words) == 0
-    assert evalset.load(tmp_path / "other.npz").images.shape == (20, 3, 32, 32)
+    assert evaluation_sets.load(tmp_path / "other.npz").images.shape == (20, 3, 32, 32)
     assert main(["evalset", "--file", str(batch)]) == 1
 
 
@@ -153,7 +153,7 @@ def test_the_evaluation_sets_are_the_test_set_in_the_same_bytes_each_time(tmp_pa
     for name in data.SOURCES:
         path = tmp_path / "one" / f"{name}.npz"
         assert path.read_bytes() == (tmp_path / "two" / f"{name}.npz").read_bytes()
-        loaded = evalset.load(path)
+        loaded = evaluation_sets.load(path)
         test = load_test(data.SOURCES[name], tmp_path / "data")
         np.testing.assert_array_equal(loaded.images, test.images.numpy())
         np.testing.assert_array_equal(loaded.labels, test.labels.numpy())

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from gauntlet import store
-from gauntlet.manifest import ClassifierManifest
-from service.http.schemas import ClassifyRequest, GenerateRequest
-from service.models.engine import Engine
-from service.settings import Settings
+from gauntlet.artifacts import store
+from gauntlet.artifacts.manifest import ClassifierManifest
+from gauntlet.runtime.classifier import OnnxClassifier, open_model
 from training.__main__ import ARTIFACTS, main, validated
 from training.export import predict, session
 from training.recipes import RECIPES
@@ -55,6 +53,8 @@ FAMILIES = (  # one recipe for each family, and for each network of it
     "cifar10-gan",
     "mnist-dcgan",
     "cifar10-dcgan",
+    "fashion-mnist-gan",
+    "cifar10-conditional-gan",
 )
 
 
@@ -80,12 +80,11 @@ def test_every_family_trains_exports_and_serves(name: str, tmp_path: Path) -> No
         assert together.min() >= 0
         assert together.max() <= 1
 
-    engine = Engine(Settings(models=tmp_path))
-    if isinstance(manifest, ClassifierManifest):
-        request = ClassifyRequest(model=name, images=x.tolist())
-        assert [answer.label for answer in engine.classify(request).predictions] == together.argmax(1).tolist()
+    model = open_model(artefact, "cpu")
+    if isinstance(model, OnnxClassifier):
+        assert model.predict(x).argmax(1).tolist() == together.argmax(1).tolist()
     else:
-        assert len(engine.generate(GenerateRequest(model=name, n=3)).images) == 3
+        assert model.generate(x).shape == together.shape
 
 
 @pytest.mark.usefixtures("source")
@@ -243,6 +242,7 @@ def test_the_table_is_recomputed_from_the_files(tmp_path: Path, capsys: pytest.C
     assert lines.keys() == {"cifar10-lipschitz-paper", "cifar10-standard", "fashion-mnist-standard", "mnist-standard"}
     manifest = store.load(tmp_path / "artifacts" / "cifar10-lipschitz-paper").manifest
     assert f"| {100 * manifest.metrics['accuracy'].value:.2f} % " in lines["cifar10-lipschitz-paper"]
+    assert lines["cifar10-lipschitz-paper"].endswith(f"| {manifest.metrics['calibration_error'].value:.4f} |")
     assert "none" in lines["cifar10-standard"] or "0.00 %" in lines["cifar10-standard"]
 
 
@@ -259,6 +259,22 @@ def test_a_trial_never_opens_the_test_set(tmp_path: Path, root: Path, capsys: py
 def test_a_generator_without_its_judge_says_so_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("fashion-mnist-gan", tmp_path) == 1
     assert "python -m training train fashion-mnist-standard" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("source")
+def test_a_limit_of_time_ships_the_best_epoch_so_far(tmp_path: Path) -> None:
+    assert train("cifar10-lipschitz-paper", tmp_path, "--limit", "0", epochs=5) == 0
+    record = store.load(tmp_path / "artifacts" / "cifar10-lipschitz-paper").manifest.training
+    assert (record.epochs, record.selected_epoch, record.config["epochs"]) == (1, 1, 5)
+
+
+@pytest.mark.usefixtures("source", "judge")
+def test_a_generator_trains_in_bfloat16_and_ships_float32(tmp_path: Path) -> None:
+    assert train("cifar10-conditional-gan", tmp_path, "--trial", "--set", "precision=bfloat16") == 0
+    saved = torch.load(tmp_path / "runs" / "cifar10-conditional-gan.trial" / "checkpoint.pt", weights_only=True)
+    assert {value.dtype for value in saved["parts"]["generator"].values() if value.is_floating_point()} == {
+        torch.float32
+    }
 
 
 @pytest.mark.usefixtures("source")

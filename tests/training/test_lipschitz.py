@@ -88,8 +88,8 @@ def test_radius_of_a_linear_model_is_the_distance_to_its_boundary() -> None:
 
 
 NETWORKS = {
-    "orthogonal": lambda: lipschitz_cnn((1, 28, 28), 10, [0.3], [2, 1], 8, 16),
-    "the paper's": lambda: constrained_paper_cnn((1, 28, 28), 10, [0.3], [8, 8]),
+    "orthogonal": lambda: lipschitz_cnn((1, 28, 28), 10, [0.3], [1.0], blocks=[2, 1], width=8, features=16),
+    "the paper's": lambda: constrained_paper_cnn((1, 28, 28), 10, [0.3], [1.0], filters=[8, 8]),
 }
 
 

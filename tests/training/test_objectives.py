@@ -1,8 +1,5 @@
 """Losses and measures of training on networks whose answer is known in closed form."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +9,7 @@ from torch.nn import functional
 from training.classifier import noisy
 from training.data import Examples
 from training.gan import move_average, steepness
-from training.judge import frechet_distance, halves, precision_and_recall
+from training.generation_metrics import frechet_distance, halves, precision_and_recall
 from training.objectives import REACH, adversarial, ascend, margin, noise, penalty, trades
 
 SHAPE = (1, 4, 4)
@@ -28,13 +25,9 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return 0.3 + 0.4 * torch.rand(12, *SHAPE), torch.arange(12) % 3
 
 
-def config(**fields: Any) -> Any:
-    return SimpleNamespace(**{"radius": 0.0, "temperature": 1.0, "eps": 0.1, "steps": 5, "penalty": 0.0} | fields)
-
-
 def test_without_a_radius_the_margin_loss_is_cross_entropy() -> None:
     network, (x, y) = linear(), batch()
-    assert torch.allclose(margin(network, x, y, config()), functional.cross_entropy(network(x), y))
+    assert torch.allclose(margin(network, x, y), functional.cross_entropy(network(x), y))
 
 
 def test_the_penalty_is_the_mean_squared_ratio_whatever_the_distance_and_the_dropout() -> None:
@@ -45,13 +38,13 @@ def test_the_penalty_is_the_mean_squared_ratio_whatever_the_distance_and_the_dro
     direction = gradient.flatten(1) / gradient.flatten(1).norm(dim=1, keepdim=True)
     exact = (direction @ weight.T).norm(dim=1).square().mean()  # |W d|^2 for the direction d of the move
     for distance in (0.01, 0.1):
-        both, plain = (penalty(network, x, y, config(eps=distance, penalty=weigh)) for weigh in (1.0, 0.0))
+        both, plain = (penalty(network, x, y, eps=distance, penalty=weigh) for weigh in (1.0, 0.0))
         assert (both - plain).item() == pytest.approx(exact.item(), rel=1e-3)
     noisy = linear(dropout=0.5).train()
     torch.manual_seed(3)
-    with_pair = penalty(noisy, x, y, config(penalty=1.0))
+    with_pair = penalty(noisy, x, y, eps=0.1, penalty=1.0)
     torch.manual_seed(3)
-    assert (with_pair - penalty(noisy, x, y, config())).item() == pytest.approx(exact.item(), rel=1e-3)
+    assert (with_pair - penalty(noisy, x, y, eps=0.1, penalty=0.0)).item() == pytest.approx(exact.item(), rel=1e-3)
     assert noisy.training
 
 
@@ -69,23 +62,23 @@ def test_pgd_goes_to_the_corner_that_is_worst_for_a_linear_network() -> None:
     assert float((way > 0.1 - 1e-6).double().mean()) > 0.6
     expected = functional.cross_entropy(network(moved), y)
     torch.manual_seed(3)
-    assert torch.allclose(adversarial(network, x, y, config(steps=10)), expected, rtol=1e-4)
+    assert torch.allclose(adversarial(network, x, y, eps=0.1, steps=10), expected, rtol=1e-4)
 
 
 def test_trades_is_cross_entropy_where_nothing_can_move_and_more_where_it_can() -> None:
     network, (x, y) = linear(), batch()
     plain = functional.cross_entropy(network(x), y)
-    assert torch.allclose(trades(network, x, y, config(eps=0.0, penalty=6.0)), plain)
-    assert (trades(network, x, y, config(eps=0.1, penalty=6.0)) - plain).item() > 0.01
+    assert torch.allclose(trades(network, x, y, eps=0.0, steps=5, penalty=6.0), plain)
+    assert (trades(network, x, y, eps=0.1, steps=5, penalty=6.0) - plain).item() > 0.01
 
 
 def test_noise_is_cross_entropy_at_images_with_gaussian_noise() -> None:
     network, (x, y) = linear(), batch()
-    assert torch.allclose(noise(network, x, y, config(sigma=0.0)), functional.cross_entropy(network(x), y))
+    assert torch.allclose(noise(network, x, y, sigma=0.0), functional.cross_entropy(network(x), y))
     seen: list[torch.Tensor] = []
     network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     many = x.repeat(100, 1, 1, 1)
-    noise(network, many, y.repeat(100), config(sigma=0.25))
+    noise(network, many, y.repeat(100), sigma=0.25)
     drawn = seen[0] - many
     assert drawn.mean().item() == pytest.approx(0, abs=0.01)
     assert drawn.std().item() == pytest.approx(0.25, rel=0.02)

@@ -26,6 +26,7 @@ class Model:
         proof = json.loads(Path(os.environ["PEER_PROOF"]).read_text())
         self._lipschitz, self._method = proof["lipschitz"], proof["method"]
         self._relative, self._rounding = proof["relative"], proof["rounding"]
+        self._temperature = proof["temperature"]
         self._pairwise = None if proof["pairwise"] is None else np.maximum(np.array(proof["pairwise"]), 1e-300)
         self._session = open_session(folder, int(os.environ["PEER_THREADS"]))
         self._input = self._session.get_inputs()[0].name
@@ -46,7 +47,7 @@ class Model:
         logits: Floats = self._session.run(None, {self._input: x})[0]
         second, top = np.partition(logits, -2, axis=1)[:, -2:].T
         z = logits.astype(np.float64)
-        powers = np.exp(z - z.max(axis=1, keepdims=True))
+        powers = np.exp((z - z.max(axis=1, keepdims=True)) / self._temperature)
         return logits, powers / powers.sum(axis=1, keepdims=True), top - second, self._radii(z)
 
     def _radii(self, z: Floats) -> Floats | None:
@@ -89,7 +90,9 @@ class Model:
             "probabilities": row,
             "margin": margin,
             "certified_radius": radius,
+            "certified_linf_radius": None,
             "certificate": certificate,
+            "error": None,
         }
 
     def raw(self, body: bytes) -> tuple[bytes, int]:

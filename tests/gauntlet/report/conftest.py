@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gauntlet import evalset, runtime, store
-from gauntlet.evalset import EvalSet
-from gauntlet.report.builder import assemble, cells, measure
+from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts.evaluation_sets import EvalSet
+from gauntlet.report.build import assemble, cells, measure
 from gauntlet.report.schema import CellResult, Report, ReportRequest
-from gauntlet.runtime import Classifier
+from gauntlet.runtime import classifier
+from gauntlet.runtime.classifier import Classifier, OnnxClassifier
 from tests import tiny
 
 N = 40
@@ -41,13 +42,13 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def models(roots: tuple[Path, Path]) -> Mapping[str, Classifier]:
-    opened = {name: runtime.open_model(artefact, "cpu") for name, artefact in store.load_all(roots[0]).items()}
-    return {name: model for name, model in opened.items() if isinstance(model, Classifier)}
+    opened = {name: classifier.open_model(artefact, "cpu") for name, artefact in store.load_all(roots[0]).items()}
+    return {name: model for name, model in opened.items() if isinstance(model, OnnxClassifier)}
 
 
 @pytest.fixture(scope="session")
 def evalsets(roots: tuple[Path, Path]) -> Mapping[str, EvalSet]:
-    return evalset.load_all([roots[1]])
+    return evaluation_sets.load_all([roots[1]])
 
 
 @pytest.fixture(scope="session")

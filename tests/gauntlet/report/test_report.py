@@ -6,16 +6,18 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
-from gauntlet import referee
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import Cancelled, InvalidInput
-from gauntlet.report import standards, words
-from gauntlet.report.builder import assemble, build, cells, cost, measure, validate
+from gauntlet.evaluation import referee
+from gauntlet.report import standards, wording
+from gauntlet.report.build import assemble, build, cells, cost, measure, validate
 from gauntlet.report.compare import Comparison, compare
-from gauntlet.report.measured import Measured, transferred
+from gauntlet.report.measurements import Measured, transferred
 from gauntlet.report.page import render
+from gauntlet.report.records import SmoothingSpec
 from gauntlet.report.schema import CellResult, Report, ReportRequest
 from gauntlet.threat import Threat
 from tests.gauntlet.report.conftest import WRONG, N
@@ -101,7 +103,7 @@ def test_clean_accuracy_and_denominators(report):
 
 
 def test_robust_accuracy_is_what_the_referee_says(asked, report, models, evalsets):
-    x, y = evalsets["tiny"].head(N)
+    x, y = map(torch.from_numpy, evalsets["tiny"].head(N))
     outcome = referee.run(models["tiny-a"], "pgd", x, y, Threat("linf", 0.05), seed=asked.seed)
     (entry,) = [e for e in report.models[0].robustness if (e.norm, e.attack) == ("linf", "pgd")]
     assert entry.accuracy.k == int(outcome.robust.sum())
@@ -110,7 +112,7 @@ def test_robust_accuracy_is_what_the_referee_says(asked, report, models, evalset
 def test_the_worst_is_no_better_than_any(report):
     for model in report.models:
         for entry in model.robustness:
-            (worst,) = [w for w in words.worst(model, entry.norm) if w.eps == entry.eps]
+            (worst,) = [w for w in wording.worst(model, entry.norm) if w.eps == entry.eps]
             assert worst.accuracy.k <= entry.accuracy.k
 
 
@@ -138,8 +140,8 @@ def test_a_wrong_certificate_is_an_alarm(asked, results, models, evalsets, repor
     assert report.sound
     assert not found.sound
     assert found.models[0].certificate.contradictions > 0
-    assert any(finding.alarm for finding in words.verdict(found))
-    assert not any(finding.alarm for finding in words.verdict(report))
+    assert any(finding.alarm for finding in wording.verdict(found))
+    assert not any(finding.alarm for finding in wording.verdict(report))
     assert "Do not rely on the certificate" in render(found)
 
 
@@ -265,7 +267,7 @@ def test_progress_rises_to_one_and_stop_ends_it(asked, models, evalsets):
         raise Cancelled("no more")
 
     with pytest.raises(Cancelled):
-        build(small, models, evalsets, stop=stop)
+        build(small, models, evalsets, check_cancelled=stop)
 
 
 def test_same_request_same_report(asked, models, evalsets):
@@ -369,7 +371,7 @@ def test_compare_is_a_gate(report):
     ],
 )
 def test_budgets_are_written_as_people_write_them(eps, written):
-    assert words.budget(eps) == written
+    assert wording.budget(eps) == written
 
 
 def test_curves_do_not_rise(report):
@@ -407,6 +409,40 @@ def test_local_estimates_stay_below_the_proved_constant(report):
         assert proof.slopes.n == 32
         assert proof.slopes.q05 <= proof.slopes.median <= proof.steepest
         assert 0.5 * proof.lipschitz < proof.steepest <= proof.lipschitz * 1.0001
+
+
+def test_a_report_says_which_of_its_figures_answers_which_part_of_a_standard(asked):
+    rows = standards.answers(asked, [1.0, None])
+    aisvs = {row.item.split()[0]: row.answer for row in rows if row.framework == "OWASP AISVS 1.0"}
+    assert list(aisvs) == ["11.1.3", "11.1.4", "11.2.2", "11.3.1", "11.4.1"]
+    assert aisvs["11.1.3"] == ", ".join(asked.attacks)
+    assert aisvs["11.2.2"] is aisvs["11.3.1"] is aisvs["11.4.1"] is None  # they are about a service, not a model
+    act = [(row.item.split()[0], row.answer) for row in rows if row.framework == "EU AI Act, Article 15"]
+    assert [part for part, _ in act] == ["15(3)", "15(4)", "15(5)", "15(5)", "15(5)"]
+    assert "clean accuracy" in act[0][1]
+    assert "robust accuracy" in act[2][1]
+    assert "1 of 2 models" in act[3][1]
+    assert act[4][1] is None
+    assert {row.framework for row in rows if "ATLAS" in row.framework} == {"MITRE ATLAS 2026.05"}
+
+
+@pytest.mark.parametrize(
+    ("attacks", "smoothing", "answer"),
+    [
+        (["pgd"], None, None),
+        (["noise", "pgd", "gaussian"], None, "noise, gaussian"),
+        (["pgd"], SmoothingSpec(sigma=0.25), "smoothed accuracy"),
+    ],
+)
+def test_disturbances_are_answered_by_what_disturbs(asked, attacks, smoothing, answer):
+    request = asked.model_copy(update={"attacks": attacks, "smoothing": smoothing})
+    assert {row.item[:5]: row.answer for row in standards.answers(request, [None])}["15(4)"] == answer
+
+
+def test_the_page_says_from_when_the_duties_apply(report):
+    page = render(report)
+    assert "2 December 2027" in page
+    assert "2 August 2028" in page
 
 
 def test_a_report_answers_only_what_it_ran(asked):

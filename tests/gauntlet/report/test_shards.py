@@ -2,8 +2,8 @@
 
 import pytest
 
-from gauntlet.referee import CHUNK as REFEREE_CHUNK
-from gauntlet.report.builder import cells, join, measure, shards
+from gauntlet.evaluation.referee import CHUNK as REFEREE_CHUNK
+from gauntlet.report.build import cells, join, measure, shards
 from gauntlet.report.measure import CHUNK
 from gauntlet.report.schema import CellResult, ReportRequest
 from gauntlet.report.shards import PARTS, UNIT

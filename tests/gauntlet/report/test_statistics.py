@@ -41,7 +41,3 @@ def test_rates_have_their_own_denominator():
 def test_curves_by_hand():
     robust = statistics.robust_curve(np.array([0.0, 0.5, 1.0, np.inf]), [0.0, 0.5, 2.0])
     assert [point.rate.k for point in robust] == [3, 2, 1]
-    certified = statistics.certified_curve(
-        np.array([True, True, False]), np.array([0.5, 0.1, 9.0]), {0.0: 0.0, 0.5: 0.5, 0.6: 0.6}
-    )
-    assert [point.rate.k for point in certified] == [2, 1, 0]

@@ -84,6 +84,10 @@ def test_two_reports_are_compared(page, server: Server):
     rates = [server.status(report)["report"]["models"][0]["clean"]["value"] for report in ids]
     expect(row.get_by_role("cell").nth(0)).to_have_text(f"{100 * rates[0]:.1f} %")
     expect(row.get_by_role("cell").nth(1)).to_have_text(f"{100 * rates[1]:.1f} %")
+    expect(page).to_have_url(re.compile("#reports[?]compare="))
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_role("region", name="Reports", exact=True)).to_contain_text("Measured on different images")
 
 
 def test_an_incomplete_report_is_not_sent(page):
@@ -306,7 +310,8 @@ def test_the_keyboard_goes_through_in_the_order_of_the_eyes(page):
         outline = page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none", order
         page.keyboard.press("Tab")
-    assert order[:8] == ["Skip to the content", *VIEWS, "Access key", "Samples"]
+    steps = ["See a prediction", "Break it", "See a certificate hold"]
+    assert order[:11] == ["Skip to the content", *VIEWS, "Access key", *steps, "Samples"]
     view(page, "Models")
     page.get_by_role("link", name="Skip to the content").press("Enter")
     expect(page.locator("#main")).to_be_focused()

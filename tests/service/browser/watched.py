@@ -1,5 +1,6 @@
 """What every test in a browser watches over: its console, requests that leave, and what axe would look for."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
 BARRIERS = (Path(__file__).parent / "barriers.js").read_text().rstrip().rstrip(";")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 class Watched:
@@ -35,8 +37,16 @@ class Watched:
 
 
 def barriers(page: "Page") -> list[str]:
-    """What keeps somebody out: names, labels, ids, order, sizes of targets, contrast."""
-    return page.evaluate(BARRIERS)
+    """What keeps somebody out: names, labels, ids, order, sizes of targets, contrast; and all that axe-core finds."""
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
+    run = "(rules) => axe.run({ exclude: ['iframe'] }, { runOnly: rules, iframes: false })"
+    violations = page.evaluate(run, RULES)["violations"]
+    found = [
+        f"{rule['id']}: {node['html'][:200]} ({node['failureSummary']})"
+        for rule in violations
+        for node in rule["nodes"]
+    ]
+    return page.evaluate(BARRIERS) + found
 
 
 def too_wide(page: "Page") -> bool:

@@ -1,0 +1,70 @@
+{{- define "gauntlet.secret" -}}
+{{ .Values.secret.name | default .Release.Name }}
+{{- end -}}
+
+{{- /* The resources of a pod; .gpus of them are GPUs. */ -}}
+{{- define "gauntlet.resources" -}}
+{{- $limits := deepCopy .resources.limits -}}
+{{- if .gpus }}{{ $limits = set $limits "nvidia.com/gpu" (.gpus | toString) }}{{ end -}}
+requests: {{- toYaml .resources.requests | nindent 2 }}
+limits: {{- toYaml $limits | nindent 2 }}
+{{- end -}}
+
+{{- /* What is the same in every pod. */ -}}
+{{- define "gauntlet.pod" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false # they would set GAUNTLET_PORT
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 1034 # bentoml in the image
+  runAsGroup: 1034
+  fsGroup: 1034
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  - name: state # locks and no more: the jobs are in PostgreSQL
+    emptyDir: {sizeLimit: 64Mi}
+  - name: tmp
+    emptyDir: {sizeLimit: 1Gi}
+  - name: keys
+    secret:
+      secretName: {{ include "gauntlet.secret" . }}
+      items: [{key: keys, path: keys}]
+{{- end -}}
+
+{{- /* What is the same in every container. */ -}}
+{{- define "gauntlet.container" -}}
+image: {{ printf "%s:%s" .Values.image.repository .Values.image.tag | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+envFrom:
+  - configMapRef: {name: {{ .Release.Name }}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+volumeMounts:
+  - {name: state, mountPath: /var/lib/gauntlet}
+  - {name: tmp, mountPath: /tmp}
+  - {name: keys, mountPath: /etc/gauntlet, readOnly: true}
+{{- end -}}
+
+{{- /* Variables of every container. */ -}}
+{{- define "gauntlet.variables" -}}
+- name: GAUNTLET_DATABASE_URL
+  valueFrom:
+    secretKeyRef: {name: {{ include "gauntlet.secret" .root }}, key: database-url}
+- name: GAUNTLET_THREADS # the node may have many more cores than the pod
+  valueFrom:
+    resourceFieldRef: {resource: limits.cpu}
+{{- if .gpus }}
+- {name: GAUNTLET_DEVICE, value: cuda}
+{{- end }}
+{{- end -}}

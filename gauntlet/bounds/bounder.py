@@ -1,0 +1,54 @@
+"""What a classifier offers of its bounds, wherever its graph is read."""
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gauntlet.bounds.goal import Goal
+from gauntlet.bounds.interval import interval_excess
+from gauntlet.bounds.network import Network
+from gauntlet.bounds.prover import Method, Proof, exclude
+from gauntlet.bounds.region import Region
+from gauntlet.norms import Norm
+
+
+class Bounder(Protocol):
+    """Lower bounds of how far the class of an image stays ahead of every other one.
+
+    ``slack`` is subtracted from them: two logits may be off together by that much.
+    """
+
+    def intervals(self, x: Tensor, labels: Tensor, eps: Tensor, slack: Tensor) -> Tensor:
+        """Of images x (n, C, H, W) with labels (n,) within Linf eps (n,), less slack (n,): (n,) float64."""
+        ...
+
+    def prove(
+        self, x: Tensor, label: int, norm: Norm, eps: float, slack: float, methods: Sequence[Method], seconds: float
+    ) -> Proof:
+        """Of one image (C, H, W) against each other class, by the methods in turn, within so many seconds."""
+        ...
+
+
+class GraphBounder:
+    """The bounds of a network that was read here."""
+
+    def __init__(self, network: Network, classes: int) -> None:
+        self.network, self._classes = network, classes
+
+    def intervals(self, x: Tensor, labels: Tensor, eps: Tensor, slack: Tensor) -> Tensor:
+        shaped = x.view(len(x), *self.network.input_shape)
+        goals = [self._goal(int(label), 0.0) for label in labels]
+        rows = torch.stack([goal.rows.squeeze(1) for goal in goals])  # (n, K - 1, *output_shape)
+        return interval_excess(self.network, Region.ball(shaped, "linf", eps), rows).amin(1) - slack
+
+    def prove(
+        self, x: Tensor, label: int, norm: Norm, eps: float, slack: float, methods: Sequence[Method], seconds: float
+    ) -> Proof:
+        region = Region.ball(x.view(1, *self.network.input_shape), norm, eps)
+        return exclude(self.network, region, self._goal(label, slack), time.perf_counter() + seconds, methods)
+
+    def _goal(self, label: int, slack: float) -> Goal:
+        return Goal.other_class(label, self._classes, self.network.output_shape, slack)

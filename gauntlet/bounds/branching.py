@@ -1,0 +1,198 @@
+"""Branch and bound: parts of the input set in which an activation's input lies on one side of a cut.
+
+Bunel et al., "Branch and Bound for Piecewise Linear Neural Network Verification", arXiv 1909.06588; bounds and
+multipliers as in Wang et al., "Beta-CROWN", arXiv 2103.06624. ReLUs are cut at zero, sigmoids in the middle.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gauntlet.bounds.crown import Linearised
+from gauntlet.bounds.goal import Goal
+from gauntlet.bounds.optimised import Ascent, Branches, Layout, ascend, glance
+
+STEPS = 8  # of a search, for each branch
+ROOT_STEPS = 20
+LEAF_STEPS = 200
+CUTS = 8  # places that are compared before a branch is cut
+SHOWN = 8  # points that the judge sees of each batch
+BATCH = 256  # branches that are bounded at once, at most
+ROOM = 2**24  # numbers that one array of such a batch may have
+
+
+@dataclass
+class Progress:
+    """What is known of a goal: which of its conjunctions are excluded, and how many branches that took."""
+
+    excluded: Tensor  # (D,) bool
+    bounds: Tensor  # (D,): the least of row . y - bound over what is left, the best row of each branch
+    branches: int
+    complete: bool  # False: branches were left when time was over, or could be cut no further
+
+
+@dataclass
+class _Open:
+    """Branches still to be excluded, one row each."""
+
+    which: Tensor  # (n,) the conjunction
+    low: Tensor  # (n, 1, U)
+    high: Tensor
+    places: Tensor  # (2, n, S, U)
+    multipliers: Tensor
+    margin: Tensor  # (n,)
+    cut: Tensor  # (n, k) the places to cut next, the most promising first; -1: none is left
+
+    def at(self, rows: Tensor | slice) -> "_Open":
+        return _Open(
+            self.which[rows],
+            self.low[rows],
+            self.high[rows],
+            self.places[:, rows],
+            self.multipliers[:, rows],
+            self.margin[rows],
+            self.cut[rows],
+        )
+
+
+def branch_and_bound(
+    state: Linearised,
+    goal: Goal,
+    deadline: float,
+    candidates: Callable[[Tensor], bool] = lambda _: False,
+    root_steps: int = ROOT_STEPS,
+) -> Progress:
+    """Exclude each conjunction of the goal until the deadline (of time.perf_counter).
+
+    ``candidates`` hears of points (n, *input_shape) where a bound is least, and ends the search by returning True.
+    """
+    layout = Layout.of(state, state.network.output)
+    low, high = (end[None, None].expand(len(goal.rows), 1, -1) for end in layout.limits())
+    places = layout.places(low, high).float().expand(2, *goal.bounds.shape, layout.size)
+    start = Branches(low, high, places, torch.zeros_like(places))
+    found = ascend(layout, state.region, goal.rows, start, root_steps, goal.bounds.float(), deadline)
+    margin = (found.bounds - goal.bounds).amax(1)
+    progress = Progress(margin > 0, margin, len(margin), complete=False)
+    waiting = _Open(
+        torch.arange(len(margin)), low, high, found.places, found.multipliers, margin, _next(layout, start, found)
+    )
+    waiting = waiting.at((~(margin > 0)).nonzero().squeeze(1))
+    size = max(2, min(BATCH, ROOM // max(1, _widest(state))) // 2)
+    while len(waiting.which) and time.perf_counter() < deadline:
+        if bool((waiting.cut[:, 0] < 0).all()):
+            settled = _settle(layout, goal, waiting.at(slice(0, size)), deadline)
+            if settled is None:
+                break
+            waiting = _joined(settled, waiting.at(slice(size, None)))
+            _report(progress, waiting)
+            continue
+        stuck = waiting.cut[:, 0] < 0
+        order = waiting.margin.masked_fill(stuck, torch.inf).argsort()
+        count = min(size, int((~stuck).sum()))
+        taken, rest = waiting.at(order[:count]), waiting.at(order[count:])
+        children, points = _divide(layout, goal, taken, deadline)
+        progress.branches += len(children.which)
+        if candidates(points):
+            break
+        waiting = _joined(children.at((~(children.margin > 0)).nonzero().squeeze(1)), rest)
+        _report(progress, waiting)
+    progress.complete = len(waiting.which) == 0
+    return progress
+
+
+def _report(progress: Progress, waiting: _Open) -> None:
+    for which in (~progress.excluded).nonzero().squeeze(1):
+        left = waiting.margin[waiting.which == which]
+        progress.excluded[which] = len(left) == 0
+        progress.bounds[which] = left.min() if len(left) else 0.0
+
+
+def _settle(layout: Layout, goal: Goal, leaves: _Open, deadline: float) -> _Open | None:
+    """A longer search for branches that cannot be cut further, where only multipliers are free: those still open.
+
+    None: it excluded none of them.
+    """
+    part = goal.at(leaves.which)
+    branches = Branches(leaves.low, leaves.high, leaves.places, leaves.multipliers)
+    found = ascend(layout, layout.state.region, part.rows, branches, LEAF_STEPS, part.bounds.float(), deadline)
+    margin = torch.maximum((found.bounds - part.bounds).amax(1), leaves.margin)
+    still = (~(margin > 0)).nonzero().squeeze(1)
+    if len(still) == len(margin):
+        return None
+    after = _Open(leaves.which, leaves.low, leaves.high, found.places, found.multipliers, margin, leaves.cut)
+    return after.at(still)
+
+
+def _widest(state: Linearised) -> int:
+    return max(low.numel() for low, _ in state.intervals.values())
+
+
+def _divide(layout: Layout, goal: Goal, parents: _Open, deadline: float) -> tuple[_Open, Tensor]:
+    """Both halves of each branch, bounded; and some points where bounds are least."""
+    part = goal.at(parents.which.repeat(2))
+    branches = _halves(layout, parents, _best_cut(layout, goal, parents))
+    found = ascend(layout, layout.state.region, part.rows, branches, STEPS, part.bounds.float(), deadline)
+    margins = found.bounds - part.bounds
+    margin = torch.maximum(margins.amax(1), parents.margin.repeat(2))
+    children = _Open(
+        parents.which.repeat(2),
+        branches.low,
+        branches.high,
+        found.places,
+        found.multipliers,
+        margin,
+        _next(layout, branches, found),
+    )
+    assert found.trace.input is not None
+    least = margin.argsort()[:SHOWN]
+    region = layout.state.region[torch.zeros_like(least)]
+    return children, region.minimiser(found.trace.input[least, margins[least].argmax(1)])
+
+
+def _halves(layout: Layout, parents: _Open, cut: Tensor) -> Branches:
+    """Every branch cut at a place (n,): the lower halves, then the upper ones."""
+    low, high = parents.low.repeat(2, 1, 1), parents.high.repeat(2, 1, 1)
+    middle = layout.cut(parents.low, parents.high)
+    rows = torch.arange(len(cut))
+    high[rows, 0, cut] = low[rows + len(cut), 0, cut] = middle[rows, 0, cut]
+    return Branches(low, high, parents.places.repeat(1, 2, 1, 1), parents.multipliers.repeat(1, 2, 1, 1))
+
+
+def _best_cut(layout: Layout, goal: Goal, parents: _Open) -> Tensor:
+    """Of each branch's places (n, k) to cut, the one (n,) whose worse half is best, without a search.
+
+    De Palma et al., "Improved Branch and Bound for Neural Network Verification via Lagrangian Decomposition", arXiv
+    2104.06718, call this filtered smart branching.
+    """
+    part = goal.at(parents.which.repeat(2))
+    scores = []
+    for cut in parents.cut.unbind(1):
+        halves = _halves(layout, parents, cut.clamp_min(0))
+        bounds = glance(layout, layout.state.region, part.rows, halves) - part.bounds.float()
+        worse = bounds.amax(1).view(2, -1).amin(0)
+        scores.append(worse.masked_fill(cut < 0, -torch.inf))
+    best = torch.stack(scores, 1).nan_to_num(-torch.inf).argmax(1)
+    return parents.cut.gather(1, best[:, None]).squeeze(1)
+
+
+def _next(layout: Layout, branches: Branches, found: Ascent) -> Tensor:
+    """The places of each branch (B, k) to cut next, those that cost its bound most; -1 where there are no more."""
+    worst = layout.gaps(branches.low, branches.high, found.trace.outputs)
+    worst = torch.nn.functional.pad(worst, (0, CUTS))
+    value, place = worst.topk(CUTS, dim=1)
+    return torch.where(value > 0, place, -1)
+
+
+def _joined(*parts: _Open) -> _Open:
+    return _Open(
+        torch.cat([p.which for p in parts]),
+        torch.cat([p.low for p in parts]),
+        torch.cat([p.high for p in parts]),
+        torch.cat([p.places for p in parts], 1),
+        torch.cat([p.multipliers for p in parts], 1),
+        torch.cat([p.margin for p in parts]),
+        torch.cat([p.cut for p in parts]),
+    )

@@ -1,0 +1,37 @@
+"""What is to be excluded of a network's output over a set of inputs."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Goal:
+    """D conjunctions of inequalities: an output y satisfies conjunction d if rows[d] . y <= bounds[d] in all S rows.
+
+    rows (D, S, *output_shape), bounds (D, S), float64. A conjunction is excluded if one of its rows is above its bound
+    everywhere. Shorter conjunctions repeat a row.
+    """
+
+    rows: Tensor
+    bounds: Tensor
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def at(self, which: Tensor) -> "Goal":
+        return Goal(self.rows[which], self.bounds[which])
+
+    def excess(self, y: Tensor) -> Tensor:
+        """Outputs (n, *output_shape) to (D, n): at most zero where the conjunction is satisfied."""
+        values = torch.einsum("dsk,nk->dsn", self.rows.flatten(2).to(y.dtype), y.flatten(1))
+        return (values - self.bounds.to(y.dtype)[:, :, None]).amax(1)
+
+    @classmethod
+    def other_class(cls, label: int, classes: int, shape: tuple[int, ...], slack: float) -> "Goal":
+        """z_label - z_j <= slack, for every other class j: excluded, the class is ``label`` by more than the slack."""
+        rows = -torch.eye(classes, dtype=torch.float64)
+        rows[:, label] += 1
+        rows = rows[torch.arange(classes) != label]
+        return cls(rows.view(classes - 1, 1, *shape), torch.full((classes - 1, 1), slack, dtype=torch.float64))

@@ -1,0 +1,84 @@
+"""Rules for operators that only move, copy or leave out values.
+
+The node is run once on the numbers of the places, by ONNX's reference implementation: the answer says where each
+value comes from. So no attribute of Slice, Pad, Transpose and the like is read here.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from onnx import NodeProto, TensorProto
+
+from gauntlet.bounds.builder import Array, Builder, Unboundable, attributes_of, real
+from gauntlet.bounds.linear import Selection, Shape, selection
+
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
+
+
+def move(builder: Builder, node: NodeProto) -> list[str]:
+    """A step for each output of the node."""
+    moved = list(dict.fromkeys(name for name in node.input if name in builder.variables))
+    if node.op_type != "Concat" and moved != [node.input[0]]:
+        raise Unboundable(f"{node.op_type} by values that depend on the input")
+    if attributes_of(node).get("value", 0) and node.op_type == "Pad":
+        raise Unboundable("Pad with a value in an attribute")
+    steps = [builder.variables[name] for name in moved]
+    shapes = tuple(builder.shapes[step] for step in steps)
+    fixed = {name: builder.constants[name] for name in node.input if name and name not in moved}
+    filling = [
+        name for name in fixed if node.op_type == "Concat" or (node.op_type == "Pad" and name in node.input[2:3])
+    ]
+    places: dict[str, Array] = {name: np.zeros_like(fixed[name], dtype=np.float64) for name in filling}
+    total = 0
+    for name, shape in zip(moved, shapes, strict=True):
+        places[name] = np.arange(total + 1, total + 1 + math.prod(shape), dtype=np.float64).reshape(shape)
+        total += math.prod(shape)
+    numbers = builder.run(node, {**fixed, **places})  # from 1; zero is a constant
+    blank = {name: np.zeros(shape) for name, shape in zip(moved, shapes, strict=True)}
+    offsets = builder.run(node, {**fixed, **blank}) if filling else [None] * len(numbers)
+    return [
+        builder.add(_selection(number, shapes, total, offset), steps, tuple(number.shape))
+        for number, offset in zip(numbers, offsets, strict=True)
+    ]
+
+
+def _selection(number: Array, shapes: tuple[Shape, ...], total: int, offset: Array | None) -> Selection:
+    index = torch.from_numpy(np.where(number == 0, total, number - 1).astype(np.int64).reshape(-1))
+    return selection(index, shapes, tuple(number.shape), None if offset is None or not offset.any() else real(offset))
+
+
+def cast(builder: Builder, node: NodeProto) -> str:
+    """Between float32 and float64: no change worth a step. Raises Unboundable for a type that rounds values."""
+    if attributes_of(node)["to"] not in FLOATS:
+        raise Unboundable("Cast to a type that rounds values")
+    return builder.variable(node.input[0])
+
+
+def pick(builder: Builder, step: str, places: Array) -> str:
+    """A step with the values at these places (of the flattened step), in the shape of the array."""
+    index = torch.from_numpy(places.astype(np.int64).reshape(-1))
+    shape = tuple(places.shape)
+    return builder.add(selection(index, (builder.shapes[step],), shape), [step], shape)
+
+
+def places_of(builder: Builder, step: str) -> Array:
+    """The number of each place of a step, in its shape."""
+    shape = builder.shapes[step]
+    return np.arange(math.prod(shape)).reshape(shape)
+
+
+def expand(builder: Builder, step: str, shape: Shape) -> str:
+    """The step broadcast to a shape."""
+    if builder.shapes[step] == shape:
+        return step
+    return pick(builder, step, np.broadcast_to(places_of(builder, step), shape))
+
+
+def reshape(builder: Builder, step: str, shape: Shape) -> str:
+    return pick(builder, step, places_of(builder, step).reshape(shape))
+
+
+def permute(builder: Builder, step: str, order: Sequence[int]) -> str:
+    return pick(builder, step, places_of(builder, step).transpose(order))

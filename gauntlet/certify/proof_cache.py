@@ -1,0 +1,82 @@
+"""Certificates that were proved before, on disk, so that a process that starts again does not prove them again.
+
+A record is found by the sha256 of the model's file, the version of the code that proves and verifies, and the device
+that computes the served logits. The version is a digest of that code itself and of the libraries under it: whatever
+changes in either, or one byte of the model, proves again. Nothing else writes records; no manifest is ever believed.
+"""
+
+import hashlib
+import io
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from gauntlet import installed
+from gauntlet.certify.lipschitz import Certificate
+
+LIBRARIES = ("numpy", "onnx", "onnx2pytorch", installed.onnxruntime(), "torch")
+CODE = ("certify", "runtime", "artifacts/onnx_file.py")  # of gauntlet
+
+
+@cache
+def code_version() -> str:
+    """A digest of the code that a record rests on, and of the versions of the libraries that it calls."""
+    versions = installed.versions(LIBRARIES)
+    digest = hashlib.sha256(" ".join(f"{name}=={version}" for name, version in versions.items()).encode())
+    root = Path(__file__).parent.parent
+    for name in CODE:
+        part = root / name
+        for path in sorted(part.glob("**/*.py")) if part.is_dir() else [part]:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ProofCache:
+    """A folder of records. Records that are damaged, or of other code, count as absent."""
+
+    folder: Path
+
+    def load(self, model_sha256: str, device: str) -> Certificate | None:
+        """The certificate of the model with this sha256, as it was proved where ``device`` computes; None if absent."""
+        try:
+            with np.load(io.BytesIO(self._path(model_sha256, device).read_bytes()), allow_pickle=False) as record:
+                lipschitz, pairwise = float(record["lipschitz"]), record["pairwise"].astype(np.float64)
+                proved = not np.isnan(lipschitz)
+                return Certificate(
+                    lipschitz if proved else None,
+                    pairwise if proved else None,
+                    str(record["reason"]),
+                    float(record["rounding"]),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def save(self, model_sha256: str, device: str, certificate: Certificate) -> None:
+        """Keep what was proved of a model whose twin has been verified; nothing where the folder cannot be written."""
+        path = self._path(model_sha256, device)
+        lipschitz = np.nan if certificate.lipschitz is None else certificate.lipschitz
+        pairwise = np.empty((0, 0)) if certificate.pairwise is None else certificate.pairwise
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
+                np.savez(
+                    file,
+                    lipschitz=lipschitz,
+                    pairwise=pairwise,
+                    reason=certificate.reason,
+                    rounding=certificate.rounding,
+                )
+            Path(file.name).replace(path)
+            for other in self.folder.glob(f"{model_sha256}-{device}-*.npz"):
+                if other != path:  # of earlier code
+                    other.unlink(missing_ok=True)
+        except OSError:
+            return
+
+    def _path(self, model_sha256: str, device: str) -> Path:
+        return self.folder / f"{model_sha256}-{device}-{code_version()}.npz"

@@ -1,0 +1,81 @@
+"""What several commands take: models by name or file, labelled images by name or file, FIELD=VALUE words."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from gauntlet import library
+from gauntlet.artifacts import evaluation_sets
+from gauntlet.artifacts.evaluation_sets import EvalSet
+from gauntlet.cli import user_files
+from gauntlet.errors import InvalidInput
+from gauntlet.onnx_import.settings import ModelSettings
+from gauntlet.runtime import classifier
+from gauntlet.runtime.classifier import Classifier, OnnxClassifier
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that runs models on images."""
+    parser.add_argument(
+        "--dataset", help="evaluation set, or a file: *.npz of images and labels, *.zip; default: the model's own"
+    )
+    parser.add_argument(
+        "--declare",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"what is not to be guessed of *.onnx files; fields: {', '.join(ModelSettings.model_fields)}",
+    )
+    parser.add_argument("--n", type=int, default=100, help="first n images (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def open_inputs(options: argparse.Namespace, names: Sequence[str]) -> tuple[list[Classifier], EvalSet]:
+    """The classifiers, each by its name or from its file, and the images."""
+    said, brought = user_files.declared(options.declare), user_files.is_images(options.dataset)
+    of_a_model = said.keys() - ({"classes"} if brought else set())  # images have classes too
+    if of_a_model and not any(map(user_files.is_model, names)):
+        message = (
+            f"--declare {min(of_a_model)} is about a model's own file (*.onnx); a shipped model's manifest says it"
+        )
+        raise InvalidInput(message, "declare")
+    images = user_files.images(options.dataset, said.get("classes")) if brought else None
+    shipped = [name for name in names if not user_files.is_model(name)]
+    found = classifier.open_all(options.root / "artifacts", options.device, only=shipped) if shipped else {}
+    models: list[Classifier] = []
+    for name in names:
+        model = user_files.classifier(name, said, images, options.device) if user_files.is_model(name) else found[name]
+        if not isinstance(model, OnnxClassifier):
+            raise InvalidInput(f"{name} is a generator; attacks and reports need a classifier", "model")
+        models.append(model)
+    found_images = _shipped_images(options, models[0]) if images is None else images
+    return models, evaluation_sets.matched(found_images, models[0].manifest.classes, models[0].name)
+
+
+def _shipped_images(options: argparse.Namespace, model: Classifier) -> EvalSet:
+    name, paths = options.dataset or model.manifest.dataset, evaluation_sets.find(evalset_folders(options))
+    if name == library.OWN:
+        raise InvalidInput("say which images: --dataset NAME, or an .npz file with images and labels", "dataset")
+    if name not in paths:
+        raise InvalidInput(evaluation_sets.missing(name, paths), "dataset")
+    return evaluation_sets.load(paths[name])
+
+
+def evalset_folders(options: argparse.Namespace) -> tuple[Path, ...]:
+    """The folders of evaluation sets: beside the models, and in GAUNTLET_DATA."""
+    return options.root / "evalsets", Path(os.environ.get("GAUNTLET_DATA", "data")) / "evalsets"
+
+
+def fields(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """FIELD=VALUE words; a schema reads the values."""
+    if wrong := [text for text in texts if "=" not in text]:
+        raise InvalidInput(f"--{option} {wrong[0]}: write it as FIELD=VALUE")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def positive(text: str) -> float:
+    """A number above zero."""
+    if not 0 < (value := float(text)) < float("inf"):
+        raise ValueError(text)
+    return value

@@ -1,0 +1,218 @@
+"""From a file that has been read to the graph that is served: every way of rewriting it, and which one is right."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnx import ModelProto, TensorProto, helper, version_converter
+
+from gauntlet.artifacts import onnx_skeleton
+from gauntlet.artifacts.manifest import MODEL_FILE, STRAIGHT_THROUGH, VERIFIED, Adoption, Choice, ClassifierManifest
+from gauntlet.errors import refused
+from gauntlet.onnx_import import (
+    binary_output,
+    detection,
+    external_weights,
+    graph_edits,
+    original_model,
+    output_head,
+    pixel_detection,
+    preprocessing,
+    rounded_output,
+    validation,
+)
+from gauntlet.onnx_import.external_weights import Beside, nothing
+from gauntlet.onnx_import.large_weights import LargeWeights
+from gauntlet.onnx_import.original_model import Original, short
+from gauntlet.onnx_import.output_head import Head
+from gauntlet.onnx_import.preprocessing import Preprocessing
+from gauntlet.onnx_import.settings import ModelSettings
+from gauntlet.runtime import quantised_graph
+
+OURS = "gauntlet."  # what the names of added tensors begin with
+LOGITS = "gauntlet.logits"
+OLD, MODERN = 13, 20  # files older than the first are brought to the second, where that changes no answer
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A graph as the store wants it, and its manifest."""
+
+    graph: bytes
+    manifest: ClassifierManifest
+
+
+def adopt(data: bytes, declared: ModelSettings, beside: Beside = nothing) -> Adopted:
+    """Rewrite somebody's file. Raises InvalidInput, its ``field`` ``file`` or one of ModelSettings, with the reason.
+
+    The file, an ONNX model or a zip that holds one, may be hostile: call this only in a process that may die.
+    ``beside`` gives the files that the model keeps its weights in; a zip brings its own.
+    """
+    digest = hashlib.sha256(data)
+    if data.startswith(external_weights.ZIP):
+        data, beside = external_weights.unzip(data, validation.MAX_BYTES)
+
+    def read(name: str) -> bytes | None:
+        content = beside(name)
+        digest.update(content or b"")
+        return content
+
+    model = validation.read(data, read)
+    del data  # as large as the model
+    with tempfile.TemporaryDirectory() as folder:
+        weights = LargeWeights(Path(folder))
+        model = weights.without(model)
+        return _adopted(model, weights, digest.hexdigest(), declared)
+
+
+def _adopted(model: ModelProto, weights: LargeWeights, source: str, declared: ModelSettings) -> Adopted:
+    """The graph and its manifest; ``source`` is the sha256 of what came."""
+    graph_edits.free_names(model.graph, OURS)
+    in_float32, alone = original_model.make_runnable(model, weights), original_model.one_at_a_time(model)
+    opset, labels = validation.opset(model), detection.labels(model.graph)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    way, choices = _entrance(model, declared)
+    several = len(model.graph.output) > 1
+    output, output_reason = detection.answer(model.graph, declared.output_name)
+    file = original_model.ask(model, weights, way, output)
+    graph_edits.plain_operators(file.model, opset)
+    eight_bits = quantised_graph.is_quantised(file.model)
+    found = _head(file, declared)
+    count = 2 if found.form == "single" else file.answers.shape[1]
+    classes, choices["classes"] = detection.named_classes(declared, count, metadata, labels)
+    choices["output"] = found.choice
+    if several:
+        given = declared.output_name is not None
+        choices["output_name"] = Choice(value=output, given=given, reason=output_reason)
+    if alone:
+        choices["batch"] = Choice(value="1", given=False, reason=alone)
+    if in_float32:
+        choices["precision"] = Choice(value="float32", given=False, reason=in_float32)
+    graph = _rewritten(file, found)
+    manifest = ClassifierManifest(
+        name=declared.name,
+        family="custom",
+        dataset=declared.dataset,
+        metrics={},
+        files={MODEL_FILE: hashlib.sha256(graph).hexdigest()},
+        training=None,
+        input_shape=way.door.image,
+        classes=classes,
+        gradients=STRAIGHT_THROUGH if eight_bits else VERIFIED,
+        adoption=Adoption(
+            source_sha256=source,
+            source_opset=opset,
+            choices=choices,
+            scale=way.scale,
+            offset=way.offset,
+            bgr=way.bgr,
+        ),
+    )
+    return Adopted(graph, manifest)
+
+
+def _entrance(model: ModelProto, declared: ModelSettings) -> tuple[Preprocessing, dict[str, Choice]]:
+    """How pixels get into the graph, and what of it was said or guessed."""
+    door = detection.door(model.graph, declared)
+    limits, range_choice = pixel_detection.pixel_range(model.graph, door, declared)
+    colours = pixel_detection.channels(model.graph, door, declared)
+    normalisation = pixel_detection.normalisation(model.graph, door, limits, declared)
+    way = preprocessing.entrance(door, limits, normalisation.mean, normalisation.std, bgr=colours.value == "bgr")
+    choices = {**door.choices, "pixel_range": range_choice}
+    if door.image[0] == 3:
+        choices["channels"] = colours
+    return way, {**choices, "normalisation": normalisation.choice}
+
+
+def _head(file: Original, declared: ModelSettings) -> Head:
+    """How logits come out of the graph, whose end is simplified on the way."""
+    rounded_output.without_rounding(file.model.graph, file.name)
+    binary_output.as_softmax(file.model.graph)
+    end = output_head.last(file.model.graph, file.name)
+    two_sigmoids = end is not None and end.op_type == "Sigmoid" and file.answers.shape[1] == 2
+    before = file.tensor(end.input[0]) if end is not None and two_sigmoids else None
+    return output_head.head(end, file.answers, before, declared.output)
+
+
+def _rewritten(file: Original, found: Head) -> bytes:
+    """The first way of rewriting that changes no answer; a batch that is left open comes before a fixed one."""
+    reason = "it cannot be rewritten"
+    for model in _candidates(file, found):
+        try:
+            onnx_skeleton.check(model)
+            worst = _difference(file, found, file.weights.session(model))
+        except Exception as error:  # whatever is wrong with one way, another may be right
+            reason = short(error)
+            continue
+        if worst <= original_model.limit(file.model, file.answers):
+            return file.weights.whole(model)
+        reason = f"rewritten for images in [0, 1] it answers differently, by {worst:.3g}"
+    raise refused(reason)
+
+
+def _candidates(file: Original, found: Head) -> Iterator[ModelProto]:
+    old = validation.opset(file.model) < OLD
+    kept = [] if file.way.door.fixed is None else [False]
+    openings = [*([] if kept and original_model.mixing(file.model) else [True]), *kept]
+    for modern in (True, False) if old else (False,):
+        for opened in openings:
+            try:
+                yield _rewrite(file, found, modern, opened)
+            except Exception:  # noqa: S112 - the version converter raises whatever it meets; another way may do
+                continue
+
+
+def _rewrite(file: Original, found: Head, modern: bool, opened: bool) -> ModelProto:
+    model = ModelProto()
+    model.CopyFrom(file.model)
+    if modern:
+        model = _converted(model)
+    model.ir_version = min(model.ir_version, 10)
+    graph, name, way = model.graph, file.name, file.way
+    if found.last is not None:
+        last = output_head.last(graph, name)
+        assert last is not None
+        output_head.cut(graph, last)
+        name = graph.output[0].name
+    graph_edits.widen(model, file.weights)
+    preprocessing.compile_in(graph, way)
+    output_head.append(graph, found, name, file.answers.shape[1], file.flat, LOGITS)
+    classes = 2 if found.form == "single" else file.answers.shape[1]
+    batch = "batch" if opened or way.door.fixed is None else way.door.fixed
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, classes]))
+    if way.door.fixed is not None and opened:
+        graph_edits.open_batch(model, way.door.fixed)
+    graph_edits.prune(graph)
+    graph_edits.drop_idle(model)
+    return model
+
+
+def _converted(model: ModelProto) -> ModelProto:
+    """The same graph in a modern opset. Raises whatever the version converter meets."""
+    large = [tensor for tensor in model.graph.initializer if onnx_skeleton.is_large(tensor)]
+    made = version_converter.convert_version(onnx_skeleton.skeleton(model), MODERN)
+    kept = [value for value in made.graph.input if value.name not in {tensor.name for tensor in large}]
+    del made.graph.input[:]
+    made.graph.input.extend(kept)
+    made.graph.initializer.extend(large)
+    return made
+
+
+def _difference(file: Original, found: Head, answering: ort.InferenceSession) -> float:
+    """How far the rewritten graph's answers are from the file's, images asked alone and together."""
+    (value,) = answering.get_inputs()
+    size = value.shape[0]
+    worst = 0.0
+    for many in (1, len(file.images)) if isinstance(size, str) else (size,):
+        for first in range(0, len(file.images), many):
+            part = file.images[first : first + many]
+            fed = np.resize(part, (many, *part.shape[1:]))
+            logits = answering.run(None, {value.name: fed})[0].astype(np.float64)[: len(part)]
+            gap = np.abs(output_head.again(found, logits) - file.answers[first : first + len(part)])
+            worst = max(worst, float(np.nan_to_num(gap, nan=np.inf).max()))
+    return worst

@@ -1,0 +1,51 @@
+"""A file that was adopted, opened: with gradients if they can be verified, else without, and its manifest says why."""
+
+import tempfile
+from pathlib import Path
+
+from gauntlet.artifacts import store
+from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE, ClassifierManifest
+from gauntlet.errors import ArtefactError
+from gauntlet.runtime import classifier
+from gauntlet.runtime.classifier import Classifier, OnnxClassifier
+from gauntlet.runtime.served import Device
+
+REASON = 300  # characters
+
+
+def open_new(graph: bytes, manifest: ClassifierManifest, device: Device = "auto") -> Classifier:
+    """A graph that nobody has opened before. Raises ArtefactError where it cannot even be run."""
+    with tempfile.TemporaryDirectory() as root:
+        return open_saved(save(Path(root), graph, manifest.name), manifest, new=True, device=device)
+
+
+def save(root: Path, graph: bytes | memoryview, name: str) -> Path:
+    """The folder of an artefact without its manifest: who wrote a large graph need not keep it in memory."""
+    folder = root / name
+    folder.mkdir()
+    (folder / MODEL_FILE).write_bytes(graph)
+    return folder
+
+
+def open_saved(folder: Path, manifest: ClassifierManifest, *, new: bool, device: Device = "auto") -> Classifier:
+    """A graph in its folder, which may go once it is open. Raises ArtefactError.
+
+    A ``new`` one without usable gradients is opened without them; any other must be as its manifest says.
+    """
+    try:
+        return _opened(folder, manifest, device)
+    except ArtefactError as error:
+        if not new:
+            raise
+        reason = " ".join(str(error).split())[:REASON].replace("(", "").replace(")", "")
+    return _opened(folder, manifest.model_copy(update={"gradients": f"none ({reason})"}), device)
+
+
+def _opened(folder: Path, manifest: ClassifierManifest, device: Device) -> Classifier:
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
+    try:
+        model = classifier.open_model(store.load(folder), device)
+    except ArtefactError as error:
+        raise ArtefactError(str(error).replace(f"{folder}/", "")) from error
+    assert isinstance(model, OnnxClassifier)
+    return model

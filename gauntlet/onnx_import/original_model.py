@@ -1,0 +1,169 @@
+"""Somebody's file as it came, asked what it answers: everything that is made of it is held against that."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+
+from gauntlet.errors import InvalidInput, refused
+from gauntlet.onnx_import import graph_edits, validation
+from gauntlet.onnx_import.large_weights import LargeWeights
+from gauntlet.onnx_import.preprocessing import Preprocessing
+from gauntlet.runtime import quantised_graph
+
+Array = NDArray[np.float64]
+
+AGREEMENT = 1e-3  # answers of the rewritten graph and of the file, or together and alone, relative to 1 + the largest
+COARSE = 3e-2  # the same for float16 arithmetic, which is done in float32 here, and for 8 bits, where rounding may tip
+
+NORMALISING = "BatchNormalization"
+MIXING = {
+    NORMALISING: "in training mode normalises by the batch at hand: export the model in evaluation mode",
+    "DynamicQuantizeLinear": "(dynamic quantisation) takes its scale from the whole batch: quantise the model "
+    "statically, or export it for one image at a time, with a batch size of 1",
+}
+"""Operators that make an answer depend on the rest of the batch, and what to do."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """The file, and what it answers."""
+
+    model: ModelProto  # with one output
+    name: str  # of that output
+    way: Preprocessing
+    images: NDArray[np.float32]  # (n, C, H, W)
+    answers: Array  # (n, K)
+    flat: bool  # the answers are (batch, K) as they come
+    weights: LargeWeights  # those that the graph only refers to
+
+    def tensor(self, name: str) -> Array:
+        """What another tensor of the graph is for each image, (n, ...) in a row."""
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        del model.graph.output[:]
+        model.graph.output.append(ValueInfoProto(name=name))
+        graph_edits.prune(model.graph)
+        rows = _rows(self.weights.session(model), self.way, self.images)
+        return np.stack([row.reshape(-1) for row in rows]).astype(np.float64)
+
+
+def make_runnable(model: ModelProto, weights: LargeWeights) -> str:
+    """Compute in float32 what ONNX Runtime cannot compute as it is written. Why that was done; empty if it was not."""
+    kinds = graph_edits.kinds(model) & {TensorProto.BFLOAT16, TensorProto.DOUBLE}
+    if not kinds:
+        return ""
+    try:
+        weights.session(model)
+    except InvalidInput:
+        graph_edits.widen(model, weights)
+        names = " and ".join(sorted(TensorProto.DataType.Name(kind).lower() for kind in kinds))
+        return f"ONNX Runtime has no operators for it in {names} on the CPU"
+    return ""
+
+
+def one_at_a_time(model: ModelProto) -> str:
+    """Fix the batch of a dynamically quantised graph at one image. Why that was done; empty if it was not.
+
+    Its operators take their scale from the whole batch, so only an image alone has an answer of its own.
+    """
+    (value, *_) = graph_edits.inputs(model.graph)
+    sizes = value.type.tensor_type.shape.dim
+    dynamic = any(node.op_type == "DynamicQuantizeLinear" for node in model.graph.node)
+    if not dynamic or not sizes or sizes[0].HasField("dim_value"):
+        return ""
+    sizes[0].dim_value = 1
+    return "dynamic quantisation takes its scale from the whole batch: every image is answered alone"
+
+
+def ask(model: ModelProto, weights: LargeWeights, way: Preprocessing, name: str) -> Original:
+    """Ask the file a few images; ``name`` is the output that answers.
+
+    Raises InvalidInput where it does not answer, not twice the same, or an image according to the rest of its batch.
+    """
+    kind = TensorProto.FLOAT
+    for value in model.graph.output:
+        if value.name == name:
+            kind = value.type.tensor_type.elem_type
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+    graph_edits.prune(model.graph)
+    if way.door.fixed != 1 and (why := mixing(model)):
+        raise _mixed(why)
+    images = _images(way.door.image)
+    asked = weights.session(model)
+    raw = _rows(asked, way, images)
+    if sum(size > 1 for size in raw[0].shape[1:]) > 1:
+        raise refused(f"it answers an image with a tensor of the shape {raw[0].shape[1:]}, a classifier with a row")
+    answers = np.stack([row.reshape(-1) for row in raw]).astype(np.float64)
+    if not np.isfinite(answers).all():
+        raise refused("it answers plain images with NaN or infinite numbers")
+    if not np.array_equal(answers[0], _rows(asked, way, images[:1])[0].reshape(-1)):
+        raise refused("it answers the same image differently when asked again")
+    if way.door.fixed != 1 and _gap(asked, way, images, answers) > limit(model, answers):
+        raise _mixed("an operator of it works across the batch")
+    return Original(model, name, way, images, answers, flat=raw[0].ndim == 2, weights=weights)
+
+
+def _images(shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Noise twice, grey, black: (4, C, H, W)."""
+    draw = np.random.default_rng(0)
+    levels = [draw.integers(0, 256, (2, *shape)), np.full((1, *shape), 128), np.zeros((1, *shape))]
+    return (np.concatenate(levels) / 255).astype(np.float32)
+
+
+def _rows(asked: ort.InferenceSession, way: Preprocessing, images: NDArray[np.float32]) -> list[NDArray[np.generic]]:
+    """The answer (1, ...) to each image, alone or repeated as often as the graph demands."""
+    return [_row(asked, way.feed(image[None]), way.door.fixed) for image in images]
+
+
+def _row(asked: ort.InferenceSession, fed: NDArray[np.generic], fixed: int | None) -> NDArray[np.generic]:
+    many = np.repeat(fed, fixed or 1, axis=0)
+    try:
+        answer: NDArray[np.generic] = asked.run(None, {asked.get_inputs()[0].name: many})[0]
+    except Exception as error:  # ONNX Runtime's own exceptions share no base
+        raise refused(f"it cannot be run on an image of the shape {fed.shape[1:]} ({short(error)})") from error
+    if answer.size % len(many):
+        raise refused(f"its answer to {len(many)} images has {answer.size} numbers")
+    return answer if fixed in (None, 1) else answer.reshape(len(many), -1)[:1]
+
+
+def _gap(asked: ort.InferenceSession, way: Preprocessing, images: NDArray[np.float32], answers: Array) -> float:
+    """The largest difference between the answers to images together and alone; 0 where they cannot be asked so."""
+    fed = way.feed(images)
+    fed = np.resize(fed, (way.door.fixed or len(fed), *fed.shape[1:]))
+    try:
+        together = asked.run(None, {asked.get_inputs()[0].name: fed})[0].astype(np.float64)
+    except Exception:  # a graph that takes one image only, although it does not say so: another check's matter
+        return 0.0
+    if together.size != len(fed) * answers.shape[1]:
+        return 0.0
+    alone = np.resize(answers, (len(fed), answers.shape[1]))
+    return float(np.nan_to_num(np.abs(together.reshape(alone.shape) - alone), nan=np.inf).max())
+
+
+def mixing(model: ModelProto) -> str:
+    """The operator that makes an answer depend on the rest of the batch, and what to do; empty where none does."""
+    for node in model.graph.node:
+        if node.op_type in MIXING and graph_edits.attributes(node).get("training_mode", node.op_type != NORMALISING):
+            return f"{node.op_type} {node.name[:100]!r} {MIXING[node.op_type]}"
+    return ""
+
+
+def _mixed(why: str) -> InvalidInput:
+    return refused(f"its answer to an image depends on the other images of the batch: {why}")
+
+
+def limit(model: ModelProto, answers: Array) -> float:
+    """How far two answers may be apart that should be equal."""
+    kinds = {tensor.data_type for tensor in validation.tensors(model)} | {
+        value.type.tensor_type.elem_type for value in model.graph.input
+    }
+    coarse = TensorProto.FLOAT16 in kinds or quantised_graph.is_quantised(model)
+    return (COARSE if coarse else AGREEMENT) * (1 + float(np.abs(answers).max()))
+
+
+def short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

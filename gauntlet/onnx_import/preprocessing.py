@@ -1,0 +1,116 @@
+"""The beginning of a classifier: from images (batch, C, H, W) in [0, 1] to what somebody's graph wants."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, NodeProto, TensorProto, helper
+
+from gauntlet.errors import InvalidInput
+from gauntlet.float32 import LARGEST
+from gauntlet.onnx_import import graph_edits
+from gauntlet.onnx_import.detection import InputDescription
+from gauntlet.onnx_import.settings import RANGES, Range
+
+Numbers = tuple[float, ...]
+
+IMAGE = "gauntlet.image"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A door, and the arithmetic before it: pixel * scale + offset, per channel."""
+
+    door: InputDescription
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    bgr: bool = False  # the colours are turned round first: scale and offset are in the order that the file wants
+
+    def feed(self, x: NDArray[np.float32]) -> NDArray[np.generic]:
+        """Images (n, C, H, W) in [0, 1] as the file itself wants them."""
+        scale, offset = (np.asarray(value, np.float32)[:, None, None] for value in (self.scale, self.offset))
+        values = (x[:, ::-1] if self.bgr else x) * scale + offset
+        if self.door.layout in ("nhwc", "flat-nhwc"):
+            values = values.transpose(0, 2, 3, 1)
+        shaped = values.reshape(len(x), *self.sizes())
+        kind = helper.tensor_dtype_to_np_dtype(self.door.elem_type)
+        return np.floor(shaped + 0.5).astype(kind) if kind.kind == "u" else shaped.astype(kind)
+
+    def sizes(self) -> tuple[int, ...]:
+        """Of one image at the door, with what the graph leaves open filled in."""
+        channels, height, width = self.door.image
+        full = {"nchw": (channels, height, width), "nhwc": (height, width, channels)}.get(self.door.layout)
+        if full is not None:
+            return full
+        open_sizes = [i for i, dim in enumerate(self.door.dims) if dim is None]
+        sizes = [dim or 1 for dim in self.door.dims]
+        if open_sizes:
+            sizes[open_sizes[0]] = channels * height * width // int(np.prod(sizes))
+        return tuple(sizes)
+
+
+def entrance(
+    door: InputDescription, limits: Range, mean: Numbers | None, std: Numbers | None, *, bgr: bool = False
+) -> Preprocessing:
+    """Range and normalisation as one product and sum. Raises InvalidInput for another number of channels."""
+    channels = door.image[0]
+    low, high = RANGES[limits]
+    means, stds = _channels(mean, 0.0, channels, "mean"), _channels(std, 1.0, channels, "std")
+    scale = tuple((high - low) / s for s in stds)
+    offset = tuple((low - m) / s for m, s in zip(means, stds, strict=True))
+    if max(map(abs, (*scale, *offset))) > LARGEST:
+        raise InvalidInput("std is so small that normalised pixels are beyond float32", "std")
+    return Preprocessing(door, scale, offset, bgr)
+
+
+def _channels(values: tuple[float, ...] | None, default: float, channels: int, field: str) -> tuple[float, ...]:
+    values = values or (default,)
+    if len(values) not in (1, channels):
+        raise InvalidInput(f"{field} has {len(values)} numbers for images of {channels} channels", field)
+    return values * (channels // len(values))
+
+
+def compile_in(graph: GraphProto, way: Preprocessing) -> None:
+    """Make images (batch, C, H, W) in [0, 1] the graph's input, and the arithmetic its first nodes."""
+    door = way.door
+    name, nodes = IMAGE, list[NodeProto]()
+
+    def step(operator: str, value: NDArray[np.generic] | None = None, **given: Any) -> None:
+        nonlocal name
+        made, reads = f"gauntlet.in{len(nodes)}", [name]
+        if value is not None:
+            reads.append(graph_edits.constant(graph, f"{made}.by", value))
+        nodes.append(helper.make_node(operator, reads, [made], **given))
+        name = made
+
+    shape = (1, len(way.scale), 1, 1)
+    if way.bgr:  # as a layer, which every rule of a proof and of a torch twin knows
+        step("Conv", np.eye(3, dtype=np.float32)[::-1].reshape(3, 3, 1, 1))
+    if any(value != 1 for value in way.scale):
+        step("Mul", np.asarray(way.scale, np.float32).reshape(shape))
+    if any(way.offset):
+        step("Add", np.asarray(way.offset, np.float32).reshape(shape))
+    if door.layout in ("nhwc", "flat-nhwc"):
+        step("Transpose", perm=[0, 2, 3, 1])
+    if len(door.dims) != 3 or door.layout.startswith("flat"):
+        step("Reshape", np.asarray([0, *way.sizes()], np.int64))
+    if door.elem_type == TensorProto.UINT8 and not _only_cast(graph, door.name):
+        step("Add", np.asarray(0.5, np.float32))
+        step("Floor")
+        step("Cast", to=TensorProto.UINT8)
+    graph_edits.rename_input(graph, door.name, name)
+    graph_edits.replace_nodes(graph, [*nodes, *graph.node])
+    kept = [value for value in graph.input if value.name != door.name]
+    batch = "batch" if door.fixed is None else door.fixed
+    del graph.input[:]
+    graph.input.extend([helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, [batch, *door.image]), *kept])
+
+
+def _only_cast(graph: GraphProto, name: str) -> bool:
+    """Whether bytes are turned into numbers at once: then fractions of a grey level go the same way."""
+    readers = graph_edits.consumers(graph, name)
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+    return bool(readers) and all(
+        node.op_type == "Cast" and graph_edits.attributes(node)["to"] in floats for node in readers
+    )

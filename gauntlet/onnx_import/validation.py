@@ -1,0 +1,156 @@
+"""An ONNX file read as if it were an attack: what is not plainly a small network is refused, with the reason."""
+
+import math
+from collections.abc import Iterator
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, TensorProto, helper
+
+from gauntlet.artifacts import onnx_skeleton
+from gauntlet.errors import refused
+from gauntlet.onnx_import import external_weights, local_functions
+from gauntlet.onnx_import.external_weights import Beside, nothing
+from gauntlet.onnx_import.known_operators import DOMAINS, QUANTISED, RUNTIME
+
+MAX_BYTES = 2**31 - 2**20  # of a file, its weights included: no protobuf message is longer
+MAX_NODES = 4000
+MAX_WEIGHTS = 2**30  # numbers in all constants of a file
+MAX_VALUES = 2**24  # numbers in one tensor that is computed, at batch size one
+OPSETS = range(7, 26)
+
+CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+
+
+def read(data: bytes, beside: Beside = nothing) -> onnx.ModelProto:
+    """The model in a file that has passed every check, with the weights that it keeps in files ``beside`` it.
+
+    Local functions are inlined; what the file declares and does not use is left out. Raises InvalidInput with the
+    field ``file`` and the reason.
+    """
+    if len(data) > MAX_BYTES:
+        raise refused(f"it has {len(data)} bytes, at most {MAX_BYTES} are read")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise refused("it is not an ONNX file, or a truncated one") from error
+    _check_head(model)
+    for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
+        _check_inner_graphs(node)
+    _open_sizes(model)
+    model = local_functions.inline(model, MAX_NODES)
+    for node in model.graph.node:
+        _check_operator(node)
+    _drop_unused_imports(model)
+    external_weights.load(tensors(model), beside, MAX_BYTES - len(data))
+    _check_tensors(model)
+    try:
+        onnx_skeleton.check(model)  # sorted, hence without cycles; known operators, valid attributes
+    except onnx.checker.ValidationError as error:
+        raise refused(_first_line(error)) from error
+    _check_sizes(model)
+    return model
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of ai.onnx that the file is written for; 0 where it says none."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]
+
+
+def _check_head(model: onnx.ModelProto) -> None:
+    if not model.graph.node:
+        raise refused("it holds no graph")
+    if len(model.graph.node) > MAX_NODES:
+        raise refused(f"it has {len(model.graph.node)} nodes, at most {MAX_NODES} are taken")
+    model.ClearField("training_info")  # a served model does not use it
+    if opset(model) not in OPSETS:
+        raise refused(f"it is written for opset {opset(model)}, taken are {OPSETS.start} to {OPSETS.stop - 1}")
+    if model.graph.sparse_initializer:
+        raise refused("sparse weights are not taken; export them dense")
+
+
+def _open_sizes(model: onnx.ModelProto) -> None:
+    """A size of -1 or 0, as some exporters write it, is one that is left open."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value <= 0:
+                dim.ClearField("dim_value")
+
+
+def _check_inner_graphs(node: onnx.NodeProto) -> None:
+    inner = {AttributeProto.GRAPH, AttributeProto.GRAPHS}
+    if node.op_type in CONTROL or any(part.type in inner for part in node.attribute):
+        raise refused(f"{node.op_type} holds a graph of its own: loops and branches are not taken")
+    if any(part.type in {AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS} for part in node.attribute):
+        raise refused("sparse constants are not taken; export them dense")
+
+
+def _check_operator(node: onnx.NodeProto) -> None:
+    if node.domain not in DOMAINS and not (node.domain == RUNTIME and node.op_type in QUANTISED):
+        raise refused(
+            f"the operator {node.domain}.{node.op_type} is not taken, only those of ai.onnx and ai.onnx.ml and the "
+            f"quantised ones of ONNX Runtime; export the model without an optimizer that fuses operators"
+        )
+    if node.op_type in RANDOM:
+        raise refused(f"{node.op_type} draws random numbers: the same image would not get the same answer")
+
+
+def _drop_unused_imports(model: onnx.ModelProto) -> None:
+    """An import without an operator says nothing: ONNX Runtime's optimizer writes every domain that it knows."""
+    used = {node.domain for node in model.graph.node} | {"", "ai.onnx"}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Every constant in the file: weights, and tensors in attributes."""
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _check_tensors(model: onnx.ModelProto) -> None:
+    total = 0
+    for tensor in tensors(model):
+        if any(dim < 0 for dim in tensor.dims):
+            raise refused(f"{tensor.name or 'a constant'} has a negative size")
+        count = math.prod(tensor.dims)
+        total += count
+        if total > MAX_WEIGHTS:
+            raise refused(f"its constants hold more than {MAX_WEIGHTS} numbers")
+        if tensor.HasField("raw_data") and tensor.data_type in helper.get_all_tensor_dtypes():
+            _check_raw(tensor, count)
+
+
+def _check_raw(tensor: TensorProto, count: int) -> None:
+    wanted = count * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    small = tensor.data_type in {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
+    if len(tensor.raw_data) != wanted and not small:
+        raise refused(f"{tensor.name or 'a constant'} needs {wanted} bytes and has {len(tensor.raw_data)}")
+
+
+def _check_sizes(model: onnx.ModelProto) -> None:
+    """No tensor that is known before the model runs may be huge. What is not known meets the memory limit."""
+    try:
+        inferred = onnx_skeleton.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise refused(f"its shapes contradict each other ({_first_line(error)})") from error
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        if value.name in weights:  # bounded by the bytes of the file
+            continue
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+        if any(dim < 0 for dim in dims) or math.prod(dims) > MAX_VALUES:
+            raise refused(f"the tensor {value.name[:100]} would hold {dims} numbers, at most {MAX_VALUES} are taken")

@@ -1,0 +1,98 @@
+"""A report that fits a time: how many images, which attacks and how many checked images a budget of seconds pays for.
+
+Fewer images come before weaker attacks; checks get at most a fifth. What is left out is said.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gauntlet.attacks import ATTACKS
+from gauntlet.checks import white_box
+from gauntlet.report import plan
+from gauntlet.report.schema import ReportRequest
+from gauntlet.runtime.classifier import Classifier
+
+FEWEST = 16  # images, below which attacks are left out rather than images
+CHECKS = 0.2  # of the time, at most
+SPARE = 0.15  # of the time, for what has no price: opening, slopes, pictures
+TIMED = 4  # images of the passes that are timed
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A request that fits, and sentences on what it leaves out."""
+
+    request: ReportRequest
+    left_out: tuple[str, ...]
+
+
+def seconds_per_pass(model: Classifier, x: Tensor) -> float:
+    """Seconds of one forward and backward pass for one image; x (n, C, H, W) are images of the kind that comes."""
+    x = x[:TIMED].to(model.device)
+    gradients = model.manifest.differentiable
+    times = []
+    for _ in range(3):  # the first one warms up
+        started = time.perf_counter()
+        with torch.set_grad_enabled(gradients):
+            point = x.clone().requires_grad_(gradients)
+            logits = model.twin(point).sum()
+        if gradients:
+            torch.autograd.grad(logits, point)
+        times.append(time.perf_counter() - started)
+    return min(times[1:]) / len(x)
+
+
+def fit(request: ReportRequest, per_pass: Sequence[float], seconds: float) -> Planned:
+    """The request with as much of it as ``seconds`` pay for; ``per_pass`` are those of a pass, model by model.
+
+    At least one image is attacked and one is checked, whatever it takes.
+    """
+    passes = seconds * (1 - SPARE) / sum(per_pass)
+    n, attacks = _affordable(request, request.attacks, passes), list(request.attacks)
+    while n < min(FEWEST, request.n) and (dearest := _dearest(request, attacks)) is not None:
+        attacks.remove(dearest)
+        n = _affordable(request, attacks, passes)
+    checked = max(1, min(n, white_box.EXAMINED, int(CHECKS * passes / white_box.cost(1))))
+    made = request.model_copy(update={"n": max(1, n), "attacks": attacks, "checked": checked})
+    return Planned(made, tuple(_left_out(request, made, seconds)))
+
+
+def _affordable(request: ReportRequest, attacks: Sequence[str], passes: float) -> int:
+    """Images that so many passes of a model pay for, once the checks have had their part."""
+    alone = request.model_copy(update={"n": 1, "attacks": list(attacks), "checked": 1, "models": request.models[:1]})
+    each = sum(cell.cost for cell in plan.cells(alone) if cell.kind != "checks")
+    return min(request.n, int((1 - CHECKS) * passes / each))
+
+
+def _dearest(request: ReportRequest, attacks: Sequence[str]) -> str | None:
+    """The attack to leave out next: that of most passes without which each norm has another; None where none is."""
+    norms = [threat.norm for threat in request.threats]
+
+    def spared(name: str) -> bool:
+        others = [other for other in attacks if other != name]
+        return all(any(norm in ATTACKS[other].norms for other in others) for norm in norms)
+
+    def cost(name: str) -> int:
+        times = sum(
+            1 if ATTACKS[name].sweeps(threat.norm) else len(threat.eps)
+            for threat in request.threats
+            if threat.norm in ATTACKS[name].norms
+        )
+        return times * ATTACKS[name].gradient_steps(ATTACKS[name].params())
+
+    return max(filter(spared, attacks), key=cost, default=None)
+
+
+def _left_out(asked: ReportRequest, made: ReportRequest, seconds: float) -> list[str]:
+    found = []
+    if made.n < asked.n:
+        found.append(f"{asked.n - made.n} of {asked.n} images")
+    if dropped := [name for name in asked.attacks if name not in made.attacks]:
+        found.append(f"the attacks {', '.join(dropped)}")
+    if made.checked is not None and made.checked < min(asked.n, white_box.EXAMINED):
+        found.append(f"checks on more than the first {made.checked} images")
+    return [f"To end within {seconds:g} s, this was left out: {'; '.join(found)}."] if found else []

@@ -1,0 +1,43 @@
+"""Building a report: the whole way in a loop, and its steps for those who make each shard durable."""
+
+from collections.abc import Callable, Mapping
+
+from gauntlet.artifacts.evaluation_sets import EvalSet
+from gauntlet.report.assemble import assemble
+from gauntlet.report.measure import measure, nothing
+from gauntlet.report.plan import aligned, cells, cost, validate
+from gauntlet.report.schema import Report, ReportRequest
+from gauntlet.report.shards import Shard, join, shards
+from gauntlet.runtime.classifier import Classifier
+
+__all__ = ["Shard", "aligned", "assemble", "build", "cells", "cost", "join", "measure", "shards", "validate"]
+
+
+def ignore_progress(_: float) -> None:
+    """An ``on_progress`` that nobody listens to."""
+
+
+def build(
+    request: ReportRequest,
+    models: Mapping[str, Classifier],
+    evalsets: Mapping[str, EvalSet],
+    *,
+    on_progress: Callable[[float], None] = ignore_progress,
+    check_cancelled: Callable[[], None] = nothing,
+) -> Report:
+    """Measure every cell and assemble the report. ``on_progress`` hears the share of the cost done, rising to 1.
+
+    Raises InvalidInput as ``validate`` does, and whatever ``check_cancelled`` raises.
+    """
+    validate(request, models, evalsets)
+    evalset = aligned(request, models, evalsets[request.dataset])
+    total, done = cost(request), 0
+    results = []
+    for cell in cells(request):
+
+        def heard(images: int, cost: int = cell.cost, done: int = done) -> None:
+            on_progress((done + cost * images / request.n) / total)
+
+        results.append(measure(cell, request, models, evalset, check_cancelled=check_cancelled, on_images=heard))
+        done += cell.cost
+    return assemble(request, results, models, evalset)

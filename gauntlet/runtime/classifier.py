@@ -1,0 +1,189 @@
+"""A verified artefact made runnable: ONNX Runtime to serve it, its torch twin to attack it, its certificate.
+
+The twin is converted from the very file that is served, and refused unless it passes ``gradient_check``: an
+attack on another function would measure nothing. A manifest may say that somebody's own model has no gradients: then
+only black-box attacks are run on it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from gauntlet.artifacts import store
+from gauntlet.artifacts.manifest import MODEL_FILE, STRAIGHT_THROUGH, ClassifierManifest, GeneratorManifest
+from gauntlet.bounds import reader
+from gauntlet.bounds.bounder import Bounder, GraphBounder
+from gauntlet.bounds.builder import Unboundable
+from gauntlet.certify import lipschitz
+from gauntlet.certify.lipschitz import Certificate
+from gauntlet.certify.proof_cache import ProofCache
+from gauntlet.errors import ArtefactError, DeviceError, InvalidInput, reason
+from gauntlet.runtime import core_count, gradient_check, straight_through
+from gauntlet.runtime.served import NO_CUDA, Device
+from gauntlet.runtime.session import THREAD_POOL, Session
+from gauntlet.runtime.twin import Batched, Opaque, open_twin
+
+CAUTION = 10  # a certificate allows for this many times the largest rounding error found
+
+THREAD_POOL.resize(torch.get_num_threads())
+
+
+def choose_device(device: Device = "auto") -> torch.device:
+    """Where to compute. Raises DeviceError where CUDA is demanded and torch or ONNX Runtime lacks it."""
+    if device == "cpu":  # asking for CUDA would reserve more address space than a sandbox has
+        return torch.device("cpu")
+    usable = torch.cuda.is_available() and "CUDAExecutionProvider" in ort.get_available_providers()
+    if device == "cuda" and not usable:
+        raise DeviceError(NO_CUDA)
+    return torch.device("cuda" if usable else "cpu")
+
+
+def use_threads(count: int) -> None:
+    """Let this process compute on so many cores, torch's and ONNX Runtime's; 0: all that it may use."""
+    torch.set_num_threads(count or core_count.available())
+    THREAD_POOL.resize(torch.get_num_threads())
+
+
+class _Served:
+    """An artefact's graph in ONNX Runtime."""
+
+    def __init__(self, artefact: store.Artefact, device: torch.device) -> None:
+        self.name = artefact.manifest.name
+        self.device = device
+        untrusted = artefact.manifest.training is None
+        self._session = Session(artefact.model_path, cuda=device.type == "cuda", untrusted=untrusted)
+
+    def _run(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self._session.run(x.detach().cpu().numpy()))
+
+
+class Generator(_Served):
+    """Latents to images."""
+
+    def __init__(self, artefact: store.Artefact, device: torch.device) -> None:
+        assert isinstance(artefact.manifest, GeneratorManifest)
+        super().__init__(artefact, device)
+        self.manifest = artefact.manifest
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Standard normal latents (B, latent_dim) to images (B, C, H, W), float32 in [0, 1], on the CPU."""
+        return self._run(latents).clamp(0, 1)
+
+
+class Classifier(Protocol):
+    """What attacks, checks and reports need of a model, wherever its network runs."""
+
+    name: str
+    manifest: ClassifierManifest
+    certificate: Certificate
+    device: torch.device
+
+    @property
+    def twin(self) -> nn.Module:
+        """Images (B, C, H, W) on ``device`` to logits (B, K), for gradients."""
+        ...
+
+    @property
+    def bounder(self) -> Bounder:
+        """Sound bounds of the logits. Raises Unboundable where the graph has a node without a rule."""
+        ...
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to logits (B, K), float32, on the CPU: what is served."""
+        ...
+
+
+class OnnxClassifier(_Served):
+    """Images to logits, twice: as served (``predict``) and for gradients (``twin``); with what is proved of it.
+
+    With ``proofs``, a file that was verified and proved before is not verified and proved again: then it opens in the
+    time of its ONNX Runtime session, and its twin when gradients are first wanted.
+    """
+
+    def __init__(self, artefact: store.Artefact, device: torch.device, proofs: ProofCache | None = None) -> None:
+        assert isinstance(artefact.manifest, ClassifierManifest)
+        super().__init__(artefact, device)
+        self.manifest = artefact.manifest
+        self._path = artefact.model_path
+        self._descriptor = os.open(self._path, os.O_RDONLY)  # the folder may be gone when bounds are asked for
+        weakref.finalize(self, os.close, self._descriptor)
+        known = None if proofs is None else proofs.load(self.manifest.model_sha256, device.type)
+        self.certificate = known or self._prove()
+        if proofs is not None and known is None:
+            proofs.save(self.manifest.model_sha256, device.type, self.certificate)
+
+    @functools.cached_property
+    def twin(self) -> nn.Module:
+        """The file as a torch module; where there are no usable gradients, the served logits as one without any."""
+        if not self.manifest.differentiable:
+            return Opaque(self.predict)
+        twin, fixed = open_twin(self._path).to(self.device), self._session.fixed
+        return twin if fixed is None else Batched(twin, fixed)
+
+    @functools.cached_property
+    def bounder(self) -> Bounder:
+        """The file as ``gauntlet.bounds`` reads it; its numbers are exact on any device, and computed on the CPU."""
+        data = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        if hashlib.sha256(data).hexdigest() != self.manifest.model_sha256:
+            raise Unboundable(f"{MODEL_FILE} has been changed since it was opened")
+        return GraphBounder(reader.read(io.BytesIO(data)), len(self.manifest.classes))
+
+    def _prove(self) -> Certificate:
+        """Verify the twin, and prove what can be proved. Raises ArtefactError with the reason."""
+        if not self.manifest.differentiable:
+            return Certificate(None, None, "no certificate: nothing to measure rounding against")
+        shape, classes = self.manifest.input_shape, len(self.manifest.classes)
+        try:
+            if self.manifest.gradients == STRAIGHT_THROUGH:
+                straight_through.check(self.twin, self.predict, shape, self.device)
+            else:
+                gradient_check.check(self.twin, self.predict, shape, classes, self.device)
+            proved = lipschitz.prove(self._path)
+            if proved.lipschitz is None:
+                return proved
+            error = gradient_check.rounding(self.twin, self.predict, shape, self.device)
+            return dataclasses.replace(proved, rounding=CAUTION * error)
+        except ArtefactError as error:
+            raise ArtefactError(f"{self._path}: {error}") from error
+        except Exception as error:  # whatever the conversion, or the converted graph when it runs, meets
+            raise ArtefactError(f"{self._path}: its torch twin cannot be used ({reason(error)})") from error
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to logits (B, K), float32, on the CPU, by ONNX Runtime."""
+        return self._run(x)
+
+
+def open_model(
+    artefact: store.Artefact, device: Device = "auto", proofs: ProofCache | None = None
+) -> OnnxClassifier | Generator:
+    """Make an artefact runnable, with what is already known of it. Raises ArtefactError or DeviceError."""
+    place = choose_device(device)
+    if place.type == "cuda":  # TF32 would round the gradients and logits of the twin to 10 bits
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+    if isinstance(artefact.manifest, ClassifierManifest):
+        return OnnxClassifier(artefact, place, proofs)
+    return Generator(artefact, place)
+
+
+def open_all(
+    root: Path, device: Device = "auto", only: Sequence[str] | None = None, proofs: ProofCache | None = None
+) -> dict[str, OnnxClassifier | Generator]:
+    """The artefacts under ``root`` by name: all, or those named. ArtefactError, or InvalidInput for a wrong name."""
+    artefacts = store.load_all(root)
+    for name in only or ():
+        if name not in artefacts:
+            raise InvalidInput(f"no model is called {name!r}; there are {', '.join(artefacts)}", "model")
+    return {
+        name: open_model(artefact, device, proofs) for name, artefact in artefacts.items() if not only or name in only
+    }

@@ -1,0 +1,215 @@
+"""Asks the fork server (fork_server_main) for child processes, and talks to them.
+
+A fork of a process that has imported torch but computed nothing is ready in milliseconds; an import takes seconds.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, Literal
+
+from gauntlet.errors import ModelFailed, escaped
+from gauntlet.sandbox import protocol
+from gauntlet.sandbox.fork_server_main import ENDED
+from gauntlet.sandbox.protocol import Array, Message
+
+Work = Literal["files", "models"]
+
+ROOT = Path(__file__).resolve().parents[2]
+INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREADS")
+"""Of the environment. The rest may hold secrets, as the address of the job database does."""
+BIRTHPLACE = "gauntlet.sandbox.fork_server_main"
+BIRTH = 120.0  # seconds that importing torch may take on a busy machine
+DYING = 1.0  # ... a killed child may take to be gone
+KEPT = 2000  # bytes of what a child printed that reach the log
+CLOSED = "it was closed"
+LOGGER = logging.getLogger("gauntlet.sandbox")
+
+OUT_OF_MEMORY = ("bad_alloc", "Cannot allocate memory", "can't allocate memory", "MemoryError")
+DEATHS: dict[int, str] = {
+    signal.SIGXCPU: "it used more processor time than it may",
+    signal.SIGKILL: "it was killed from outside (SIGKILL), as the system does where memory runs out",
+    signal.SIGTERM: "it was ended from outside (SIGTERM)",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may take."""
+
+    memory: int = 2 * 2**30  # bytes beyond what it is born with
+    threads: int = 0  # of one computation; 0: all cores
+
+
+class Child:
+    """A process that answers one question at a time. Safe to ask from several threads. Its files go with it."""
+
+    def __init__(
+        self,
+        line: socket.socket,
+        handle: int,
+        folder: TemporaryDirectory[str],
+        printed: IO[bytes],
+        ended: Callable[[], int | None],
+    ) -> None:
+        """``printed`` holds what it prints; ``ended`` gives its wait status once it is gone, where that is known."""
+        self._line, self._handle, self._folder, self._printed, self._ended = line, handle, folder, printed, ended
+        self._lock, self._ending = threading.Lock(), threading.Lock()
+        self._cause: str | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self._cause is None
+
+    def ask(self, message: Message, *arrays: Array, seconds: float) -> tuple[Message, list[Array]]:
+        """Its answer. Raises ModelFailed with the reason where it gives none; then it is gone."""
+        with self._lock:
+            if self._cause is not None:
+                raise ModelFailed(self._cause)
+            deadline = time.monotonic() + seconds
+            try:
+                self._line.settimeout(seconds)
+                protocol.send(self._line, message | {"seconds": seconds}, *arrays)
+                return protocol.receive(self._line, deadline)
+            except TimeoutError:
+                cause = f"it took longer than {seconds:g} s and was stopped"
+            except (EOFError, OSError):
+                cause = None
+            except protocol.Garbled as error:
+                cause = f"it does not keep to the protocol ({error})"
+            raise ModelFailed(self._end(cause))
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        self._end(CLOSED)
+
+    def _end(self, cause: str | None) -> str:
+        """Make sure that it is gone. Why it is: the cause that was first known, by default how its process ended."""
+        with self._ending:
+            if self._cause is None:
+                if cause is None:  # who hangs up is about to end
+                    select.select([self._handle], [], [], DYING)
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                select.select([self._handle], [], [], DYING)
+                status, printed = self._ended(), last_words(self._printed)
+                self._cause = cause or f"it died: {death(status, printed)}"
+                if printed and cause != CLOSED:
+                    LOGGER.warning("a sandboxed process ended: %s; it printed: %s", self._cause, printed)
+                os.close(self._handle)
+                self._line.close()
+                self._printed.close()
+                self._folder.cleanup()
+            return self._cause
+
+
+def last_words(file: IO[bytes]) -> str:
+    """The end of what a child printed, on one line, escaped: it may be anything."""
+    size = os.fstat(file.fileno()).st_size
+    return escaped(os.pread(file.fileno(), KEPT, max(0, size - KEPT)).decode("utf-8", "replace").strip())
+
+
+def death(status: int | None, printed: str) -> str:
+    """What a wait status means, and what was printed, for whoever asked the process."""
+    if status is None:
+        return "the process that started it has ended too"
+    if os.WIFEXITED(status):
+        return f"its process ended with status {os.WEXITSTATUS(status)}"
+    number = os.WTERMSIG(status)
+    if any(mark in printed for mark in OUT_OF_MEMORY):
+        return "it needs more memory than it may have"
+    known = {entry.value: entry.name for entry in signal.Signals}
+    return DEATHS.get(number, f"it crashed ({known.get(number, number)})")
+
+
+class ForkServer:
+    """Starts when it is first asked for a child. Its children end with it, and it ends with this process."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._lock = threading.Lock()
+        self._line: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, once it has been started."""
+        return None if self._process is None else self._process.pid
+
+    def child(self, work: Work) -> Child:
+        """A new one, for reading files (light) or for running models (torch). Raises ModelFailed where none is born."""
+        ours, theirs = socket.socketpair()
+        folder = TemporaryDirectory(prefix="gauntlet-", ignore_cleanup_errors=True)
+        printed = TemporaryFile()  # noqa: SIM115 - the child's, closed with it
+        with theirs, self._lock:
+            for _ in range(2):  # a fork server that has died is replaced
+                try:
+                    pid, handle = self._order(work, theirs, printed, folder.name)
+                    return Child(ours, handle, folder, printed, partial(self._ended, self._process, pid))
+                except (OSError, EOFError):
+                    self._stop()
+        ours.close()
+        printed.close()
+        folder.cleanup()
+        raise ModelFailed("no process could be started for it")
+
+    def _order(self, work: Work, theirs: socket.socket, printed: IO[bytes], folder: str) -> tuple[int, int]:
+        if self._line is None:
+            self._start()
+        assert self._line is not None
+        order = f"{work} {self._limits.memory} {self._limits.threads} {folder}".encode()
+        self._line.settimeout(BIRTH)
+        socket.send_fds(self._line, [order], [theirs.fileno(), printed.fileno()])
+        pid, handles, _, _ = socket.recv_fds(self._line, 64, 1)
+        if not handles:
+            raise EOFError
+        return int(pid), handles[0]
+
+    def _ended(self, process: "subprocess.Popen[bytes] | None", pid: int) -> int | None:
+        """The wait status of a child of that process; None where nobody knows it."""
+        with self._lock:
+            if self._line is None or self._process is not process:
+                return None
+            try:
+                self._line.settimeout(BIRTH)
+                self._line.send(f"{ENDED}{pid}".encode())
+                answer = self._line.recv(64)
+            except OSError:
+                return None
+            return int(answer) if answer.isdigit() else None
+
+    def _start(self) -> None:
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - no word in it but ours
+                [sys.executable, "-m", BIRTHPLACE, str(theirs.fileno())],
+                env={**environment, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def _stop(self) -> None:
+        if self._line is not None:
+            self._line.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._line = self._process = None
+
+    def close(self) -> None:
+        """End it and all its children."""
+        with self._lock:
+            self._stop()

@@ -1,0 +1,121 @@
+"""A child's work: one model of somebody's, opened once and asked for logits and gradients."""
+
+import socket
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.artifacts.manifest import ClassifierManifest
+from gauntlet.bounds.builder import Unboundable
+from gauntlet.evaluation.local_slopes import local_slopes
+from gauntlet.onnx_import.opening import open_saved, save
+from gauntlet.random_numbers import KeyedRandom
+from gauntlet.runtime import twin
+from gauntlet.runtime.classifier import Classifier, use_threads
+from gauntlet.sandbox.child_loop import Answer, serve
+from gauntlet.sandbox.protocol import Array, Message
+
+PROBED = 4  # noise images at which the steepest slope is looked for
+
+
+def live(line: socket.socket, threads: int) -> None:
+    use_threads(threads)
+    host = _Host()
+    answers = {
+        "open": host.open,
+        "predict": host.predict,
+        "forward": host.forward,
+        "backward": host.backward,
+        "boundable": host.boundable,
+        "intervals": host.intervals,
+        "prove": host.prove,
+    }
+    serve(line, answers)
+
+
+class _Host:
+    """The model, and the last forward pass with its graph."""
+
+    def __init__(self) -> None:
+        self._model: Classifier | None = None
+        self._doubled: nn.Module | None = None
+        self._last: tuple[int, Tensor, Tensor] | None = None
+        self._passes = 0
+
+    @property
+    def model(self) -> Classifier:
+        assert self._model is not None
+        return self._model
+
+    def open(self, message: Message, arrays: list[Array]) -> Answer:
+        """Make it runnable. A new one without usable gradients is opened without; a known one must be as it was."""
+        manifest = ClassifierManifest.model_validate_json(message["manifest"])
+        with tempfile.TemporaryDirectory() as root:
+            folder = save(Path(root), arrays.pop().data, manifest.name)
+            self._model = model = open_saved(folder, manifest, new=message["new"], device="cpu")
+        proved = model.certificate
+        slope = None
+        if message["new"] and proved.lipschitz is not None:  # what is proved is held against it
+            x = KeyedRandom.span(0, 0, PROBED).uniform(0, manifest.input_shape)
+            slope = max(local_slopes(model, x, 0))
+        found = {
+            "manifest": model.manifest.model_dump_json(),
+            "lipschitz": proved.lipschitz,
+            "reason": proved.reason,
+            "rounding": proved.rounding,
+            "slope": slope,
+        }
+        return found, [] if proved.pairwise is None else [proved.pairwise]
+
+    def predict(self, _: Message, arrays: list[Array]) -> Answer:
+        return {}, [self.model.predict(torch.from_numpy(arrays[0])).numpy()]
+
+    def forward(self, message: Message, arrays: list[Array]) -> Answer:
+        """Logits of the twin; with ``gradient`` the pass is kept for ``backward``."""
+        x = torch.from_numpy(arrays[0].copy())
+        if not message["gradient"]:
+            with torch.no_grad():
+                return {}, [self._twin(x)(x).numpy()]
+        self._passes += 1
+        self._keep(self._passes, x)
+        assert self._last is not None
+        return {"pass": self._passes}, [self._last[2].detach().numpy()]
+
+    def backward(self, message: Message, arrays: list[Array]) -> Answer:
+        """The gradient at x of the logits times ``arrays[1]``; an older pass is done again."""
+        if self._last is None or self._last[0] != message["pass"]:
+            self._keep(message["pass"], torch.from_numpy(arrays[0].copy()))
+        assert self._last is not None
+        _, x, logits = self._last
+        (gradient,) = torch.autograd.grad(logits, x, torch.from_numpy(arrays[1].copy()), retain_graph=True)
+        return {}, [gradient.numpy()]
+
+    def boundable(self, _: Message, __: list[Array]) -> Answer:
+        """Whether there are bounds: None, or why not."""
+        try:
+            self.model.bounder  # noqa: B018  reads the graph
+        except Unboundable as error:
+            return {"reason": str(error)}, []
+        return {"reason": None}, []
+
+    def intervals(self, _: Message, arrays: list[Array]) -> Answer:
+        return {}, [self.model.bounder.intervals(*map(torch.from_numpy, arrays)).numpy()]
+
+    def prove(self, message: Message, arrays: list[Array]) -> Answer:
+        asked = {name: message[name] for name in ("label", "norm", "eps", "slack", "methods")}
+        proof = self.model.bounder.prove(torch.from_numpy(arrays[0]), **asked, seconds=message["until"])
+        told = {"method": proof.method, "branches": proof.branches, "complete": proof.complete}
+        return told, [proof.margins.numpy()]
+
+    def _keep(self, number: int, x: Tensor) -> None:
+        x.requires_grad_()
+        self._last = number, x, self._twin(x)(x)
+
+    def _twin(self, x: Tensor) -> nn.Module:
+        if x.dtype != torch.float64:
+            return self.model.twin
+        if self._doubled is None:
+            self._doubled = twin.doubled(self.model.twin)
+        return self._doubled

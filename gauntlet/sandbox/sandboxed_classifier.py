@@ -1,0 +1,247 @@
+"""A classifier whose network lives in a child: to the attacks, the referee and the reports it is one like any other."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from gauntlet.artifacts.manifest import ClassifierManifest
+from gauntlet.bounds.bounder import Bounder
+from gauntlet.bounds.builder import Unboundable
+from gauntlet.bounds.prover import METHODS, Method, Proof
+from gauntlet.certify.lipschitz import Certificate
+from gauntlet.errors import InvalidInput, ModelFailed, escaped
+from gauntlet.norms import Norm
+from gauntlet.onnx_import.labelled_images import Pictures
+from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
+from gauntlet.runtime.session import at_once
+from gauntlet.runtime.twin import Opaque
+from gauntlet.sandbox.fork_server import LOGGER, Child, ForkServer
+from gauntlet.sandbox.protocol import Array, Message
+
+Ask = Callable[..., tuple[Message, Tensor]]
+
+READING = 15.0  # seconds that a file may take to be read and tried
+PICTURES = 30.0  # ... all of a set of pictures to be decoded
+OPENING = 60.0  # ... its gradients to be verified and its certificate to be proved
+PACE = 2**22  # bytes of a file for which it may take a second more
+ANSWERING = 60.0  # ... one batch to be answered
+GARBLED = "it does not keep to the protocol"
+
+
+def adopt(
+    fork_server: ForkServer, data: bytes, declared: ModelSettings, beside: Mapping[str, bytes] | None = None
+) -> tuple[bytes, ClassifierManifest]:
+    """Convert a file in a child of its own: the graph and its manifest. Raises InvalidInput or ModelFailed.
+
+    ``beside`` has the files, by name, in which the model may keep its weights.
+    """
+    files = dict(beside or {})
+    child = fork_server.child("files")
+    try:
+        asked = {"ask": "adopt", "declared": declared.model_dump(mode="json"), "beside": list(files)}
+        sent = [np.frombuffer(content, np.uint8) for content in (data, *files.values())]
+        seconds = READING + sum(map(len, sent)) / PACE
+        message, arrays = _request(child, asked, *sent, seconds=seconds)
+        return arrays[0].tobytes(), ClassifierManifest.model_validate_json(message["manifest"])
+    except (KeyError, IndexError, ValidationError) as error:
+        raise ModelFailed(GARBLED) from error
+    finally:
+        child.close()
+
+
+def read_pictures(fork_server: ForkServer, data: bytes, declared: ImageSetSettings) -> Pictures:
+    """``labelled_images.read`` in a child of its own. Raises InvalidInput or ModelFailed."""
+    child = fork_server.child("files")
+    try:
+        asked = {"ask": "pictures", "declared": declared.model_dump(mode="json")}
+        message, (images, labels) = _request(child, asked, np.frombuffer(data, np.uint8), seconds=PICTURES)
+        classes = tuple(map(str, message["classes"]))
+        fits = images.ndim == 4 and images.dtype == np.uint8 and labels.dtype == np.int64
+        if not fits or labels.shape != images.shape[:1] or not 0 <= labels.min() <= labels.max() < len(classes):
+            raise ModelFailed(GARBLED)
+        return Pictures(images, labels, classes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFailed(GARBLED) from error
+    finally:
+        child.close()
+
+
+def open_sandboxed(
+    fork_server: ForkServer, graph: bytes, manifest: ClassifierManifest, *, new: bool = False
+) -> "SandboxedClassifier":
+    """Make an adopted graph runnable in a child. Raises ModelFailed.
+
+    A ``new`` one is tried: without usable gradients its manifest says so. Any other must be as its manifest says.
+    """
+    child = fork_server.child("models")
+    try:
+        asked = {"ask": "open", "manifest": manifest.model_dump_json(), "new": new}
+        message, arrays = _request(child, asked, np.frombuffer(graph, np.uint8), seconds=OPENING + len(graph) / PACE)
+        settled = ClassifierManifest.model_validate_json(message["manifest"])
+        return SandboxedClassifier(
+            settled, child, _certificate(message, arrays, len(manifest.classes)), message["slope"]
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        child.close()
+        raise ModelFailed(GARBLED) from error
+    except (InvalidInput, ModelFailed):
+        child.close()
+        raise
+
+
+def _certificate(message: Message, arrays: list[Array], classes: int) -> Certificate:
+    lipschitz = message["lipschitz"]
+    if lipschitz is None:
+        return Certificate(None, None, str(message["reason"]), float(message["rounding"]))
+    (pairwise,) = arrays
+    if pairwise.shape != (classes, classes):
+        raise ValueError(GARBLED)
+    return Certificate(
+        float(lipschitz), pairwise.astype(np.float64), str(message["reason"]), float(message["rounding"])
+    )
+
+
+def _request(child: Child, message: Message, *arrays: Array, seconds: float) -> tuple[Message, list[Array]]:
+    """An answer that is none of its errors."""
+    reply, made = child.ask(message, *arrays, seconds=seconds)
+    if "refused" in reply:
+        raise InvalidInput(str(reply["refused"]), reply.get("field"))
+    if "where" in reply:
+        LOGGER.warning(
+            "an unforeseen exception in a sandboxed process: %s", escaped(f"{reply['failed']}; {reply['where']}")
+        )
+    if "failed" in reply:
+        raise ModelFailed(str(reply["failed"]))
+    return reply, made
+
+
+class SandboxedClassifier:
+    """Somebody's classifier, on the CPU, in a child. Every call raises ModelFailed once the child is gone."""
+
+    def __init__(
+        self, manifest: ClassifierManifest, child: Child, certificate: Certificate, slope: float | None
+    ) -> None:
+        self.name, self.manifest, self.certificate = manifest.name, manifest, certificate
+        self.device = torch.device("cpu")
+        self.slope = slope  # the steepest found when it was new: below the proved constant, if one is
+        self._child = child
+        self.twin: nn.Module = _Twin(self.ask, torch.float32) if manifest.differentiable else Opaque(self.predict)
+
+    @property
+    def alive(self) -> bool:
+        return self._child.alive
+
+    def close(self) -> None:
+        self._child.close()
+
+    def predict(self, x: Tensor) -> Tensor:
+        """As every classifier's: images (B, C, H, W) in [0, 1] to logits (B, K)."""
+        images = torch.split(x.detach().cpu().float(), at_once(self.manifest.input_shape))
+        parts = [self.ask({"ask": "predict"}, part)[1] for part in images]
+        return torch.cat(parts)
+
+    def ask(self, message: Message, x: Tensor, *more: Tensor) -> tuple[Message, Tensor]:
+        """One tensor: logits, or for ``more`` a gradient of the shape of x."""
+        reply, made = self.request(message, x, *more, seconds=ANSWERING)
+        wanted = tuple(x.shape) if more else (len(x), len(self.manifest.classes))
+        if len(made) != 1 or made[0].shape != wanted or torch.from_numpy(made[0]).dtype != x.dtype:
+            raise self.garbled()
+        return reply, torch.from_numpy(made[0].copy())
+
+    def garbled(self) -> ModelFailed:
+        """The error for an answer that is none; whoever gave it gives no other."""
+        self.close()
+        return ModelFailed(f"{self.name}: {GARBLED}")
+
+    @functools.cached_property
+    def bounder(self) -> Bounder:
+        """The child's. Raises Unboundable."""
+        reason = self.request({"ask": "boundable"}, seconds=OPENING)[0].get("reason")
+        if reason is not None:
+            raise Unboundable(str(reason))
+        return _Bounder(self)
+
+    def request(self, message: Message, *tensors: Tensor, seconds: float) -> tuple[Message, list[Array]]:
+        """What the child answers, whatever that is."""
+        arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
+        try:
+            return _request(self._child, message, *arrays, seconds=seconds)
+        except ModelFailed as error:
+            raise ModelFailed(f"{self.name}: {error}") from error
+
+
+class _Bounder:
+    """The bounds of the child's graph."""
+
+    def __init__(self, model: SandboxedClassifier) -> None:
+        self._model = model
+
+    def intervals(self, x: Tensor, labels: Tensor, eps: Tensor, slack: Tensor) -> Tensor:
+        found = []
+        for rows in torch.split(torch.arange(len(x)), at_once(self._model.manifest.input_shape)):
+            part = [tensor[rows] for tensor in (x, labels, eps, slack)]
+            _, made = self._model.request({"ask": "intervals"}, *part, seconds=ANSWERING)
+            found.append(self._margins(made, len(rows)))
+        return torch.cat(found)
+
+    def prove(
+        self, x: Tensor, label: int, norm: Norm, eps: float, slack: float, methods: Sequence[Method], seconds: float
+    ) -> Proof:
+        asked: Message = {"ask": "prove", "label": label, "norm": norm, "eps": eps, "slack": slack}
+        asked |= {"methods": list(methods), "until": seconds}
+        told, made = self._model.request(asked, x, seconds=ANSWERING + max(0.0, seconds))
+        margins = self._margins(made, len(self._model.manifest.classes) - 1)
+        try:
+            if told["method"] not in METHODS:
+                raise self._model.garbled()
+            return Proof(margins, told["method"], int(told["branches"]), bool(told["complete"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._model.garbled() from error
+
+    def _margins(self, made: list[Array], count: int) -> Tensor:
+        if len(made) != 1 or made[0].shape != (count,) or made[0].dtype != np.float64:
+            raise self._model.garbled()
+        return torch.from_numpy(made[0].copy())
+
+
+class _Twin(nn.Module):
+    """Logits with gradients, both from the twin in the child."""
+
+    def __init__(self, ask: Ask, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._ask, self._dtype = ask, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self._dtype)
+        if torch.is_grad_enabled() and x.requires_grad:
+            made: Tensor = _Pass.apply(x, self._ask)
+            return made
+        return self._ask({"ask": "forward", "gradient": False}, x)[1]
+
+    def double(self) -> Self:
+        """The same in float64; this one stays what it is."""
+        return type(self)(self._ask, torch.float64)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        return self
+
+
+class _Pass(torch.autograd.Function):
+    """A forward pass in the child, which keeps its graph until the next one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ask: Ask) -> Tensor:
+        reply, logits = ask({"ask": "forward", "gradient": True}, x)
+        ctx.ask, ctx.number = ask, reply.get("pass")
+        ctx.save_for_backward(x)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return ctx.ask({"ask": "backward", "pass": ctx.number}, x, gradients[0].contiguous())[1], None

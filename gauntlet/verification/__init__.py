@@ -1,0 +1,1 @@
+"""Verdicts: attacks first, then bounds. ``images`` for one image each, ``properties`` for VNN-LIB files."""

@@ -1,0 +1,103 @@
+"""The door that every request passes: its key, the scope that its endpoint needs, and how often it may be asked."""
+
+import logging
+from dataclasses import replace
+from functools import cached_property
+
+from service.auth.keys import Keyring, presented
+from service.auth.quota import Owner
+from service.auth.rates import RateLimiter, client_network
+from service.call import Call, Caller, Scope
+from service.endpoint import Endpoint
+from service.errors import Code, ServiceError
+from service.observability.logs import AUDIT
+from service.settings import Settings
+
+REALM = 'Bearer realm="gauntlet"'
+FAILURES = 60  # keys that one address may get wrong in a minute
+
+
+class Admission:
+    """Keys, scopes and rates. The rates are counted together with the other processes of this host."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.keys = Keyring.of(settings)
+        self._settings = settings
+
+    @cached_property
+    def _rates(self) -> RateLimiter:
+        """Opened where somebody is limited."""
+        return RateLimiter(self._settings.rates_file)
+
+    def admit(self, call: Call, endpoint: Endpoint) -> Call:
+        """The call with who makes it. Raises ServiceError 401, 403 or 429 where it may not pass."""
+        needed = None if endpoint.path == "/metrics" and self._settings.metrics_open else endpoint.scope
+        if self.keys is not None and needed is not None:
+            call = replace(call, caller=self._identify(self.keys, call))
+        if endpoint.metered:
+            self._meter(call)
+        if call.caller is not None and needed is not None and not call.caller.scope.includes(needed):
+            audit("scope refused", call, needed=needed)
+            message = f"this call needs a key with the scope {needed}; the key {call.caller.name} has "
+            challenge = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{needed}"'}
+            raise ServiceError(Code.FORBIDDEN, message + call.caller.scope, headers=challenge, scope=needed)
+        call.notes.admin = needed is Scope.ADMIN
+        return call
+
+    def _identify(self, keys: Keyring, call: Call) -> Caller:
+        """Whose key a request brings. Raises ServiceError 401, or 429 where an address has brought too many."""
+        secret = presented(call.headers.get("authorization"), call.headers.get("x-api-key"))
+        found = None if secret is None else keys.find(secret)
+        if found is not None:
+            return found.caller
+        if wait := self._rates.take(f"wrong {client_network(call.client)}", FAILURES):
+            raise _too_often(wait, "too many requests without a valid key")
+        audit("no key" if secret is None else "unknown key", call)
+        if secret is None:
+            message = "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"
+            raise ServiceError(Code.UNAUTHENTICATED, message, headers={"WWW-Authenticate": REALM})
+        challenge = {"WWW-Authenticate": f'{REALM}, error="invalid_token"'}
+        raise ServiceError(Code.UNAUTHENTICATED, "this key is not known here", headers=challenge)
+
+    def _meter(self, call: Call) -> None:
+        caller = call.caller
+        own = None if caller is None else caller.requests_per_minute
+        rate = self._settings.requests_per_minute if own is None else own
+        if rate == 0:
+            return
+        name = f"key {caller.name}" if caller else f"address {client_network(call.client)}"
+        if wait := self._rates.take(name, rate):
+            raise _too_often(wait, f"{rate} requests a minute are allowed")
+
+
+def owner(call: Call, settings: Settings) -> Owner | None:
+    """Whose a report is that this call asks for; None where keys are not in use."""
+    caller = call.caller
+    if caller is None:
+        return None
+    a_day = settings.reports_per_day if caller.reports_per_day is None else caller.reports_per_day
+    stored = settings.stored_reports if caller.stored_reports is None else caller.stored_reports
+    return Owner(caller.name, a_day, stored)
+
+
+def visible_owner(call: Call) -> str | None:
+    """The one owner whose reports this call may see; None: it may see all."""
+    return None if call.caller is None or call.caller.scope is Scope.ADMIN else call.caller.name
+
+
+def _too_often(wait: int, message: str) -> ServiceError:
+    return ServiceError(Code.RATE_LIMITED, f"{message}; try again in {wait} s", headers={"Retry-After": str(wait)})
+
+
+def audit(event: str, call: Call, **more: object) -> None:
+    """One line for the audit. Never the key itself, and a path only of a call that an admin made."""
+    fields = {
+        "audit": event,
+        "request_id": call.request_id,
+        "key": None if call.caller is None else call.caller.name,
+        "client": call.client,
+        "method": call.method,
+        "route": call.route,
+        **more,
+    }
+    AUDIT.log(logging.INFO, "%s: %s %s", event, call.method, call.route, extra={"fields": fields})

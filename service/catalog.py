@@ -1,0 +1,153 @@
+"""Which models there are: those under GAUNTLET_MODELS, less what has been unloaded, and those that users uploaded.
+
+All processes of a host agree on it. The compute process changes it (POST /models/reload, the Open Inference Protocol's
+load and unload) and writes it to a file of the state folder, which the others read again when it changes.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from gauntlet.artifacts import store
+from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE, ClassifierManifest, GeneratorManifest, Manifest, Name
+from gauntlet.errors import ArtefactError
+from service.errors import Code, ServiceError
+from service.replace_file import replace_text
+from service.settings import Settings
+from service.uploads.manifests import UploadedManifests
+
+AnyManifest = ClassifierManifest | GeneratorManifest
+NAME: TypeAdapter[str] = TypeAdapter(Name)
+
+
+class Repository(BaseModel):
+    """What is in service under GAUNTLET_MODELS, and what an admin has taken out of service, uploads included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shipped: dict[str, Manifest]
+    unloaded: dict[str, Manifest] = {}
+
+
+Stamp = tuple[int, int, int] | None  # of a file; another where the file is another
+
+
+class RepositoryFile:
+    """The file in which the processes share it. Without one there is what was found at the start."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, stamp: Stamp) -> tuple[Stamp, Repository] | None:
+        """What it says, and its stamp, unless that is the one given."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        new = found.st_ino, found.st_mtime_ns, found.st_size
+        return None if new == stamp else (new, Repository.model_validate_json(self._path.read_bytes()))
+
+    def write(self, repository: Repository) -> None:
+        replace_text(self._path, repository.model_dump_json())
+
+
+class Catalog:
+    """The names of models and their manifests; opens none of them, and reads no weights. Raises ArtefactError."""
+
+    def __init__(self, settings: Settings, uploads: UploadedManifests) -> None:
+        self.folder, self._uploads = settings.artifacts, uploads
+        found = map(store.read_manifest, store.folders(settings.artifacts))
+        self._known: tuple[Stamp, Repository] = None, Repository(shipped={each.name: each for each in found})
+        self._file = RepositoryFile(settings.repository_file)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what the compute process has changed. One look at a file's date, where that is nothing."""
+        self._known = self._file.read(self._known[0]) or self._known
+
+    def put(self, manifest: AnyManifest) -> None:
+        """Take a model under GAUNTLET_MODELS into service, in all processes."""
+        unloaded = {name: other for name, other in self.unloaded.items() if name != manifest.name}
+        self._change({**self.shipped, manifest.name: manifest}, unloaded)
+
+    def take_out(self, manifest: AnyManifest) -> None:
+        """Take a model out of service, in all processes."""
+        shipped = {name: other for name, other in self.shipped.items() if name != manifest.name}
+        self._change(shipped, {**self.unloaded, manifest.name: manifest})
+
+    def forget_unloaded(self, name: str) -> None:
+        """An upload of this name is in service again, or there is nothing of this name any more."""
+        if name in self.unloaded:
+            self._change(self.shipped, {other: found for other, found in self.unloaded.items() if other != name})
+
+    def _change(self, shipped: Mapping[str, AnyManifest], unloaded: Mapping[str, AnyManifest]) -> None:
+        self._file.write(Repository(shipped=dict(shipped), unloaded=dict(unloaded)))
+        self.refresh()
+
+    @property
+    def shipped(self) -> Mapping[str, AnyManifest]:
+        """By name: those in service that came with it."""
+        return self._known[1].shipped
+
+    @property
+    def unloaded(self) -> Mapping[str, AnyManifest]:
+        return self._known[1].unloaded
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Names that nobody can give to a model of theirs."""
+        return frozenset([*self.shipped, *self.unloaded, "reload"])  # /models/reload is a call
+
+    def manifests(self) -> list[AnyManifest]:
+        """Of all models that are in service."""
+        uploaded = [found for name, found in self._uploads.all().items() if found != self.unloaded.get(name)]
+        return [*self.shipped.values(), *uploaded]
+
+    def manifest(self, name: str, field: str = "model") -> AnyManifest:
+        """By name; ServiceError ``unknown_model`` lists the names there are."""
+        shipped = self.shipped.get(name)
+        if shipped is not None:
+            return shipped
+        uploaded = self._uploads.get(name)
+        if uploaded is None or uploaded == self.unloaded.get(name):
+            raise self.unknown(name, field)
+        return uploaded
+
+    def loadable(self, name: str) -> bool:
+        """Whether there is a folder for it: a name with a slash or dots in front is none."""
+        try:
+            folder = self.folder / NAME.validate_python(name)
+        except ValidationError:
+            return False
+        return (folder / MANIFEST_FILE).is_file() or (folder / MODEL_FILE).is_file()
+
+    def unknown(self, name: str, field: str) -> ServiceError:
+        known = sorted(manifest.name for manifest in self.manifests())
+        why = "has been unloaded" if name in self.unloaded else "is none of the models"
+        message = f"{name[:100]!r} {why}; there are {', '.join(known)}"
+        return ServiceError(Code.UNKNOWN_MODEL, message, field=field, known=known)
+
+    def known(self) -> set[str]:
+        """Every name whose figures are shown: of models in service or unloaded."""
+        names = {*self.shipped, *self.unloaded}
+        with suppress(ServiceError):  # while the job database is away, those of uploads are left out
+            names |= self._uploads.all().keys()
+        return names
+
+
+def verified(folder: Path, manifest: AnyManifest) -> store.Artefact:
+    """The artefact of this manifest, as it lies in its folder. Raises ArtefactError where it is another by now."""
+    artefact = store.load(folder)
+    if artefact.manifest != manifest:
+        raise ArtefactError(f"{folder}: has changed since it was loaded; POST /models/reload takes it in")
+    return artefact
+
+
+def check_kind(manifest: AnyManifest, kind: str, field: str) -> None:
+    """Raises ServiceError ``wrong_kind``."""
+    if manifest.kind != kind:
+        raise ServiceError(
+            Code.WRONG_KIND, f"{manifest.name} is a {manifest.kind}, this call needs a {kind}", field=field
+        )

@@ -1,0 +1,1 @@
+"""The compute process: attacks, smoothing and uploaded models, with torch, behind a Unix socket."""

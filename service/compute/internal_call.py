@@ -1,0 +1,50 @@
+"""What the API processes pass on, as a call: who made it, and whether anybody still waits for the answer."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.call import CALL, Call, identity
+from service.responses import error_response
+
+
+class InternalCalls:
+    """ASGI middleware. It believes the headers that service.call.internal_headers made."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def disconnected() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        headers = Headers(scope=scope)
+        request_id, caller = identity(headers)
+        call = Call(
+            request_id=request_id,
+            method=scope["method"],
+            target=scope["path"],
+            headers=headers,
+            caller=caller,
+            inference_protocol=scope["path"].startswith("/v2/"),
+            disconnected=disconnected,
+        )
+        token = CALL.set(call)
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if not started:
+                await error_response(error)(scope, receive, send)
+        finally:
+            CALL.reset(token)

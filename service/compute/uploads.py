@@ -1,0 +1,187 @@
+"""What users upload: models and evaluation sets, taken in and deleted; and folders, looked at again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gauntlet.artifacts import evaluation_sets
+from gauntlet.artifacts.evaluation_sets import EvalSet
+from gauntlet.errors import InvalidInput
+from gauntlet.evaluation.held_out_images import calibrated
+from gauntlet.onnx_import.settings import ImageSetSettings
+from gauntlet.sandbox.fork_server import ForkServer
+from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
+from service.compute import repository
+from service.compute.add_evalset import add_evalset
+from service.compute.folders import reload
+from service.compute.models import ComputeModels
+from service.errors import Code, ServiceError, invalid
+from service.inference_protocol.message import read
+from service.inference_protocol.schemas import RepositoryRequest
+from service.jobs.queue import Jobs
+from service.responses import json_response
+from service.schemas.evalset_info import evalset_info
+from service.schemas.uploads import CertificateInfo, ModelAdded, SamplesQuery, UploadSettings
+from service.uploads.evalset_previews import preview
+from service.uploads.evalsets import EvaluationSets
+from service.uploads.storage import UploadStorage
+
+D = TypeVar("D", bound=BaseModel)
+T = TypeVar("T")
+
+WEIGHTS, MAX_WEIGHTS = "weights", 8  # the part with a file in which the model keeps weights, and how many may come
+WAITING = 8  # uploads that may wait while one is looked at
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """What is taken in goes one at a time: a file that is looked at, a model that is loaded."""
+
+    models: ComputeModels
+    storage: UploadStorage
+    evalsets: EvaluationSets
+    sandbox: ForkServer
+    jobs: Jobs
+
+    @cached_property
+    def _slot(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(1)
+
+    async def one_at_a_time(self, work: Callable[[], T]) -> T:
+        """Raises ServiceError ``too_busy`` where too many wait already."""
+        if self._slot.statistics().tasks_waiting >= WAITING:
+            raise ServiceError(Code.TOO_BUSY, "too many uploads wait already; try again later")
+        return await anyio.to_thread.run_sync(work, limiter=self._slot)
+
+    async def add_model(self, request: Request) -> Response:
+        files, declared = await _parts(request, UploadSettings, weights=MAX_WEIGHTS)
+        return await self.one_at_a_time(lambda: self._add_model(files, declared))
+
+    def _add_model(self, files: "Files", declared: UploadSettings) -> Response:
+        name = declared.calibration_set
+        images = None if name is None else self.evalsets.get(name, "calibration_set")
+
+        def describe(model: SandboxedClassifier) -> Response:
+            if images is not None:
+                calibrate(model, images)
+            return model_added(model)
+
+        uploaded, reserved = self.models.uploaded, self.models.catalog.reserved
+        return uploaded.add(files.data, declared.of_the_file(), reserved, weights=files.beside, describe=describe)
+
+    def delete_model(self, request: Request) -> Response:
+        name, catalog = request.path_params["name"], self.models.catalog
+        catalog.manifest(name, "name")
+        if name in catalog.shipped:
+            raise ServiceError(Code.BUILT_IN, f"{name} came with the service and cannot be deleted", field="name")
+        self.jobs.check_unused(f"models/{name}")
+        self.models.uploaded.remove(name)
+        return Response(status_code=204)
+
+    async def add_evalset(self, request: Request) -> Response:
+        files, declared = await _parts(request, ImageSetSettings)
+        limit = self.models.settings.max_uploads
+        kept = self.evalsets, self.storage, self.sandbox
+        return await self.one_at_a_time(
+            lambda: add_evalset(*kept, files.data, declared, limit=limit, describe=_evalset_added)
+        )
+
+    async def reload_models(self, _: Request) -> Response:
+        return json_response(await self.one_at_a_time(lambda: reload(self.models)))
+
+    async def load(self, request: Request) -> Response:
+        await _read_repository(request)
+        await self.one_at_a_time(lambda: repository.load(self.models, request.path_params["name"]))
+        return JSONResponse({})
+
+    async def unload(self, request: Request) -> Response:
+        await _read_repository(request)
+        await self.one_at_a_time(lambda: repository.unload(self.models, request.path_params["name"]))
+        return JSONResponse({})
+
+
+def upload_routes(uploads: Uploads) -> list[Route]:
+    stored = "/v2/repository/models/{name}"
+    return [
+        Route("/models", uploads.add_model, methods=["POST"]),
+        Route("/models/reload", uploads.reload_models, methods=["POST"]),
+        Route("/models/{name}", uploads.delete_model, methods=["DELETE"]),
+        Route("/evalsets", uploads.add_evalset, methods=["POST"]),
+        Route(f"{stored}/load", uploads.load, methods=["POST"]),
+        Route(f"{stored}/unload", uploads.unload, methods=["POST"]),
+    ]
+
+
+async def _read_repository(request: Request) -> RepositoryRequest:
+    """A body that may be empty."""
+    return read(RepositoryRequest, await request.body() or b"{}")
+
+
+def calibrate(model: SandboxedClassifier, images: EvalSet) -> None:
+    """Fit the temperature on a part of an evaluation set. Raises InvalidInput where they do not fit together."""
+    if model.manifest.input_shape != images.images.shape[1:]:
+        message = f"{model.name} takes {model.manifest.input_shape}, {images.name} holds {images.images.shape[1:]}"
+        raise InvalidInput(message, "calibration_set")
+    try:
+        labelled = evaluation_sets.matched(images, model.manifest.classes, model.name)
+    except InvalidInput as error:
+        raise InvalidInput(str(error), "calibration_set") from error
+    model.manifest = calibrated(model.manifest, model.predict, labelled)
+
+
+def model_added(model: SandboxedClassifier) -> Response:
+    proved, steepest = model.certificate, model.slope
+    loose = proved.lipschitz / steepest if proved.lipschitz and steepest else None
+    certificate = CertificateInfo(lipschitz=proved.lipschitz, reason=proved.reason, steepest=steepest, looseness=loose)
+    return json_response(ModelAdded(manifest=model.manifest, certificate=certificate), 201, f"/models/{model.name}")
+
+
+def _evalset_added(made: EvalSet) -> Response:
+    info = evalset_info(preview(made), SamplesQuery().samples, uploaded=True)
+    return json_response(info, 201, f"/evalsets/{made.name}")
+
+
+@dataclass(frozen=True)
+class Files:
+    """What an upload brought: a file, and others beside it by their names."""
+
+    data: bytes
+    beside: dict[str, bytes]
+
+
+async def _parts(request: Request, kind: type[D], weights: int = 0) -> tuple[Files, D]:
+    """The file, up to ``weights`` files beside it, and what is declared of it. Raises ServiceError."""
+    try:
+        async with request.form(max_files=1 + weights, max_fields=1) as form:
+            parts = [part for name in ("file", WEIGHTS) for part in form.getlist(name) if isinstance(part, UploadFile)]
+            named, settings = isinstance(form.get("file"), UploadFile), form.get("settings")
+            if not named or not isinstance(settings, str):
+                message = "send two parts: file, with a file name, and settings, a JSON object with a name"
+                raise ServiceError(Code.INVALID, message, field="settings" if named else "file")
+            files = await _files(parts)
+    except HTTPException as error:
+        raise ServiceError(Code.MALFORMED, f"the body is not multipart/form-data: {error.detail}") from error
+    try:
+        return files, kind.model_validate_json(settings.removeprefix("\ufeff"), strict=True)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        if problems[0]["type"] == "json_invalid":
+            message = f"settings are not JSON: {problems[0]['msg']}"
+            raise ServiceError(Code.MALFORMED, message, field="settings") from error
+        raise invalid(problems) from error
+
+
+async def _files(parts: list[UploadFile]) -> Files:
+    """The first part is the file, or the first that is called *.onnx where both are sent as ``file``."""
+    file = next((part for part in parts if (part.filename or "").endswith(".onnx")), parts[0])
+    return Files(await file.read(), {part.filename or "": await part.read() for part in parts if part is not file})

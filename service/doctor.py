@@ -1,0 +1,159 @@
+"""``python -m service doctor``: what would keep the service from working here, in words, before it is started."""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy as sa
+
+from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.errors import GauntletError
+from gauntlet.onnx_import.settings import ImageSetSettings
+from gauntlet.runtime import core_count
+from gauntlet.runtime.cuda_driver import cuda_devices
+from gauntlet.runtime.served import device_kind
+from gauntlet.sandbox.fork_server import ForkServer
+from gauntlet.sandbox.sandboxed_classifier import read_pictures
+from service.auth.keys import Keyring, check_open
+from service.errors import ServiceError
+from service.jobs.database import Database
+from service.jobs.worker_registry import WorkerRegistry
+from service.settings import Settings, SettingsError
+from service.sql import driver_message
+
+GIB = 2**30
+LEAST_FREE = GIB  # bytes where the state folder lies: reports of all jobs are kept there
+OWN = GIB  # bytes of a process that computes, with all shipped models open
+APART = 60.0  # seconds by which this clock and the database's may differ
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; where it is not ``good``, the text says what to do."""
+
+    subject: str
+    good: bool
+    text: str
+
+
+def diagnose(settings: Settings) -> Iterator[Finding]:
+    """Every check, whatever the others say."""
+    for subject, check in CHECKS.items():
+        try:
+            yield Finding(subject, good=True, text=check(settings))
+        except (GauntletError, ServiceError) as error:
+            yield Finding(subject, good=False, text=str(error))
+
+
+def _keys(settings: Settings) -> str:
+    check_open(settings, str(settings.host))
+    if Keyring.of(settings) is not None:
+        return "every call needs a key"
+    return f"nobody is asked for a key; the service listens on {settings.host}"
+
+
+def _models(settings: Settings) -> str:
+    models = store.load_all(settings.artifacts)
+    sets = evaluation_sets.load_all(settings.evalsets)
+    if not models:
+        raise SettingsError(f"GAUNTLET_MODELS={settings.models}: there is no model in its folder artifacts")
+    return f"{len(models)} models and {len(sets)} evaluation sets, each byte what its manifest says"
+
+
+def _device(settings: Settings) -> str:
+    if device_kind(settings.device) == "cuda":
+        return f"CUDA, {cuda_devices()} device{'s' if cuda_devices() > 1 else ''}"
+    return f"CPU, {settings.threads or core_count.available()} cores; attacks and reports are slower than on a GPU"
+
+
+def _memory(settings: Settings) -> str:
+    needed = OWN * (1 + settings.local_workers)
+    free = _available()
+    if free < needed:
+        raise SettingsError(
+            f"{free / GIB:.1f} GiB are free; a process that computes and {settings.local_workers} workers may take "
+            f"{needed / GIB:.0f}: give it more, or a smaller GAUNTLET_LOCAL_WORKERS"
+        )
+    return f"{free / GIB:.1f} GiB are free; an uploaded model may take up to {settings.upload_memory / GIB:.1f} more"
+
+
+def _available(process: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that may still be taken: of the machine, or of this process's container if that is less."""
+    lines = dict(line.split(":", 1) for line in process.read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    limit, used = group / "memory.max", group / "memory.current"
+    if limit.is_file() and (most := limit.read_text().strip()) != "max":
+        free = min(free, int(most) - int(used.read_text()))
+    return free
+
+
+def _state(settings: Settings) -> str:
+    folder = next(path for path in (settings.state, *settings.state.parents) if path.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(f"GAUNTLET_STATE={settings.state}: cannot be written")
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE:
+        raise SettingsError(f"GAUNTLET_STATE={settings.state}: only {free / GIB:.2f} GiB are free there")
+    return f"{settings.state}, {free / GIB:.0f} GiB free"
+
+
+def _database(settings: Settings) -> str:
+    with closing(Database(settings.database_url)) as database:
+        path = database.engine.url.database or ""
+        if database.sqlite and not Path(path).exists():
+            return f"SQLite, {path}: the first worker makes it"
+        with _reached(database):
+            pass
+        try:
+            WorkerRegistry(database).check(None)
+        except ServiceError:  # reached, so it has no tables
+            return "it answers; the first worker makes the tables"
+        return f"it answers: {database.engine.dialect.name}"
+
+
+def _clock(settings: Settings) -> str:
+    with closing(Database(settings.database_url)) as database:
+        if database.sqlite:
+            return "the database's is this host's"
+        with _reached(database) as connection:
+            ahead = time.time() - connection.execute(sa.select(database.now)).scalar_one() / 1000
+    if abs(ahead) > APART:
+        where = "ahead of" if ahead > 0 else "behind"
+        raise SettingsError(
+            f"this host's is {abs(ahead):.0f} s {where} the database's: times of reports, and days, differ"
+        )
+    return f"{abs(ahead):.1f} s from the database's"
+
+
+def _reached(database: Database) -> sa.Connection:
+    """Raises SettingsError with the driver's words: whoever asks here is the operator."""
+    try:
+        return database.engine.connect()
+    except sa.exc.DBAPIError as error:
+        raise SettingsError(f"GAUNTLET_DATABASE_URL cannot be reached: {driver_message(error)}") from error
+
+
+def _sandbox(settings: Settings) -> str:  # noqa: ARG001 - every check takes them
+    file = io.BytesIO()
+    np.savez(file, images=np.zeros((1, 1, 8, 8), np.uint8), labels=np.zeros(1, np.int64))
+    with closing(ForkServer()) as server:
+        read_pictures(server, file.getvalue(), ImageSetSettings(name="doctor"))
+    return "a confined child process read a file"
+
+
+CHECKS: Mapping[str, Callable[[Settings], str]] = {
+    "keys": _keys,
+    "models": _models,
+    "device": _device,
+    "memory": _memory,
+    "state": _state,
+    "database": _database,
+    "clock": _clock,
+    "sandbox": _sandbox,
+}

@@ -1,0 +1,45 @@
+"""POST /classify."""
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.call import CALL
+from service.catalog import check_kind
+from service.endpoints.services import ApiServices, services
+from service.responses import json_response
+from service.schemas.main_calls import ClassifyRequest
+from service.schemas.reading import read_json
+
+SMALL = 8
+"""Images of a request that shares its run of the model with others; more are a batch of their own, and so are images to
+be resized, which may be large: decoding one keeps nobody else waiting."""
+SMOOTHED = "/classify smoothed"
+"""Its label in metrics: thousands of passes, which must not count among what is meant to be quick."""
+
+
+async def classify_endpoint(request: Request) -> Response:
+    return await classify(services(request), read_json(ClassifyRequest, await request.body()))
+
+
+async def classify(api: ApiServices, request: ClassifyRequest) -> Response:
+    """Of a model that came with the service: here. Smoothing and uploaded models: in the compute process."""
+    api.catalog.refresh()
+    name = request.model
+    if request.smoothing is not None:
+        CALL.get().notes.metrics_label = SMOOTHED
+        return await api.compute.forward()
+    if name not in api.catalog.shipped:
+        await check_uploaded(api, name, "classifier")
+        return await api.compute.forward()
+    await api.models.wait_open(name)
+    if len(request.images) <= SMALL and not request.resize:
+        return json_response(await api.batcher.run(name, request))
+    return json_response(await api.queue.run(lambda: api.classify.answer(request)))
+
+
+async def check_uploaded(api: ApiServices, name: str, kind: str | None) -> None:
+    """Raises ServiceError ``unknown_model`` or ``wrong_kind`` unless somebody uploaded a model of this name."""
+    manifest = await anyio.to_thread.run_sync(api.catalog.manifest, name)
+    if kind is not None:
+        check_kind(manifest, kind, "model")

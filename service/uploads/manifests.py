@@ -1,0 +1,20 @@
+"""The manifests of the models that users uploaded, read from the job database; free of torch."""
+
+from gauntlet.artifacts.manifest import ClassifierManifest
+from service.uploads.storage import UploadStorage
+
+
+class UploadedManifests:
+    """Raises ServiceError ``jobs_unavailable`` while the database cannot be read."""
+
+    def __init__(self, storage: UploadStorage) -> None:
+        self._storage = storage
+
+    def all(self) -> dict[str, ClassifierManifest]:
+        """By name, oldest first."""
+        records = self._storage.records("model")
+        return {name: ClassifierManifest.model_validate_json(record) for name, record in records.items()}
+
+    def get(self, name: str) -> ClassifierManifest | None:
+        record = self._storage.record("model", name)
+        return None if record is None else ClassifierManifest.model_validate_json(record)

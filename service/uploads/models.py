@@ -1,0 +1,147 @@
+"""Models that users brought: kept in the job database, run in children of the process that asks."""
+
+import contextlib
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from gauntlet.artifacts.manifest import ClassifierManifest
+from gauntlet.errors import InvalidInput, ModelFailed
+from gauntlet.onnx_import.settings import ModelSettings
+from gauntlet.sandbox.fork_server import ForkServer
+from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, adopt, open_sandboxed
+from service.errors import Code, ServiceError
+from service.uploads.storage import UploadStorage, name_taken
+
+Key = tuple[str, str]  # name, sha256
+T = TypeVar("T")
+
+OPEN = 4  # children that are kept when nobody needs them
+
+
+class UploadedModels:
+    """By name. Opened when first asked for, and again after a child has died. A lease counts until it is over."""
+
+    def __init__(self, limit: int, storage: UploadStorage, fork_server: ForkServer) -> None:
+        self._limit, self._storage, self._fork_server = limit, storage, fork_server
+        self._open: OrderedDict[Key, SandboxedClassifier] = OrderedDict()
+        self._leases: Counter[Key] = Counter()
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+
+    def manifests(self) -> dict[str, ClassifierManifest]:
+        records = self._storage.records("model")
+        return {name: ClassifierManifest.model_validate_json(record) for name, record in records.items()}
+
+    def manifest(self, name: str) -> ClassifierManifest | None:
+        record = self._storage.record("model", name)
+        return None if record is None else ClassifierManifest.model_validate_json(record)
+
+    @contextlib.contextmanager
+    def lease(self, name: str) -> Iterator[SandboxedClassifier | None]:
+        """The model for as long as the context lasts: it is not closed meanwhile, nor can it be removed here.
+
+        None: nobody brought a model of this name. Raises ModelFailed where it cannot be opened.
+        """
+        manifest = self.manifest(name)
+        if manifest is None:
+            yield None
+            return
+        key = name, manifest.model_sha256
+        with self._lock:
+            self._leases[key] += 1
+        try:
+            yield self._opened(manifest)
+        finally:
+            self._release(key)
+
+    def _opened(self, manifest: ClassifierManifest) -> SandboxedClassifier:
+        with self._opening:  # one at a time: each takes all cores
+            known = self._known(manifest)
+            if known is not None:
+                return known
+            name = manifest.name
+            graph = self._storage.blob(manifest.model_sha256)
+            if graph is None:
+                raise ModelFailed(f"{name}: its graph is missing from the job database or damaged; upload it again")
+            try:
+                opened = open_sandboxed(self._fork_server, graph, manifest)
+            except ModelFailed as error:
+                raise ModelFailed(f"{name}: {error}") from error
+            return self._keep(opened)
+
+    def add(
+        self,
+        data: bytes,
+        declared: ModelSettings,
+        reserved: frozenset[str],
+        *,
+        weights: Mapping[str, bytes] | None = None,
+        describe: Callable[[SandboxedClassifier], T],
+    ) -> T:
+        """Take a file in, and the files by name in which it keeps weights.
+
+        What ``describe`` makes of the model is the answer, and made before anything is kept: whatever
+        fails, nothing is.
+
+        Raises InvalidInput with the reason, ServiceError ``name_taken`` or ``uploads_full``.
+        """
+        if declared.name in reserved or self.manifest(declared.name) is not None:
+            raise name_taken(declared.name)
+        try:
+            graph, manifest = adopt(self._fork_server, data, declared, weights)
+            opened = open_sandboxed(self._fork_server, graph, manifest, new=True)
+        except ModelFailed as error:
+            raise InvalidInput(f"the file is refused: {error}", "file") from error
+        try:
+            answer = describe(opened)
+            self._storage.add("model", declared.name, graph, opened.manifest.model_dump_json(), self._limit)
+        except BaseException:
+            opened.close()
+            raise
+        self._keep(opened)
+        return answer
+
+    def close_idle(self, name: str) -> None:
+        """Close what is open of it. Raises ServiceError ``in_use`` while it answers somebody here."""
+        with self._lock:
+            if any(key[0] == name for key in self._leases):
+                raise ServiceError(Code.IN_USE, f"{name} is answering a request; try again later")
+            for key in [key for key in self._open if key[0] == name]:
+                self._open.pop(key).close()
+
+    def remove(self, name: str) -> None:
+        """Raises ServiceError ``in_use`` while it answers somebody here."""
+        self.close_idle(name)
+        self._storage.remove("model", name)
+
+    def _known(self, manifest: ClassifierManifest) -> SandboxedClassifier | None:
+        with self._lock:
+            key = manifest.name, manifest.model_sha256
+            opened = self._open.get(key)
+            if opened is None or not opened.alive or opened.manifest != manifest:
+                self._open.pop(key, None)
+                return None
+            self._open.move_to_end(key)
+            return opened
+
+    def _keep(self, opened: SandboxedClassifier) -> SandboxedClassifier:
+        with self._lock:
+            key = opened.name, opened.manifest.model_sha256
+            self._open[key] = opened
+            self._trim(spared=key)
+        return opened
+
+    def _release(self, key: Key) -> None:
+        with self._lock:
+            self._leases[key] -= 1
+            if not self._leases[key]:
+                del self._leases[key]
+            self._trim()
+
+    def _trim(self, spared: Key | None = None) -> None:
+        """Close the longest idle of those that are too many."""
+        idle = [key for key in self._open if key not in self._leases and key != spared]
+        for key in idle[: max(0, len(self._open) - OPEN)]:
+            self._open.pop(key).close()

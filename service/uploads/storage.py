@@ -1,0 +1,137 @@
+"""Where uploads are kept: in the job database, graphs and images by their sha256, and names that point to them.
+
+Every host sees the same. A database that does not exist yet holds nothing.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import sqlalchemy as sa
+
+from gauntlet.text import storable
+from service.errors import Code, ServiceError
+from service.sql import create, create_engine, in_turn, unavailable
+
+Kind = Literal["model", "evalset"]
+
+_TABLES = sa.MetaData()
+BLOBS = sa.Table(
+    "gauntlet_blobs",
+    _TABLES,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+NAMES = sa.Table(
+    "gauntlet_uploads",
+    _TABLES,
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("sha256", sa.String(64), nullable=False, index=True),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+
+class UploadStorage:
+    """Records (JSON, written here and read here) and blobs. Raises ``jobs_unavailable`` while it cannot be used."""
+
+    def __init__(self, url: str) -> None:
+        self._url = sa.make_url(url)
+        self._engine = create_engine(url)
+        self._ready = False
+
+    @property
+    def _exists(self) -> bool:
+        path = self._url.database if self._url.get_backend_name() == "sqlite" else None
+        return path is None or Path(path).exists()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """The tables are there."""
+        with _usable(), self._engine.begin() as connection:
+            if not self._ready:
+                create(connection, _TABLES.sorted_tables)
+            yield connection
+        self._ready = True
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sa.Connection | None]:
+        """None while there are no tables: nothing is stored. Who reads waits for no writer, and makes nothing."""
+        if not self._exists:
+            yield None
+            return
+        with _usable(), self._engine.connect() as connection:
+            self._ready = self._ready or sa.inspect(connection).has_table(NAMES.name)
+            yield connection if self._ready else None
+
+    def records(self, kind: Kind) -> dict[str, str]:
+        """By name, oldest first."""
+        wanted = sa.select(NAMES.c.name, NAMES.c.record).where(NAMES.c.kind == kind).order_by(NAMES.c.created_at)
+        with self._reading() as connection:
+            return {} if connection is None else {row.name: row.record for row in connection.execute(wanted)}
+
+    def record(self, kind: Kind, name: str) -> str | None:
+        wanted = sa.select(NAMES.c.record).where(NAMES.c.kind == kind, NAMES.c.name == name)
+        if not storable(name):
+            return None
+        with self._reading() as connection:
+            return None if connection is None else connection.execute(wanted).scalar_one_or_none()
+
+    def blob(self, sha256: str) -> bytes | None:
+        """The bytes, held against their digest."""
+        wanted = sa.select(BLOBS.c.data).where(BLOBS.c.sha256 == sha256)
+        with self._reading() as connection:
+            data = None if connection is None else connection.execute(wanted).scalar_one_or_none()
+        return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
+
+    def add(self, kind: Kind, name: str, data: bytes, record: str, limit: int) -> None:
+        """Raises ServiceError ``name_taken``, or ``uploads_full`` where there are ``limit`` of the kind."""
+        if not self._exists:
+            raise ServiceError(Code.JOBS_UNAVAILABLE, "the job database does not exist yet: no worker has started")
+        sha256 = hashlib.sha256(data).hexdigest()
+        entry = {"kind": kind, "name": name, "sha256": sha256, "record": record, "created_at": time.time()}
+        try:
+            with self._writing() as connection:
+                in_turn(connection)  # who deletes the last name of the same bytes would not see this one
+                count = sa.select(sa.func.count()).select_from(NAMES).where(NAMES.c.kind == kind)
+                if connection.execute(count).scalar_one() >= limit:
+                    message = f"{limit} uploads of this kind are kept already; delete one first"
+                    raise ServiceError(Code.UPLOADS_FULL, message, limit=limit)
+                connection.execute(sa.insert(NAMES).values(entry))
+                if connection.execute(sa.select(BLOBS.c.sha256).where(BLOBS.c.sha256 == sha256)).first() is None:
+                    connection.execute(sa.insert(BLOBS).values(sha256=sha256, data=data))
+        except ServiceError as error:
+            if isinstance(error.__cause__, sa.exc.IntegrityError):
+                raise name_taken(name) from error
+            raise
+
+    def remove(self, kind: Kind, name: str) -> None:
+        """Forget a name, and what no other name stands for."""
+        if not storable(name):
+            return
+        with self._writing() as connection:
+            in_turn(connection)
+            connection.execute(sa.delete(NAMES).where(NAMES.c.kind == kind, NAMES.c.name == name))
+            connection.execute(sa.delete(BLOBS).where(BLOBS.c.sha256.not_in(sa.select(NAMES.c.sha256))))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+@contextlib.contextmanager
+def _usable() -> Iterator[None]:
+    """What the database refuses is ``jobs_unavailable``."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise unavailable("the job database cannot be used", error) from error
+
+
+def name_taken(name: str) -> ServiceError:
+    """For a name that is in use."""
+    message = f"the name {name!r} is taken; choose another, or delete what has it"
+    return ServiceError(Code.NAME_TAKEN, message, field="name")

@@ -1,0 +1,101 @@
+"""Branch and bound against all patterns of a tiny network's ReLUs."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+
+from gauntlet.bounds import reader
+from gauntlet.bounds.branching import branch_and_bound
+from gauntlet.bounds.crown import linearise
+from gauntlet.bounds.goal import Goal
+from gauntlet.bounds.prover import exclude
+from gauntlet.bounds.region import Region
+from tests.gauntlet.bounds import graphs
+
+
+def exact_minimum(widths, seed, row):
+    """min of row . y over [0, 1]^n: one linear program for each pattern of the ReLUs."""
+    made = graphs.dense(widths, seed)
+    stored = {t.name: np.asarray(graphs.numpy_helper.to_array(t), np.float64) for t in made.graph.initializer}
+    layers = len(widths) - 1
+    best = np.inf
+    for pattern in itertools.product([0.0, 1.0], repeat=sum(widths[1:-1])):
+        matrix, offset, unequal, limits, place = np.eye(widths[0]), np.zeros(widths[0]), [], [], 0
+        for number in range(layers):
+            matrix, offset = stored[f"w{number}"] @ matrix, stored[f"w{number}"] @ offset + stored[f"b{number}"]
+            if number < layers - 1:
+                on = np.array(pattern[place : place + len(offset)])
+                place += len(offset)
+                sign = 1 - 2 * on  # on: z >= 0
+                unequal.append(sign[:, None] * matrix)
+                limits.append(-sign * offset)
+                matrix, offset = on[:, None] * matrix, on * offset
+        found = linprog(row @ matrix, np.concatenate(unequal), np.concatenate(limits), bounds=(0, 1))
+        if found.status == 0:
+            best = min(best, found.fun + row @ offset)
+    return best
+
+
+def goal(row, bound):
+    return Goal(torch.from_numpy(row).view(1, 1, 1, -1), torch.tensor([[bound]], dtype=torch.float64))
+
+
+def unit_box(n):
+    return Region.box(torch.zeros(1, 1, n, dtype=torch.float64), torch.ones(1, 1, n, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_minimum_over_all_patterns_is_met_and_never_passed(seed):
+    widths, row = [2, 4, 3, 2], np.array([1.0, -1.0])
+    least = exact_minimum(widths, seed, row)
+    network = reader.from_model(graphs.dense(widths, seed))
+    assert exclude(network, unit_box(2), goal(row, least - 1e-2), time.perf_counter() + 60).excluded
+    assert not exclude(network, unit_box(2), goal(row, least + 1e-9), time.perf_counter() + 1).excluded
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Sigmoid"])
+def test_branches_decide_what_one_relaxation_leaves_open(activation):
+    network = reader.from_model(graphs.dense([2, 8, 8, 2], 5, activation))
+    region = unit_box(2)
+    grid = torch.cartesian_prod(*[torch.linspace(0, 1, 200, dtype=torch.float64)] * 2)[:, None]
+    row = np.array([1.0, -1.0])
+    least = float((network(grid).flatten(1) @ torch.from_numpy(row)).min())
+    state = linearise(network, region)
+    crown = float(state.lower(torch.from_numpy(row).view(1, 1, -1)))
+    between = least - 0.05 * (least - crown)
+    done = branch_and_bound(state, goal(row, between), time.perf_counter() + 60)
+    assert done.excluded.all()
+    assert done.branches > 1
+    assert not branch_and_bound(state, goal(row, least + 1e-6), time.perf_counter() + 2).excluded.any()
+
+
+def test_points_of_the_least_bounds_are_shown_until_one_is_taken():
+    network = reader.from_model(graphs.dense([2, 8, 8, 2], 5))
+    region, row = unit_box(2), np.array([1.0, -1.0])
+    shown = []
+
+    def judge(points):
+        shown.append(points)
+        return len(shown) == 2
+
+    state = linearise(network, region)
+    crown = float(state.lower(torch.from_numpy(row).view(1, 1, -1)))
+    done = branch_and_bound(state, goal(row, crown + 100.0), time.perf_counter() + 30, judge)
+    assert len(shown) == 2
+    assert not done.complete
+    assert all(bool(((p >= 0) & (p <= 1)).all()) for p in shown)
+
+
+def test_a_conjunction_is_excluded_by_either_of_its_rows():
+    network = reader.from_model(graphs.dense([2, 6, 2], 3))
+    rows = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]], dtype=torch.float64)
+    low = network(torch.zeros(1, 1, 2, dtype=torch.float64)).flatten()
+    for bounds in ([-1e3, float(low[1]) + 1e3], [float(low[0]) + 1e3, -1e3]):
+        both = Goal(rows, torch.tensor([bounds], dtype=torch.float64))
+        assert exclude(network, unit_box(2), both, time.perf_counter() + 10).excluded
+    neither = Goal(rows, low[None] + 1e-6)
+    assert not exclude(network, unit_box(2), neither, time.perf_counter() + 1).excluded

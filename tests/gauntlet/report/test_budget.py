@@ -1,0 +1,53 @@
+"""What of a report fits a time: fewer images first, then fewer attacks, never a norm without one; and it says so."""
+
+import pytest
+
+from gauntlet.attacks import ATTACKS
+from gauntlet.checks import white_box
+from gauntlet.report import budget, plan
+from gauntlet.report.schema import ReportRequest
+
+ASKED = ReportRequest(models=["m"], dataset="d", n=500)
+PASS = 0.01  # seconds
+
+
+@pytest.mark.parametrize("seconds", [100.0, 300.0, 1000.0, 3000.0])
+@pytest.mark.parametrize("models", [1, 3])
+def test_what_is_planned_costs_no_more_than_its_time(seconds: float, models: int):
+    asked = ASKED.model_copy(update={"models": [f"m{i}" for i in range(models)]})
+    made = budget.fit(asked, [PASS] * models, seconds).request
+    assert plan.cost(made) * PASS <= seconds
+    checks = sum(cell.cost for cell in plan.cells(made) if cell.kind == "checks")
+    assert checks * PASS <= budget.CHECKS * seconds or made.checked == 1
+
+
+def test_all_is_measured_where_there_is_time():
+    made = budget.fit(ASKED, [PASS], 1e6)
+    assert made.request.n == ASKED.n
+    assert made.request.attacks == ASKED.attacks
+    assert made.request.checked == white_box.EXAMINED
+    assert made.left_out == ()
+
+
+def test_images_are_left_out_before_attacks():
+    some = budget.fit(ASKED, [PASS], 600.0)
+    assert budget.FEWEST <= some.request.n < ASKED.n
+    assert some.request.attacks == ASKED.attacks
+    assert f"{ASKED.n - some.request.n} of 500 images" in some.left_out[0]
+
+
+def test_then_the_dearest_attacks_but_no_norm_is_left_without_one():
+    few = budget.fit(ASKED, [PASS], 20.0)
+    assert len(few.request.attacks) < len(ASKED.attacks)
+    for threat in ASKED.threats:
+        assert any(threat.norm in ATTACKS[name].norms for name in few.request.attacks)
+    gone = [name for name in ASKED.attacks if name not in few.request.attacks]
+    assert all(name in few.left_out[0] for name in gone)
+    assert few.request.n >= 1
+
+
+def test_more_time_never_measures_less():
+    plans = [budget.fit(ASKED, [PASS], seconds).request for seconds in (10.0, 30.0, 100.0, 300.0, 1000.0)]
+    sizes = [(len(made.attacks), made.n, made.checked) for made in plans]
+    assert [size[0] for size in sizes] == sorted(size[0] for size in sizes)
+    assert [size[2] for size in sizes] == sorted(size[2] for size in sizes)

@@ -1,0 +1,89 @@
+"""Processes forked from one that has imported what they share: they behave as if the interpreter had started them.
+
+A process of pytest has threads, so that the fork server is made in one of its own.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ASK = """
+import json, os, signal, sys
+from pathlib import Path
+from service.fork_server import ForkServer
+forks = ForkServer()
+folder = Path(sys.argv[1])
+sys.path.insert(0, str(folder))
+"""
+TOLD = """
+import json, os, sys
+state = dict(argv=sys.argv[1:], cwd=os.getcwd(), environment=os.environ.get("A"), parent=os.getppid())
+state.update(session=os.getsid(0) == os.getpid(), name=open("/proc/self/comm").read().strip())
+state["stdin"] = sys.stdin.read()
+state["path"] = "PATH" in os.environ
+os.write(int(sys.argv[1]), json.dumps(state).encode())
+sys.exit(7)
+"""
+BEGUN = """
+reading, writing = os.pipe()
+started = forks.start("told", "told", [str(writing), "b c"], {"A": "1"}, folder, [writing])
+os.close(writing)
+state = json.loads(os.read(reading, 10000))
+assert os.read(reading, 1) == b""  # nobody else holds the pipe
+print(json.dumps({**state, "ours": os.getpid(), "status": started.wait(60), "again": started.poll()}))
+"""
+SIGNALLED = """
+started = forks.start("sleeper", "sleeper", [], dict(os.environ), folder)
+before = started.poll()
+started.send_signal(signal.SIGTERM)
+print(json.dumps([before, started.wait(60)]))
+"""
+KILLED = """
+import psutil
+(server,) = psutil.Process().children()
+server.kill()
+server.wait(60)
+"""
+
+
+def ask(folder: Path, script: str) -> object:
+    (folder / "told.py").write_text(TOLD)
+    (folder / "sleeper.py").write_text("import signal\nsignal.pause()\n")
+    command = [sys.executable, "-c", ASK + script, str(folder)]
+    environment = {"PYTHONPATH": f"{ROOT}:{folder}"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=600, env=environment, stdin=subprocess.PIPE
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("server", ["", KILLED], ids=["forked", "fork server killed"])
+def test_a_process_has_what_it_was_given_and_is_a_child_of_who_asked(server: str, tmp_path: Path):
+    script = server + BEGUN.replace('{"A": "1"}', f'{{"A": "1", "PYTHONPATH": {str(tmp_path)!r}}}')
+    state = ask(tmp_path, script)
+    assert isinstance(state, dict)
+    assert state["argv"][1:] == ["b c"]
+    assert state["cwd"] == str(tmp_path)
+    assert (state["environment"], state["path"], state["stdin"]) == ("1", False, "")
+    assert state["parent"] == state["ours"]
+    assert state["session"]
+    assert (state["status"], state["again"]) == (7, 7)
+    assert state["name"] == "told" or server
+
+
+def test_a_process_is_signalled_and_waited_for(tmp_path: Path):
+    assert ask(tmp_path, SIGNALLED) == [None, -15]
+
+
+def test_the_fork_server_ends_with_who_made_it(tmp_path: Path):
+    server = ask(tmp_path, "import psutil\nprint(json.dumps([p.pid for p in psutil.Process().children()]))")
+    assert isinstance(server, list)
+    (pid,) = server
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait(600)

@@ -1,0 +1,209 @@
+"""A refused upload leaves nothing, and a model that answered with an error can be removed at once."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gauntlet.errors import InvalidInput
+from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
+from gauntlet.report.schema import ReportRequest
+from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
+from service.compute.add_evalset import add_evalset
+from service.compute.attack_request import attack
+from service.compute.models import ComputeModels
+from service.compute.prediction_model import prediction_model
+from service.compute.report_request import ReportRequests
+from service.compute.uploads import model_added
+from service.errors import Code, ServiceError
+from service.inference_protocol.inference import InferCall, infer
+from service.predictions.classify_requests import ClassifyRequests
+from service.schemas.main_calls import AttackRequest, ClassifyRequest
+from service.uploads import models as uploaded_models
+from service.uploads.evalsets import EvaluationSets
+from service.uploads.storage import UploadStorage
+from tests import zoo
+from tests.gauntlet.test_answers import blind_above
+from tests.service.models import linear_and_uploads
+
+CASES = Path(__file__).parents[1] / "cases"
+GREY = [[0.5] * 8] * 8
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComputeModels]:
+    with linear_and_uploads(tmp_path_factory.mktemp("uploaded")) as made:
+        yield made
+
+
+def classify(models: ComputeModels) -> ClassifyRequests:
+    return ClassifyRequests(lambda name: prediction_model(models, name), 9)
+
+
+@pytest.fixture
+def mine(models: ComputeModels) -> Iterator[str]:
+    add(models, "mine")
+    yield "mine"
+    if models.uploaded.manifest("mine") is not None:
+        models.uploaded.remove("mine")
+
+
+def add(models: ComputeModels, name: str, data: bytes | None = None, describe: Any = lambda _: None) -> Any:
+    declared = ModelSettings(name=name, pixel_range="0..1")
+    return models.uploaded.add(data or zoo.dense((1, 8, 8)), declared, models.catalog.reserved, describe=describe)
+
+
+def test_a_model_that_cannot_be_described_is_not_kept(models: ComputeModels):
+    seen: list[SandboxedClassifier] = []
+
+    def describe(guest: SandboxedClassifier) -> None:
+        assert models.uploaded.manifest("mine") is None
+        seen.append(guest)
+        raise ValueError("no JSON has this number")
+
+    with pytest.raises(ValueError, match="no JSON"):
+        add(models, "mine", describe=describe)
+    assert models.uploaded.manifests() == {}
+    assert not models.uploaded._open
+    assert not seen[0].alive
+    add(models, "mine")  # the name is free
+    models.uploaded.remove("mine")
+
+
+def test_a_model_that_the_database_does_not_take_is_not_kept(models: ComputeModels, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise ServiceError(Code.UPLOADS_FULL, "full")
+
+    monkeypatch.setattr(models.uploaded._storage, "add", full)
+    with pytest.raises(ServiceError):
+        add(models, "mine")
+    assert not models.uploaded._open
+
+
+def test_images_that_cannot_be_described_are_not_kept(models: ComputeModels, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.arange(2))
+    sets, data = EvaluationSets([], models.uploaded._storage), (tmp_path / "x.npz").read_bytes()
+    kept = sets, models.uploaded._storage, models.uploaded._fork_server
+    with pytest.raises(ZeroDivisionError):
+        add_evalset(*kept, data, ImageSetSettings(name="own"), limit=9, describe=lambda _: 1 / 0)
+    assert sets.names == []
+
+
+def test_infinite_gradients_leave_an_answer_that_json_can_hold(models: ComputeModels):
+    answer = add(models, "sqrt", (CASES / "sqrt-first.onnx").read_bytes(), model_added)
+    assert answer.status_code == 201
+    assert b'"gradients":"verified"' in answer.body
+    models.uploaded.remove("sqrt")
+
+
+def refused(work: Any) -> Exception:
+    """The error, with the frames that led to it and all that these hold."""
+    with pytest.raises((ServiceError, InvalidInput)) as caught:
+        work()
+    return caught.value
+
+
+def attacked(**fields: Any) -> AttackRequest:
+    given = {"model": "mine", "attack": "pgd", "images": [GREY], "norm": "linf", "eps": 0.1, "format": "array"}
+    return AttackRequest.model_validate(given | fields)
+
+
+NO_IMAGES = EvaluationSets([], UploadStorage("sqlite:////nowhere"))
+REFUSED = {
+    "an attack without its eps": lambda models: attack(models, attacked(eps=None), lambda: None),
+    "an attack on a label that is none": lambda models: attack(models, attacked(labels=[99]), lambda: None),
+    "an attack to be transferred to nothing": lambda models: attack(
+        models, attacked(transfer_to=["none"]), lambda: None
+    ),
+    "a classification": lambda models: classify(models).answer(ClassifyRequest(model="mine", images=[[[2.0]]])),
+    "a report": lambda models: ReportRequests(models, NO_IMAGES, None).check(
+        ReportRequest(models=["mine"], dataset="none", n=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_model_is_free_as_soon_as_a_request_is_refused(models: ComputeModels, mine: str, what: str):
+    error = refused(lambda: REFUSED[what](models))
+    assert error.__traceback__ is not None  # whatever holds the frames, holds no lease
+    models.uploaded.remove(mine)
+    assert models.uploaded.manifest(mine) is None
+
+
+def test_a_model_is_not_removed_while_it_is_leased_however_often(models: ComputeModels, mine: str):
+    with models.classifier(mine) as one, models.classifier(mine) as other:
+        assert one is other
+        with pytest.raises(ServiceError) as caught:
+            models.uploaded.remove(mine)
+        assert caught.value.code is Code.IN_USE
+    models.uploaded.remove(mine)
+    assert not models.uploaded._leases
+
+
+def test_only_idle_models_are_closed_when_there_are_too_many(models: ComputeModels, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(uploaded_models, "OPEN", 1)
+    for name in ("one", "two"):
+        add(models, name)
+    with models.classifier("one") as one, models.classifier("two") as two:
+        assert (one.alive, two.alive) == (True, True)  # type: ignore[attr-defined]
+    assert len(models.uploaded._open) == 1
+    for name in ("one", "two"):
+        models.uploaded.remove(name)
+
+
+@pytest.fixture(scope="module")
+def blind(models: ComputeModels) -> str:
+    """A model that answers images of a mean above 0.8 with NaN."""
+    add(models, "blind", blind_above(0.8))
+    return "blind"
+
+
+DARK, BRIGHT = [[0.3] * 8] * 8, [[0.95] * 8] * 8
+
+
+def test_an_image_without_an_answer_is_named_and_its_neighbours_are_classified(models: ComputeModels, blind: str):
+    asked = ClassifyRequest(model=blind, images=[DARK, BRIGHT, GREY])
+    for answer in (classify(models).answer(asked), *classify(models).answer_together(blind, [asked])):
+        assert not isinstance(answer, Exception)
+        first, second, third = answer.predictions
+        assert first.error is None
+        assert first.probability is not None
+        assert third.label is not None
+        assert second.error is not None
+        assert "NaN" in second.error
+        assert second.model_dump(exclude={"error"}) == dict.fromkeys(second.model_dump(exclude={"error"}))
+    (alone,) = classify(models).answer(ClassifyRequest(model=blind, images=[DARK])).predictions
+    assert alone.label == first.label
+
+
+@pytest.mark.parametrize("labels", [None, [0, 0]])
+def test_an_image_without_an_answer_is_not_attacked_and_its_neighbour_is(
+    models: ComputeModels, blind: str, labels: Any
+):
+    own = classify(models).answer(ClassifyRequest(model=blind, images=[DARK])).predictions[0].label
+    labels = labels and [own, 0]
+    asked = attacked(model=blind, images=[DARK, BRIGHT], labels=labels, eps=0.3, transfer_to=[blind])
+    answer = attack(models, asked, lambda: None)
+    first, second = answer.results
+    assert first.error is None
+    assert first.clean_label == own
+    assert second.error is not None
+    assert (second.success, second.clean_label, second.adversarial_label) == (False, None, None)
+    assert second.label == (labels and 0)
+    assert answer.summary.clean_accuracy == (labels and 0.5)
+
+
+def test_in_the_open_inference_protocol_it_is_null_and_label_minus_one(models: ComputeModels, blind: str):
+    data = json.dumps([[DARK], [BRIGHT]]).encode()
+    body = b'{"inputs": [{"name": "images", "shape": [2, 1, 8, 8], "datatype": "FP32", "data": ' + data + b"}]}"
+    with prediction_model(models, blind) as model:
+        answer = infer(model, InferCall(None, body, None, "", 9))
+    outputs = {tensor["name"]: tensor["data"] for tensor in json.loads(answer.body)["outputs"]}
+    assert outputs["label"][0] >= 0
+    assert outputs["label"][1] == -1
+    assert outputs["probabilities"][3:] == [None] * 3
+    assert None not in outputs["probabilities"][:3]
+    assert outputs["certified_radius"][1] == 0

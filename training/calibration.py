@@ -1,0 +1,51 @@
+"""The temperature of a classifier's probabilities: fitted on the validation images, judged on the test set."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gauntlet.artifacts.manifest import Metric
+from gauntlet.evaluation.calibration import BINS, Reliability, fit_temperature, reliability
+from training.data import Examples, to_pixels
+from training.export import predict, session
+from training.plots import drawn
+
+DIAGRAM_FILE = "reliability.png"
+
+
+class Calibrated(NamedTuple):
+    """A temperature, what it does to the calibration error of the test set, and the picture of it."""
+
+    temperature: float
+    metrics: dict[str, Metric]
+    diagram: Image.Image
+
+
+def calibrate(model: Path, validation: Examples, test: Examples) -> Calibrated:
+    """For an exported classifier: everything is measured on its file."""
+    served = session(model)
+    held_out, logits = (predict(served, to_pixels(part.images)) for part in (validation, test))
+    temperature = fit_temperature(held_out, validation.labels)
+    before, after = (reliability(logits, test.labels, value) for value in (1.0, temperature))
+    n = len(test.labels)
+    metrics = {
+        "calibration_error": Metric(value=after.error, n=n, split="test"),
+        "calibration_error_without_temperature": Metric(value=before.error, n=n, split="test"),
+    }
+    return Calibrated(temperature, metrics, diagram(before, after, temperature))
+
+
+def diagram(before: Reliability, after: Reliability, temperature: float) -> Image.Image:
+    """Accuracy over confidence, bin by bin, at temperature 1 and at the fitted one; the diagonal is perfect."""
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    edges = np.linspace(0, 1, BINS + 1)
+    panels = (("as trained", before), (f"temperature {temperature:.3g}", after))
+    for axes, (title, found) in zip(figure.subplots(1, 2), panels, strict=True):
+        axes.bar(edges[:-1], np.nan_to_num(found.accuracy), 1 / BINS, align="edge", edgecolor="white")
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
+        axes.set(title=f"{title}: error {found.error:.3f}", xlabel="probability of the predicted class", xlim=(0, 1))
+        axes.set(ylabel="share of right predictions", ylim=(0, 1))
+    return drawn(figure)

@@ -1,0 +1,111 @@
+"""Interval bounds of a network in training, and what keeps them tight while eps rises.
+
+Gowal et al., "On the Effectiveness of Interval Bound Propagation for Training Verifiably Robust Models", arXiv
+1810.12715; initialisation and regularisers of Shi et al., "Fast Certified Robust Training with Short Warmup", arXiv
+2103.17268. These bounds train: what is reported is proved from the exported file by ``gauntlet.bounds``.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+TOLERANCE = 0.5  # tau of arXiv 2103.17268
+
+
+class Box(NamedTuple):
+    """Values within ``radius`` >= 0 of ``centre``, both of one shape."""
+
+    centre: Tensor
+    radius: Tensor
+
+
+def initialise(network: nn.Sequential) -> nn.Sequential:
+    """Weights of N(0, 2 pi / fan-in^2), biases 0: interval widths neither grow nor vanish from layer to layer."""
+    for layer in network:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            assert layer.bias is not None
+            nn.init.normal_(layer.weight, std=math.sqrt(2 * math.pi) / layer.weight[0].numel())
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+def propagate(network: nn.Sequential, x: Tensor, eps: float) -> tuple[list[Box], Box]:
+    """Boxes that hold the network's values over the images of [0, 1] within Linf ``eps`` of x (B, C, H, W).
+
+    The network is made of convolutions, dense layers, ReLU, flattening, and layers that scale each channel. Gives what
+    the first layer with weights and each ReLU meets; and what the last layer, the head, meets.
+    """
+    low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+    box = Box((low + high) / 2, (high - low) / 2)
+    met: list[Box] = []
+    for layer in network[:-1]:
+        if isinstance(layer, nn.ReLU) or (not met and isinstance(layer, nn.Conv2d | nn.Linear)):
+            met.append(box)
+        box = _through(layer, box)
+    return met, box
+
+
+def _through(layer: nn.Module, box: Box) -> Box:
+    if isinstance(layer, nn.ReLU):
+        low, high = (box.centre - box.radius).relu(), (box.centre + box.radius).relu()
+        return Box((low + high) / 2, (high - low) / 2)
+    if isinstance(layer, nn.Conv2d):
+        assert isinstance(layer.padding, tuple)
+        radius = functional.conv2d(box.radius, layer.weight.abs(), None, layer.stride, layer.padding)
+        return Box(layer(box.centre), radius)
+    if isinstance(layer, nn.Linear):
+        return Box(layer(box.centre), functional.linear(box.radius, layer.weight.abs()))
+    centre = layer(box.centre)
+    return Box(centre, layer(box.centre + box.radius) - centre)  # flattening, or a positive scale
+
+
+def worst_logits(head: nn.Linear, box: Box, labels: Tensor) -> Tensor:
+    """How far each class can rise above the right one, (B, K), from what the head is given: 0 for the right class.
+
+    The head is merged with the differences of its rows, which is tighter than bounds of the logits one by one.
+    """
+    weight = head.weight[None] - head.weight[labels][:, None]  # (B, K, features)
+    bias = head.bias[None] - head.bias[labels][:, None]
+    high: Tensor = torch.einsum("bkf,bf->bk", weight, box.centre) + torch.einsum("bkf,bf->bk", weight.abs(), box.radius)
+    return high + bias
+
+
+def looseness(met: list[Box]) -> Tensor:
+    """The regularisers of arXiv 2103.17268, section 4.2: intervals that widen, and ReLUs that are out of balance.
+
+    Each ReLU's mean interval may be 1 / TOLERANCE times as wide as the input's, and what its always active and its
+    always inactive units contribute to mean and variance may differ by as much; the mean over ReLUs of the excess.
+    """
+    first, *relus = met
+    width = first.radius.mean()
+    return torch.stack([_excess(width / box.radius.mean().clamp_min(1e-12)) + _imbalance(box) for box in relus]).mean()
+
+
+def _excess(ratio: Tensor) -> Tensor:
+    return (TOLERANCE - ratio).relu() / TOLERANCE
+
+
+def _imbalance(box: Box) -> Tensor:
+    active = (box.centre - box.radius > 0).to(box.centre)
+    inactive = (box.centre + box.radius < 0).to(box.centre)
+    square = (box.centre - box.centre.mean()).square()
+    pairs = (
+        ((active * box.centre).sum(), -(inactive * box.centre).sum()),
+        ((active * square).sum(), (inactive * square).sum()),
+    )
+    total = box.centre.new_zeros(())
+    for one, other in pairs:
+        if float(one.detach()) > 0 and float(other.detach()) > 0:  # there are units of both kinds
+            total = total + _excess(torch.minimum(one / other, other / one))
+    return total
+
+
+def certified(network: nn.Sequential, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """Which images (B,) keep their class y (B,) everywhere within Linf ``eps``, by these bounds, in float32."""
+    head = network[-1]
+    assert isinstance(head, nn.Linear)
+    worst = worst_logits(head, propagate(network, x, eps)[1], y)
+    return worst.scatter(1, y[:, None], -torch.inf).amax(1) < 0
