@@ -100,6 +100,7 @@ def _work(settings: Settings, executor: str) -> None:
     executors = WorkerRegistry(workflows.jobs().database)
     _launch(settings, executor, executors)
     logs.shape(settings.log_format)  # DBOS has its own handler
+    logging.getLogger("dbos").addFilter(lambda record: not workflows.ended_as_told(record))
     signal.signal(signal.SIGTERM, lambda number, _: over.put(number))
     loop = WorkerLoop(settings, executor, executors)
     while True:

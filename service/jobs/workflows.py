@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dbos import DBOS
+from dbos import error as dbos_error
 
 from gauntlet.errors import Cancelled, GauntletError
 from gauntlet.report.schema import CellResult, ReportRequest
@@ -66,8 +67,7 @@ def robustness_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> dict[
         raise
     except Exception as error:
         REPORTS.labels("failed").inc()
-        _explain(job_id, error)
-        raise
+        raise _explained(job_id, error) from error
     REPORTS.labels("succeeded").inc()
     return report
 
@@ -102,8 +102,7 @@ def report_shard(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str], 
         except Cancelled:
             return None
         except Exception as error:
-            _explain(shard_id, error)
-            raise
+            raise _explained(shard_id, error) from error
 
 
 def _measure(watch: "_ShardWatch", body: Mapping[str, Any], pins: Mapping[str, str], part: Mapping[str, Any]) -> str:
@@ -123,12 +122,21 @@ def _measure(watch: "_ShardWatch", body: Mapping[str, Any], pins: Mapping[str, s
     return result.model_dump_json()
 
 
-def _explain(workflow_id: str, error: Exception) -> None:
-    known = isinstance(error, GauntletError)
-    if not known:
+def _explained(workflow_id: str, error: Exception) -> GauntletError:
+    """The error with which the workflow ends: its reason is stored, and one that nobody expected is in the log."""
+    if isinstance(error, GauntletError):
+        known = error
+    else:
         logger.error("%s failed", workflow_id, exc_info=error)
-    reason = str(error) if known else f"unexpected {type(error).__name__}; the worker's log has it"
-    wait_for_database(lambda: jobs().set_attributes(workflow_id, error=reason))
+        known = GauntletError(f"unexpected {type(error).__name__}; the worker's log has it")
+    wait_for_database(lambda: jobs().set_attributes(workflow_id, error=str(known)))
+    return known
+
+
+def ended_as_told(record: logging.LogRecord) -> bool:
+    """Whether DBOS logs the end of a workflow that is known already: its report was cancelled, or holds the reason."""
+    error = record.exc_info[1] if record.exc_info else None
+    return isinstance(error, GauntletError | dbos_error.DBOSAwaitedWorkflowCancelledError)
 
 
 class _ShardWatch:

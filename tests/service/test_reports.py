@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import httpx
@@ -81,6 +82,7 @@ def test_cancelled_is_said_once_nothing_computes(server: Server):
     compute_another(server)
     assert server.shards(report) == shards
     assert len(shards) < CELLS
+    assert "Traceback" not in json.dumps(server.entries(report))  # it is no error
     again = server.client.post(f"/robustness-report/{report}/cancel")
     assert (again.status_code, again.json()["error"]["code"]) == (409, "report_ended")
 
