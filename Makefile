@@ -23,7 +23,7 @@ serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
 
 test: .venv/.dev ## the tests, in JOBS=2 processes: minutes, no network, no data sets
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10 -m "not slow and not gpu and not browser and not clients"
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10 -m "not slow and not gpu and not browser and not clients"
 
 test-busy: .venv/.dev ## ten times `make test` while other processes keep every core busy: an hour; BENCH="--runs 3" for fewer
 	$(BIN)/python -m bench.busy $(BENCH)
@@ -136,7 +136,7 @@ $(BIN)/uv: requirements/uv.txt
 .venv/.%: requirements/%.txt $(BIN)/uv
 	@echo "Installing the $* packages into .venv: up to 3.2 GB of downloads, 6 GB on disk (torch and CUDA). Packages in uv's"
 	@echo "cache are not downloaded again, so an interrupted installation goes on where it stopped."
-	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/$*.txt
+	@UV_COMPILE_BYTECODE=1 UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/$*.txt
 	@touch $@
 
 # Environments of their own: clients and their protocols, what fuzzes, renders the chart or writes the site, what is GPL, and
