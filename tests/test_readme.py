@@ -26,7 +26,7 @@ PYTHONS = [text for language, text in BLOCKS if language == "python"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("readme"), {"models": ROOT / "models"})
+    server = Server(tmp_path_factory.mktemp("readme"), {"models": ROOT / "models", "api_workers": 1})
     server.start()
     yield server
     server.stop()
@@ -119,6 +119,7 @@ def test_report(run, server):
     assert report["request"]["n"] == 20
 
 
+@pytest.mark.slow
 def test_python(run):
     (example,) = PYTHONS
     printed = run(example, sys.executable, "-W", "ignore", "-c")

@@ -1,7 +1,7 @@
 """The square attack: random search without gradients."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Annotated
 
 import torch
@@ -88,7 +88,7 @@ def _tiles(x: Tensor, eps: float, draw: Draw) -> Tensor:
     n, channels, height, width = x.shape
     side = max(min(height, width) // TILES, 1)
     numbers = draw((TILES, TILES, 1 + channels, 1, 1))
-    bump = _bump(side, x)
+    bump = _bump(side, x.dtype, x.device)
     grid = torch.where(numbers[:, :, :, :1] < 0.5, bump, bump.T) * _signs(numbers[:, :, :, 1:])  # (B, 5, 5, C, s, s)
     grid = grid.permute(0, 3, 1, 4, 2, 5).reshape(n, channels, TILES * side, TILES * side)
     down, across = height - TILES * side, width - TILES * side
@@ -106,7 +106,7 @@ def _move_mass(x: Tensor, best: Tensor, eps: float, pixels: float, draw: Draw) -
     numbers = draw((5 + x.shape[1],))
     first, row, column = _square(numbers[:, :2], side, x)
     second, _, _ = _square(numbers[:, 2:4], side, x)
-    delta, bump = best - x, _bump(side, x)
+    delta, bump = best - x, _bump(side, x.dtype, x.device)
     standing = numbers[:, 4, None, None] < 0.5
     bump = torch.where(standing, bump.T[row, column], bump[row, column])[:, None]  # (B, 1, H, W)
     unused = (eps**2 - l2(delta).square()).clamp_min(0) / x.shape[1]
@@ -141,15 +141,20 @@ def _square(numbers: Tensor, side: int, x: Tensor) -> tuple[Tensor, Tensor, Tens
     return inside, offsets[0][:, :, None], offsets[1][:, None, :]
 
 
-def _bump(side: int, like: Tensor) -> Tensor:
+@cache
+def _bump(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Two halves of opposite sign, each falling off in rectangles around its middle: (side, side), of length one."""
-    halves = [sign * _rings(height, side, like) for sign, height in ((1, side // 2), (-1, side - side // 2)) if height]
+    halves = [
+        sign * _rings(height, side, dtype, device)
+        for sign, height in ((1, side // 2), (-1, side - side // 2))
+        if height
+    ]
     return unit(torch.cat(halves)[None])[0]
 
 
-def _rings(height: int, width: int, like: Tensor) -> Tensor:
+def _rings(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The sum of 1 / (k + 1)^2 over the rectangles k, of half-width k, that cover a pixel; of length one."""
-    row, column = (torch.arange(size, device=like.device) - size // 2 for size in (height, width))
+    row, column = (torch.arange(size, device=device) - size // 2 for size in (height, width))
     first = torch.maximum(row.abs()[:, None], column.abs()[None, :])  # the smallest rectangle around this pixel
-    weights = 1 / torch.arange(1, max(height, width) // 2 + 2, dtype=like.dtype, device=like.device).square()
+    weights = 1 / torch.arange(1, max(height, width) // 2 + 2, dtype=dtype, device=device).square()
     return unit(weights.flip(0).cumsum(0).flip(0)[first][None])[0]

@@ -71,6 +71,11 @@ class Child:
 
     @property
     def alive(self) -> bool:
+        """Whether its process still runs: one that ended while nobody asked it is noticed here."""
+        with self._ending:
+            ended = self._cause is None and select.select([self._handle], [], [], 0)[0]
+        if ended:
+            self._end(None)
         return self._cause is None
 
     def ask(self, message: Message, *arrays: Array, seconds: float) -> tuple[Message, list[Array]]:

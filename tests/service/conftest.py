@@ -270,6 +270,13 @@ SHORT_REPORT = {
     "attacks": ["pgd", "ddn"],
     "threats": [{"norm": "l2", "eps": [0.1, 0.5]}],
 }
+TINY_REPORT = {
+    "models": ["linear"],
+    "dataset": "tiny",
+    "n": 1,
+    "attacks": ["fgsm"],
+    "threats": [{"norm": "l2", "eps": [0.5]}],
+}
 LONG_REPORT = {
     "models": ["linear", "conv"],
     "dataset": "tiny",

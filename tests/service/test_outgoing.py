@@ -79,6 +79,7 @@ def test_no_process_of_the_service_keeps_any(server: Server):
     assert not (server.home / KEPT).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(outgoing.missing()), reason=outgoing.missing())
 def test_nobody_else_is_looked_up_or_spoken_to(tmp_path: Path):
     """For as long as it takes a process beside it, which was left alone, to do so."""

@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -155,6 +156,7 @@ def test_a_report_on_a_model_and_images_of_ones_own(mine: Any, own_images: str, 
     assert done["report"]["evalset"]["licence"] == "mine"
 
 
+@pytest.mark.slow
 def test_more_models_at_once_than_are_kept_open(own_images: str, server: Server):
     names = [f"of-many-{i}" for i in range(OPEN + 1)]
     for i, name in enumerate(names):
@@ -270,14 +272,31 @@ def children(server: Server) -> list[psutil.Process]:
     return found
 
 
-def test_a_model_whose_process_dies_is_a_503_once_and_nobody_elses(mine: Any, server: Server):
-    body = {"model": "mine", "images": images(1)}
-    assert server.client.post("/classify", json=body).status_code == 200
-    for child in children(server):
+def killed(found: list[psutil.Process]) -> None:
+    for child in found:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
+
+
+def test_a_model_whose_process_died_while_idle_is_opened_again(mine: Any, server: Server):
+    body = {"model": "mine", "images": images(1)}
+    assert server.client.post("/classify", json=body).status_code == 200
+    killed(children(server))
     wait_for(lambda: not children(server))
-    lost = server.client.post("/classify", json=body)
+    assert server.client.post("/classify", json=body).status_code == 200
+
+
+def test_a_model_whose_process_dies_while_it_answers_is_a_503_and_nobody_elses(mine: Any, server: Server):
+    body = {"model": "mine", "images": images(1)}
+    assert server.client.post("/classify", json=body).status_code == 200
+    asking = [child for child in children(server) if server.compute() in child.parents()]
+    before = sum(child.cpu_times().user for child in asking)
+    long = {**body, "attack": "pgd", "norm": "l2", "eps": 1e-4, "params": {"steps": 10_000, "restarts": 5}}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.client.post, "/attack", json=long)
+        wait_for(lambda: asked.done() or sum(child.cpu_times().user for child in asking) > before + 0.3)
+        killed(asking)
+        lost = asked.result()
     assert (lost.status_code, lost.json()["error"]["code"]) == (503, "model_failed")
     assert "retry-after" in lost.headers
     assert server.client.post("/classify", json={"model": "linear", "images": arrays(1)}).status_code == 200

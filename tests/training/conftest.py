@@ -3,6 +3,8 @@
 import pickle
 import shutil
 import struct
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,17 +76,28 @@ def source(root: Path, monkeypatch: pytest.MonkeyPatch) -> DataSource:
 
 
 @pytest.fixture(scope="session")
-def trained_standard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artefacts ``<data set>-standard``, trained once for all tests."""
+def trained_standard(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the artefact ``<data set>-standard`` of a data set, trained once for all tests, when first asked."""
     place = tmp_path_factory.mktemp("standard")
-    with pytest.MonkeyPatch.context() as patch:
-        install(place / "data", patch)
-        for dataset in SOURCES:
+
+    @cache
+    def trained(dataset: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            install(place / "data", patch)
             assert train(f"{dataset}-standard", place) == 0
-    return place / "artifacts"
+        return place / "artifacts" / f"{dataset}-standard"
+
+    return trained
 
 
 @pytest.fixture
-def judge(trained_standard: Path, tmp_path: Path) -> Path:
-    """The artefacts that generators are judged by, where a run under ``tmp_path`` looks for them."""
-    return Path(shutil.copytree(trained_standard, tmp_path / "artifacts"))
+def judge(trained_standard: Callable[[str], Path], tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The artefacts that generators are judged by, where a run under ``tmp_path`` looks for them.
+
+    Those of the data set of the recipe that the test's parameter ``name`` has; of Fashion-MNIST where it has none.
+    """
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    dataset = RECIPES[parameters.get("name", "fashion-mnist-standard")].config.dataset
+    standard = trained_standard(dataset)
+    shutil.copytree(standard, tmp_path / "artifacts" / standard.name)
+    return tmp_path / "artifacts"

@@ -1,6 +1,7 @@
 """A model in a child answers as it would here, and what happens to the child happens to nobody else."""
 
 import os
+import select
 import signal
 import socket
 import time
@@ -99,6 +100,17 @@ def test_a_dead_child_is_told_and_the_next_one_lives(fork_server: ForkServer):
     assert not child.alive
     graph, _ = adopt(fork_server, zoo.dense((64,)), ModelSettings(name="next"))
     assert graph
+
+
+def test_a_child_that_died_while_nobody_asked_is_known_to_be_dead(fork_server: ForkServer):
+    child = fork_server.child("files")
+    assert child.alive
+    mine = max(psutil.Process(fork_server.pid).children(), key=lambda process: process.create_time())
+    mine.kill()
+    select.select([child._handle], [], [], 20)
+    assert not child.alive
+    with pytest.raises(ModelFailed, match="killed from outside"):
+        child.ask({"ask": "adopt"}, seconds=20)
 
 
 def test_an_exception_is_an_answer_with_its_true_reason_and_one_line_of_the_log(fork_server: ForkServer, caplog):
