@@ -57,7 +57,7 @@ report: .venv/.service ## a robustness report from the command line, into dist/r
 	@mkdir -p dist
 	$(BIN)/python -m gauntlet report $(REPORT) --out dist/report.json --out dist/report.html
 
-figures: .venv/.dev ## recompute every figure of docs/results.md from the shipped models
+figures: .venv/.dev ## recompute and print the Fashion-MNIST figures of docs/results.md; its tables: python -m bench.results
 	$(BIN)/python -m bench.figures
 
 paper: .venv/.dev ## write docs/paper.md: the student paper's figures and ours
@@ -93,7 +93,7 @@ bento: .venv/.service ## build the bento
 image: .venv/.service ## an image of the service, with CUDA; BUILDER=docker, podman or buildah, OPTIONS="name=value ..." for it
 	deploy/container/build.sh cuda $(OPTIONS)
 
-image-cpu: .venv/.service ## one without; OPTIONS=build-arg=TORCH_INDEX=... names an index that has torch without CUDA
+image-cpu: .venv/.service ## image of the service without CUDA; OPTIONS=build-arg=TORCH_INDEX=... names a package index with CPU-only torch
 	deploy/container/build.sh cpu $(OPTIONS)
 
 container-check: .venv/.dev ## build the image and prove what it promises, without a container engine; IMAGE=gauntlet:cpu: of that one

@@ -1,6 +1,7 @@
-"""``python -m bench.figures [SECTION ...]``: every figure of docs/results.md, recomputed from the shipped files.
+"""``python -m bench.figures [SECTION ...]``: the Fashion-MNIST figures of docs/results.md, from the shipped files.
 
-All on the embedded Fashion-MNIST test set; "n images" are the first n that qualify, seed 0. Prints Markdown.
+The tables of all models are made by ``bench.results`` and ``python -m training table``. All on the embedded
+Fashion-MNIST test set; "n images" are the first n that qualify, seed 0. Prints Markdown.
 """
 
 import argparse

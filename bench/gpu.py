@@ -1,4 +1,4 @@
-"""``python -m bench.gpu``: what a GPU is worth most for, in at most nine minutes, the most valuable first.
+"""``python -m bench.gpu``: the three jobs that gain most from a GPU, within nine minutes in all, the first gains most.
 
 1. ``bench.device``: providers, agreement with the CPU, images a second that are classified, generated and attacked.
 2. ``cifar10-lipschitz-large``: the certified network deeper and wider, as many epochs as there is time for.

@@ -99,7 +99,8 @@ def robustness_report(
 
     Args:
         models: of the same classes and input shape.
-        images: (N, C, H, W), in [0, 1], or 0 to 255 as uint8. They are rounded to 8 bits, like any picture.
+        images: (N, C, H, W), (N, H, W, C) or, of one channel, (N, H, W); in [0, 1], or 0 to 255 as uint8. They are
+            rounded to 8 bits, like any picture.
         labels: (N,).
         on_progress: hears the share of the work done, rising to 1.
         asked: fields of ReportRequest: n (by default all images), attacks, threats, seed, smoothing.
@@ -107,7 +108,9 @@ def robustness_report(
     Raises:
         InvalidInput: images, labels or a field that cannot be used.
     """
-    evalset = _evalset(np.asarray(images), np.asarray(labels, dtype=np.int64), models[0].manifest.classes)
+    manifest = models[0].manifest
+    by_channel = _by_channel(np.asarray(images), manifest.input_shape)
+    evalset = _evalset(by_channel, np.asarray(labels, dtype=np.int64), manifest.classes)
     fields = {"models": [model.name for model in models], "dataset": OWN, "n": len(evalset.labels), **asked}
     try:
         request = ReportRequest.model_validate(fields, strict=False)  # tuples and numpy's numbers will do here
@@ -169,6 +172,14 @@ def _first(error: ValidationError) -> InvalidInput:
     problem = error.errors(include_url=False)[0]
     field = ".".join(map(str, problem["loc"]))
     return InvalidInput(f"{field}: {problem['msg']}", field)
+
+
+def _by_channel(images: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
+    """To (N, C, H, W) where they are (N, H, W) or (N, H, W, C), as the model takes ``shape``; others as they are."""
+    if images.ndim == 3:
+        return images[:, None]
+    last = images.transpose(0, 3, 1, 2) if images.ndim == 4 else images
+    return last if images.shape[1:] != shape and last.shape[1:] == shape else images
 
 
 def _evalset(images: NDArray[Any], labels: NDArray[np.int64], classes: tuple[str, ...]) -> EvalSet:

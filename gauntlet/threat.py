@@ -1,4 +1,4 @@
-"""What the attacker may do: a norm ball around the image, inside the unit box. The only code that knows norms."""
+"""What the attacker may do: a norm ball around the image, inside the unit box. Lengths, projections, steps in norms."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""The HTTP service: BentoML answers, ``service.worker`` computes reports, and they meet only in the job database."""
+"""The HTTP service: API processes and a compute process under BentoML, and workers (``service.worker``) for reports.
+
+The workers share only the job database and the state folder (proofs, lock files) with the others.
+"""
 
 import os
 

@@ -1,5 +1,5 @@
-"""What BentoML would do otherwise, and what every request would pay for to nobody's use. BentoML is pinned, and tests
-look whether this holds.
+"""Overrides of BentoML defaults that we do not want: request timeout, restart policy, validation of answers, spans
+without an exporter. BentoML is pinned, and tests look whether this holds.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Which models there are: those under GAUNTLET_MODELS, less what has been unloaded, and those that users uploaded.
 
-All processes of a host agree on it. The compute process changes it (POST /models/reload, the Open Inference Protocol's
-load and unload) and writes it to a file of the state folder, which the others read again when it changes.
+All processes of a service agree on it. The compute process changes it (POST /models/reload, the Open Inference
+Protocol's load and unload) and writes it to a file of the state folder, which the others read again when it changes.
 """
 
 from collections.abc import Mapping

@@ -29,7 +29,8 @@ from service.sql import driver_message
 
 GIB = 2**30
 LEAST_FREE = GIB  # bytes where the state folder lies: reports of all jobs are kept there
-OWN = GIB  # bytes of a process that computes, with all shipped models open
+COMPUTES = GIB  # bytes of the compute process or of a worker, with all shipped models open
+ANSWERS = 3 * GIB // 8  # bytes of an API process, with all shipped models open
 APART = 60.0  # seconds by which this clock and the database's may differ
 
 
@@ -73,12 +74,13 @@ def _device(settings: Settings) -> str:
 
 
 def _memory(settings: Settings) -> str:
-    needed = OWN * (1 + settings.local_workers)
+    needed = COMPUTES * (1 + settings.local_workers) + ANSWERS * settings.api_processes
     free = _available()
     if free < needed:
         raise SettingsError(
-            f"{free / GIB:.1f} GiB are free; a process that computes and {settings.local_workers} workers may take "
-            f"{needed / GIB:.0f}: give it more, or a smaller GAUNTLET_LOCAL_WORKERS"
+            f"{free / GIB:.1f} GiB are free; {settings.api_processes} API processes, the compute process and "
+            f"{settings.local_workers} workers may take {needed / GIB:.1f}: give it more, or smaller "
+            "GAUNTLET_API_WORKERS and GAUNTLET_LOCAL_WORKERS"
         )
     return f"{free / GIB:.1f} GiB are free; an uploaded model may take up to {settings.upload_memory / GIB:.1f} more"
 

@@ -1,4 +1,4 @@
-"""Errors of the service: one closed set of codes, each with its HTTP status. service.envelope makes answers of them."""
+"""Errors of the service: one closed set of codes, each with its HTTP status. service.responses makes the answers."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum

@@ -42,7 +42,8 @@ class Settings(BaseSettings):
     data: Path = Path("data")
     """Folder whose evalsets/ holds more evaluation sets; relative to the working directory."""
     state: Path = Path("state")
-    """Folder for the job database; relative to the working directory."""
+    """Folder for the job database (SQLite), proofs of certificates, lock files, counters and rates; needed with
+    PostgreSQL too; relative to the working directory."""
     database_url: str = ""
     """The job database; none: SQLite in GAUNTLET_STATE; PostgreSQL lets several hosts share it."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -50,15 +51,16 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0)] = 0
     """Cores that a process computes on; 0: all that it may use, a container's limit counted."""
     api_workers: Annotated[int, Field(ge=0, le=64)] = 0
-    """Processes that answer requests; 0: as many as there are cores, four at most, and one where a GPU serves. Limits
-    named per service are shared among them."""
+    """Processes that answer requests; 0: as many as there are cores, four at most, and one where a GPU serves.
+    GAUNTLET_MAX_BODIES and GAUNTLET_PREDICT_QUEUE are totals; each API process gets an equal share."""
     local_workers: Annotated[int, Field(ge=0, le=64)] = 1
     """Workers that run with the service; 0: `python -m service.worker` runs elsewhere."""
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Port of a worker's own /livez and /metrics, on GAUNTLET_HOST; with several local workers of the first, the
-    others have those behind it; 0: none."""
+    """Port of a worker's own /livez and /metrics, on GAUNTLET_HOST. With N local workers they use this port and the N-1
+    after it; 0: no port."""
     executor: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
-    """Name of a worker; none: host and a random part; workers that share a database need different ones."""
+    """Name of a worker, kept across restarts; none: host and a random part. Workers that share a database need
+    different names."""
     keep_days: Annotated[float, Field(ge=0)] = 0.0
     """Days after which a worker deletes a report that has ended; 0: never."""
     open: bool = False
@@ -70,7 +72,7 @@ class Settings(BaseSettings):
     metrics_open: bool = False
     """`true`: /metrics needs no key, the worker's neither."""
     requests_per_minute: Limit = 0
-    """Requests of one key, or of one address where no keys are in use, on one host; 0: no limit."""
+    """Requests of one key, or of one address where no keys are in use, to one service; 0: no limit."""
     reports_per_day: Limit = 0
     """Reports that one key may ask for, by the UTC day; 0: no limit."""
     stored_reports: Limit = 0
@@ -80,7 +82,8 @@ class Settings(BaseSettings):
     max_body: Positive = 32 * 2**20
     """Bytes of a request body."""
     max_upload: Positive = 2**31
-    """Bytes of a body that brings files: a model or a set of images. It goes to the disk as it comes."""
+    """Bytes of a body that brings files: a model or a set of images. It is written to the temporary folder as it comes;
+    each API process takes up to twice as many bytes of such bodies at once."""
     max_bodies: Positive = 512 * 2**20
     """Bytes of the bodies of all requests that are being answered; more get 503."""
     body_seconds: Annotated[float, Field(gt=0)] = 60.0
@@ -88,7 +91,8 @@ class Settings(BaseSettings):
     max_images: Positive = 1024
     """Images of one request."""
     predict_queue: Annotated[int, Field(ge=0)] = 256
-    """Predictions and generations that may wait; more get 429."""
+    """Predictions and generations that may wait; more get 429. Predictions of uploaded models have a second queue of
+    this length, in the compute process."""
     attack_budget: Positive = 200_000
     """Price of one /attack: images x gradient steps x restarts x (1 + transfer models); of one /classify with
     smoothing: images x draws."""
@@ -130,7 +134,7 @@ class Settings(BaseSettings):
         return {**found, "GAUNTLET_API_WORKERS": str(self.api_processes)}
 
     def share(self, limit: int) -> int:
-        """What of a limit of the service is each API process's."""
+        """Each API process's equal share of a limit of the whole service."""
         return -(-limit // self.api_processes)
 
     @property
@@ -163,12 +167,12 @@ class Settings(BaseSettings):
 
     @property
     def device_file(self) -> Path:
-        """Where the compute process says what it computes on: those that answer serve what it has proved there."""
+        """Where the compute process writes what it computes on: API processes use the certificates proved there."""
         return self.run_folder / "device"
 
     @property
     def proofs_folder(self) -> Path:
-        """Certificates that have been proved: written by the compute process, read by those that answer."""
+        """Certificates that have been proved: written by the compute process and the workers, read by all."""
         return self.state / "proofs"
 
     @property

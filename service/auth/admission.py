@@ -18,7 +18,7 @@ FAILURES = 60  # keys that one address may get wrong in a minute
 
 
 class Admission:
-    """Keys, scopes and rates. The rates are counted together with the other processes of this host."""
+    """Keys, scopes and rates. The rates are counted together with the other processes of this service."""
 
     def __init__(self, settings: Settings) -> None:
         self.keys = Keyring.of(settings)

@@ -1,4 +1,4 @@
-"""How often somebody may ask, over all processes of a host together: the generic cell rate algorithm (GCRA).
+"""How often somebody may ask, over all processes of a service together: the generic cell rate algorithm (GCRA).
 
 One row says when somebody's bucket will be full again (ITU-T I.371's theoretical arrival time); one statement of SQLite
 moves it, so two processes never both spend the last token.

@@ -14,8 +14,9 @@ from gauntlet.errors import GauntletError
 from service.endpoints import table
 from service.jobs.metrics import JobMetrics
 from service.jobs.status import Backlog, Status
+from service.middleware.border import FILES_AT_ONCE
 from service.middleware.drain import SPARE
-from service.settings import Settings
+from service.settings import MOST_API_PROCESSES, Settings
 from service.uploads.models import OPEN
 from tests.deploy import manifests, promql
 
@@ -64,6 +65,15 @@ def test_the_memory_of_a_pod_holds_its_own_and_all_that_users_bring(part: str):
     own, limit = (int(resources[kind]["memory"].removesuffix("Gi")) * 2**30 for kind in ("requests", "limits"))
     each = int(manifests.settings(part)["GAUNTLET_UPLOAD_MEMORY"] or 0)
     assert 0 < own + OPEN * each <= limit
+
+
+def test_the_files_of_all_uploads_on_their_way_fit_into_tmp():
+    spec = manifests.pods()["service"]["spec"]
+    (tmp,) = [volume["emptyDir"]["sizeLimit"] for volume in spec["volumes"] if volume["name"] == "tmp"]
+    largest = int(manifests.settings("service")["GAUNTLET_MAX_UPLOAD"] or 0)
+    copies = 2 * largest  # of the one that is being read
+    assert MOST_API_PROCESSES * FILES_AT_ONCE * largest + copies <= int(tmp.removesuffix("Gi")) * 2**30
+    assert manifests.compose()["services"]["service"]["environment"]["GAUNTLET_MAX_UPLOAD"] == largest
 
 
 # Settings

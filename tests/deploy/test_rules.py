@@ -1,11 +1,13 @@
 """The rules by Prometheus' own tool, where there is one: the Debian package is called prometheus."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from service.endpoints.table import ENDPOINTS
 from tests.deploy.promql import PROMETHEUS, ROOT, labels, metrics, rules
 
 SEVERITIES = {"page", "ticket"}
@@ -50,6 +52,12 @@ def test_every_alert_says_what_it_is_and_what_to_do():
         if rule.alert:
             assert rule.annotations.keys() == {"summary", "description", "action"}, rule.name
             assert rule.labels["severity"] in SEVERITIES
+
+
+def test_the_traffic_leaves_out_every_probe_and_scrape():
+    left_out = [re.findall(r'route!~"([^"]*)"', rule.expression) for rule in rules() if "route!~" in rule.expression]
+    probes = {endpoint.path for endpoint in ENDPOINTS if not endpoint.metered}
+    assert [set(routes.split("|")) for (routes,) in left_out] == [probes, probes]
 
 
 def test_every_alert_is_explained_to_the_operator():

@@ -58,6 +58,16 @@ def test_float_and_uint8_images_are_the_same_images(tmp_path, pictures):
     assert first.models[0].robustness == second.models[0].robustness
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (3, 3, 3)])
+def test_images_may_have_their_channels_last_or_none(shape):
+    images = np.arange(2 * np.prod(shape)).reshape(2, *shape)
+    assert (library._by_channel(images, shape) == images).all()
+    if shape != (3, 3, 3):
+        assert (library._by_channel(images.transpose(0, 2, 3, 1), shape) == images).all()
+    if shape[0] == 1:
+        assert (library._by_channel(images[:, 0], shape) == images).all()
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

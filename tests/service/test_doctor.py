@@ -72,6 +72,13 @@ def no_child(*_):
     raise doctor.GauntletError("no process could be started for it")
 
 
+def test_every_process_of_the_service_counts_in_its_memory(settings, monkeypatch):
+    monkeypatch.setattr(doctor, "_available", lambda: 5 * 2**30)
+    assert found(settings(api_workers=4, local_workers=1))["memory"].good  # 4 x 0.375 + 2 GiB
+    text = found(settings(api_workers=4, local_workers=3))["memory"].text
+    assert "4 API processes, the compute process and 3 workers may take 5.5" in text
+
+
 def test_memory_is_that_of_the_container_where_it_has_less(tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal: 2000 kB\nMemAvailable: 1000 kB\n")
     assert doctor._available(tmp_path / "meminfo", tmp_path) == 1000 * 1024

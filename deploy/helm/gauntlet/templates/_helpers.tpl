@@ -30,10 +30,10 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 volumes:
-  - name: state # locks and no more: the jobs are in PostgreSQL
+  - name: state # lock files, proofs of certificates, counters and rates, all made again when missing; the jobs are in PostgreSQL
     emptyDir: {sizeLimit: 64Mi}
   - name: tmp
-    emptyDir: {sizeLimit: 1Gi}
+    emptyDir: {sizeLimit: 4Gi} # twice GAUNTLET_MAX_UPLOAD for each of up to four API processes, and copies of one upload
   - name: keys
     secret:
       secretName: {{ include "gauntlet.secret" . }}
