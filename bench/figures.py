@@ -130,7 +130,7 @@ def transfer(bench: Bench) -> None:
     print("architecture without the constraint) classify correctly; of the attack's successes on standard, the share")
     print("that another model classifies right again, and the gap to the better control. White box: the share of the")
     print(f"same images on which ddn, run on {LIPSCHITZ} itself, finds nothing within the same L2 distance.\n")
-    print("| made on standard | successes | median L2 | right again: lipschitz | seed | twin | gap | white box |")
+    print("| made on standard | successes | median L2 | right again: lipschitz | seed | control | gap | white box |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for label, attack, threat, params in recipes:
         outcome = bench.attack(STANDARD, attack, rows, threat, **params)

@@ -27,9 +27,9 @@ MNIST: dict[str, Any] = {"dataset": "mnist", "filters": (64, 128), "batch_size":
 FASHION: dict[str, Any] = {"dataset": "fashion-mnist", "filters": (64, 128), "batch_size": 128, "flip": True}
 CIFAR: dict[str, Any] = {"dataset": "cifar10", "filters": (32, 64, 128), "batch_size": 128, "shift": 2, "flip": True}
 
-# The constrained network; its twin without the constraint says what that costs and buys.
+# The constrained network; its control, the same without the constraint, says what that costs and buys.
 CERTIFIED: dict[str, Any] = {"family": "lipschitz", "network": "lipschitz-cnn", "width": 48, "learning_rate": 3e-3}
-TWIN: dict[str, Any] = {
+CONTROL: dict[str, Any] = {
     "family": "standard",
     "network": "unconstrained-cnn",
     "width": 48,
@@ -107,7 +107,7 @@ CLASSIFIERS = (
     ClassifierConfig(  # a third of the epochs: a control need not be as good
         name="cifar10-standard-control", **CIFAR, **UNDEFENDED, epochs=20, seed=1, weight_decay=2e-2, dropout=0.25
     ),
-    # Constrained and certified, each with its twin.
+    # Constrained and certified, each with its control.
     ClassifierConfig(
         name="mnist-lipschitz",
         **CERTIFIED_MNIST,
@@ -117,7 +117,7 @@ CLASSIFIERS = (
         temperature=0.25,
         selected_by="certified_accuracy_1.58",
     ),
-    ClassifierConfig(name="mnist-lipschitz-control", **CERTIFIED_MNIST, **TWIN, epochs=8),
+    ClassifierConfig(name="mnist-lipschitz-control", **CERTIFIED_MNIST, **CONTROL, epochs=8),
     ClassifierConfig(
         name="fashion-mnist-lipschitz",
         **CERTIFIED_FASHION,
@@ -127,7 +127,7 @@ CLASSIFIERS = (
         temperature=0.1,
         selected_by="certified_accuracy_36",
     ),
-    ClassifierConfig(name="fashion-mnist-lipschitz-control", **CERTIFIED_FASHION, **TWIN, epochs=10),
+    ClassifierConfig(name="fashion-mnist-lipschitz-control", **CERTIFIED_FASHION, **CONTROL, epochs=10),
     ClassifierConfig(
         name="cifar10-lipschitz",
         **CERTIFIED_CIFAR,
@@ -137,8 +137,8 @@ CLASSIFIERS = (
         temperature=0.15,
         selected_by="certified_accuracy_36",
     ),
-    ClassifierConfig(  # at TWIN's rate it diverges
-        name="cifar10-lipschitz-control", **CERTIFIED_CIFAR, **{**TWIN, "learning_rate": 5e-4}, epochs=20
+    ClassifierConfig(  # at CONTROL's rate it diverges
+        name="cifar10-lipschitz-control", **CERTIFIED_CIFAR, **{**CONTROL, "learning_rate": 5e-4}, epochs=20
     ),
     # The paper's own network with every layer constrained.
     ClassifierConfig(name="fashion-mnist-lipschitz-paper", **FASHION, **CONSTRAINED_PAPER, epochs=10),
