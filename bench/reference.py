@@ -11,7 +11,7 @@ from gauntlet.cli.main import COMMANDS, parser_for
 from gauntlet.report.exports import markdown
 from gauntlet.report.wording import NORM_NAMES, listed
 from service.endpoints.openapi import document
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 from service.errors import STATUS, Code
 from service.jobs.metrics import JobMetrics
 from service.jobs.status import Backlog, Status

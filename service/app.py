@@ -20,7 +20,7 @@ from service.endpoint import Endpoint
 from service.endpoints.compute_client import ComputeClient
 from service.endpoints.readiness import unready
 from service.endpoints.services import ApiServices
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 from service.errors import ServiceError
 from service.jobs.metrics import JobMetrics
 from service.jobs.queue import Jobs

@@ -23,7 +23,7 @@ from gauntlet.onnx_import import labelled_images
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.text import cleaned, storable
 from service.endpoint import Endpoint
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 from service.errors import Code, ServiceError
 from service.jobs import database
 from service.jobs.queue import Jobs

@@ -23,7 +23,7 @@ from service.endpoints import (
 )
 from service.endpoints.errors import COSTLY, JOBS, MODEL, UNKNOWN, UPLOAD
 from service.endpoints.forwarding import forward
-from service.endpoints.protocol_table import PROTOCOL_ENDPOINTS
+from service.endpoints.protocol_routes import PROTOCOL_ENDPOINTS
 from service.errors import Code, ServiceError
 from service.schemas import certify, uploads
 from service.schemas import main_calls as schemas
