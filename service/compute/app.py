@@ -103,8 +103,8 @@ def _prove(models: ComputeModels) -> None:
     """What cannot be served ends the service."""
     try:
         models.prove_all()
-    except GauntletError as error:
-        tell_failure(models.settings, str(error))
+    except Exception as error:  # whatever it is, API processes would wait for ever
+        tell_failure(models.settings, error)
 
 
 def _services(request: Request) -> ComputeServices:

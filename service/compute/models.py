@@ -75,7 +75,19 @@ class ComputeModels:
         model = open_model(artefact, self.settings.device, self.proofs)
         if isinstance(model, OnnxClassifier):
             _ = model.twin  # of the bytes that have just been verified
+            self._check_saved(model)
         return model
+
+    def _check_saved(self, model: OnnxClassifier) -> None:
+        """API processes know of a certificate by its record alone. Raises ArtefactError where it cannot be saved."""
+        sha256, device = model.manifest.model_sha256, self.device.type
+        if self.proofs.load(sha256, device) is not None:
+            return
+        try:
+            self.proofs.save(sha256, device, model.certificate)
+        except OSError as error:
+            message = f"the certificate of {model.name} cannot be saved in {self.proofs.folder} ({error.strerror})"
+            raise ArtefactError(message) from error
 
     def forget(self, name: str) -> None:
         """Close what is open of a model under GAUNTLET_MODELS."""
