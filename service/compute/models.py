@@ -13,7 +13,6 @@ from service.catalog import AnyManifest, Catalog, check_kind, verified
 from service.errors import Code, ServiceError
 from service.replace_file import replace_text
 from service.settings import Settings
-from service.uploads.manifests import UploadedManifests
 from service.uploads.models import UploadedModels
 from service.uploads.storage import UploadStorage
 
@@ -23,8 +22,8 @@ class ComputeModels:
 
     def __init__(self, settings: Settings, storage: UploadStorage, sandbox: ForkServer) -> None:
         self.settings = settings
-        self.catalog = Catalog(settings, UploadedManifests(storage))
         self.uploaded = UploadedModels(settings.max_uploads, storage, sandbox)
+        self.catalog = Catalog(settings, self.uploaded.manifests)
         self.device = choose_device(settings.device)
         replace_text(settings.device_file, self.device.type)
         self.proofs = ProofCache(settings.proofs_folder)

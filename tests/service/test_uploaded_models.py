@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from gauntlet.errors import InvalidInput
 from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
 from gauntlet.report.schema import ReportRequest
@@ -47,7 +46,7 @@ def classify(models: ComputeModels) -> ClassifyRequests:
 def mine(models: ComputeModels) -> Iterator[str]:
     add(models, "mine")
     yield "mine"
-    if models.uploaded.manifest("mine") is not None:
+    if models.uploaded.manifests.get("mine") is not None:
         models.uploaded.remove("mine")
 
 
@@ -60,13 +59,13 @@ def test_a_model_that_cannot_be_described_is_not_kept(models: ComputeModels):
     seen: list[SandboxedClassifier] = []
 
     def describe(guest: SandboxedClassifier) -> None:
-        assert models.uploaded.manifest("mine") is None
+        assert models.uploaded.manifests.get("mine") is None
         seen.append(guest)
         raise ValueError("no JSON has this number")
 
     with pytest.raises(ValueError, match="no JSON"):
         add(models, "mine", describe=describe)
-    assert models.uploaded.manifests() == {}
+    assert models.uploaded.manifests.all() == {}
     assert not models.uploaded._open
     assert not seen[0].alive
     add(models, "mine")  # the name is free
@@ -130,7 +129,7 @@ def test_a_model_is_free_as_soon_as_a_request_is_refused(models: ComputeModels, 
     error = refused(lambda: REFUSED[what](models))
     assert error.__traceback__ is not None  # whatever holds the frames, holds no lease
     models.uploaded.remove(mine)
-    assert models.uploaded.manifest(mine) is None
+    assert models.uploaded.manifests.get(mine) is None
 
 
 def test_a_model_is_not_removed_while_it_is_leased_however_often(models: ComputeModels, mine: str):
