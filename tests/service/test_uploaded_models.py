@@ -16,11 +16,12 @@ from service.compute.attack_request import attack
 from service.compute.models import ComputeModels
 from service.compute.prediction_model import prediction_model
 from service.compute.report_request import ReportRequests
+from service.compute.smoothed_classification import classify_smoothed
 from service.compute.uploads import model_added
 from service.errors import Code, ServiceError
 from service.inference_protocol.inference import InferCall, infer
 from service.predictions.classify_requests import ClassifyRequests
-from service.schemas.main_calls import AttackRequest, ClassifyRequest
+from service.schemas.main_calls import AttackRequest, ClassifyRequest, SmoothingIn
 from service.uploads import models as uploaded_models
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.storage import UploadStorage
@@ -130,6 +131,28 @@ def test_a_model_is_free_as_soon_as_a_request_is_refused(models: ComputeModels, 
     assert error.__traceback__ is not None  # whatever holds the frames, holds no lease
     models.uploaded.remove(mine)
     assert models.uploaded.manifests.get(mine) is None
+
+
+TOO_MUCH = {"an attack": {"attack": "pgd", "params": {"steps": 10**6}}, "a name": {"attack": "none-such"}}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+def test_no_model_is_opened_for_an_attack_that_is_refused(
+    models: ComputeModels, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    monkeypatch.setattr(ComputeModels, "classifier", lambda *_: pytest.fail("opened"))
+    asked = attacked(model="linear", **TOO_MUCH[what])
+    error = refused(lambda: attack(models, asked, lambda: None))
+    assert isinstance(error, ServiceError | InvalidInput)
+
+
+def test_no_model_is_opened_for_smoothing_that_is_too_expensive(models: ComputeModels, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ComputeModels, "classifier", lambda *_: pytest.fail("opened"))
+    smoothing = SmoothingIn(sigma=0.1, samples=10**6)
+    asked = ClassifyRequest(model="linear", images=[GREY], smoothing=smoothing)
+    error = refused(lambda: classify_smoothed(models, asked, smoothing, lambda: None))
+    assert isinstance(error, ServiceError)
+    assert error.code is Code.TOO_EXPENSIVE
 
 
 def test_a_model_is_not_removed_while_it_is_leased_however_often(models: ComputeModels, mine: str):
