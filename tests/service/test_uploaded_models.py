@@ -3,21 +3,25 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from starlette.requests import Request
+
 from gauntlet.errors import InvalidInput
 from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
 from gauntlet.report.schema import ReportRequest
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
+from service.compute import repository
 from service.compute.add_evalset import add_evalset
 from service.compute.attack_request import attack
 from service.compute.models import ComputeModels
 from service.compute.prediction_model import prediction_model
 from service.compute.report_request import ReportRequests
 from service.compute.smoothed_classification import classify_smoothed
-from service.compute.uploads import model_added
+from service.compute.uploads import Uploads, model_added
 from service.errors import Code, ServiceError
 from service.inference_protocol.inference import InferCall, infer
 from service.predictions.classify_requests import ClassifyRequests
@@ -153,6 +157,33 @@ def test_no_model_is_opened_for_smoothing_that_is_too_expensive(models: ComputeM
     error = refused(lambda: classify_smoothed(models, asked, smoothing, lambda: None))
     assert isinstance(error, ServiceError)
     assert error.code is Code.TOO_EXPENSIVE
+
+
+def delete(models: ComputeModels, name: str) -> int:
+    sandbox, storage = models.uploaded._fork_server, models.uploaded._storage
+    jobs: Any = SimpleNamespace(check_unused=lambda _: None)
+    uploads = Uploads(models, storage, EvaluationSets([], storage), sandbox, jobs)
+    return uploads.delete_model(Request({"type": "http", "path_params": {"name": name}})).status_code
+
+
+def test_a_model_that_has_been_unloaded_can_be_deleted_and_its_name_used_again(models: ComputeModels, mine: str):
+    repository.unload(models, mine)
+    with pytest.raises(ServiceError) as taken:
+        add(models, mine)
+    assert taken.value.code is Code.NAME_TAKEN
+    assert delete(models, mine) == 204
+    add(models, mine)
+    assert models.catalog.manifest(mine).name == mine
+
+
+def test_a_model_that_came_with_the_service_and_has_been_unloaded_is_not_deleted(models: ComputeModels):
+    repository.unload(models, "linear")
+    with pytest.raises(ServiceError, match="has been unloaded"):
+        delete(models, "linear")
+    repository.load(models, "linear")
+    with pytest.raises(ServiceError) as shipped:
+        delete(models, "linear")
+    assert shipped.value.code is Code.BUILT_IN
 
 
 def test_a_model_is_not_removed_while_it_is_leased_however_often(models: ComputeModels, mine: str):
