@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from service.endpoints.openapi import document
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 
 WRITTEN = Path(__file__).parent / "gauntlet_client" / "answers.py"
 LIMITS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"}

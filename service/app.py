@@ -10,7 +10,6 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from gauntlet.errors import GauntletError
 from gauntlet.runtime.session import THREAD_POOL
@@ -19,8 +18,8 @@ from service.catalog import Catalog
 from service.endpoint import Endpoint
 from service.endpoints.compute_client import ComputeClient
 from service.endpoints.readiness import unready
+from service.endpoints.routes import ENDPOINTS
 from service.endpoints.services import ApiServices
-from service.endpoints.table import ENDPOINTS
 from service.errors import ServiceError
 from service.jobs.metrics import JobMetrics
 from service.jobs.queue import Jobs
@@ -32,14 +31,13 @@ from service.predictions.classify_requests import ClassifyRequests
 from service.predictions.served_models import ServedModels
 from service.responses import error_response
 from service.scheduling.batching import Batcher
-from service.scheduling.bounded_queue import BoundedQueue
+from service.scheduling.bounded_queue import PREDICTION_SLOTS, BoundedQueue
 from service.settings import Settings
 from service.uploads.evalset_previews import EvalSetPreviews
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.manifests import UploadedManifests
 from service.uploads.storage import UploadStorage
 
-SLOTS = 4  # predictions that compute at the same time; each uses all cores
 LAYERS = (SecurityHeaders, cors, Border, Drain)
 """Around the routes, the outermost first."""
 
@@ -51,7 +49,7 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
     storage = UploadStorage(settings.database_url)
     catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url)
     models = ServedModels(settings, catalog)
-    queue = BoundedQueue(SLOTS, settings.share(settings.predict_queue), "predictions")
+    queue = BoundedQueue(PREDICTION_SLOTS, settings.share(settings.predict_queue), "predictions")
     classify = classify_requests(models, settings)
     threading.Thread(target=models.watch, args=(lambda: _settle(jobs),), name="models", daemon=True).start()
     return ApiServices(
@@ -102,10 +100,3 @@ def _route(endpoint: Endpoint) -> Route:
 
 def _error(_: Request, error: Exception) -> Response:
     return error_response(error)
-
-
-def layered(app: ASGIApp) -> ASGIApp:
-    """The application as a request meets it."""
-    for layer in reversed(LAYERS):
-        app = layer(app)
-    return app

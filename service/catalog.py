@@ -14,7 +14,7 @@ from gauntlet.artifacts import store
 from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE, ClassifierManifest, GeneratorManifest, Manifest, Name
 from gauntlet.errors import ArtefactError
 from service.errors import Code, ServiceError
-from service.replace_file import replace_text
+from service.replace_file import Stamp, replace_text, stamp
 from service.settings import Settings
 from service.uploads.manifests import UploadedManifests
 
@@ -31,23 +31,19 @@ class Repository(BaseModel):
     unloaded: dict[str, Manifest] = {}
 
 
-Stamp = tuple[int, int, int] | None  # of a file; another where the file is another
-
-
 class RepositoryFile:
     """The file in which the processes share it. Without one there is what was found at the start."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self, stamp: Stamp) -> tuple[Stamp, Repository] | None:
-        """What it says, and its stamp, unless that is the one given."""
+    def read(self, known: Stamp | None) -> tuple[Stamp, Repository] | None:
+        """What it says, and its stamp, unless that is the one known."""
         try:
-            found = self._path.stat()
+            new = stamp(self._path)
         except FileNotFoundError:
             return None
-        new = found.st_ino, found.st_mtime_ns, found.st_size
-        return None if new == stamp else (new, Repository.model_validate_json(self._path.read_bytes()))
+        return None if new == known else (new, Repository.model_validate_json(self._path.read_bytes()))
 
     def write(self, repository: Repository) -> None:
         replace_text(self._path, repository.model_dump_json())
@@ -59,7 +55,7 @@ class Catalog:
     def __init__(self, settings: Settings, uploads: UploadedManifests) -> None:
         self.folder, self._uploads = settings.artifacts, uploads
         found = map(store.read_manifest, store.folders(settings.artifacts))
-        self._known: tuple[Stamp, Repository] = None, Repository(shipped={each.name: each for each in found})
+        self._known: tuple[Stamp | None, Repository] = None, Repository(shipped={each.name: each for each in found})
         self._file = RepositoryFile(settings.repository_file)
         self.refresh()
 

@@ -1,4 +1,4 @@
-"""What is known of one endpoint: the type of the rows of service.endpoints.table."""
+"""What is known of one endpoint: the type of the rows of service.endpoints.routes."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,6 +1,8 @@
 """SQL databases, SQLite and PostgreSQL: how they are reached, and what is said where they cannot be used."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,6 +52,36 @@ def create_engine(url: str) -> sa.Engine:
     raise SettingsError("GAUNTLET_DATABASE_URL must begin with postgresql:// or sqlite:///")
 
 
+class Connections:
+    """To the job database. What is done within ``using`` raises ServiceError ``jobs_unavailable``."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url)
+        self.sqlite = self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file: connecting would make an empty one."""
+        path = self.engine.url.database if self.sqlite else None
+        return not path or Path(path).exists()
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        if not self.exists:
+            raise ServiceError(Code.JOBS_UNAVAILABLE, "the job database does not exist yet: no worker has started")
+        try:
+            yield
+        except sa.exc.ProgrammingError as error:
+            raise unavailable("the job database has no tables yet, no worker has started", error) from error
+        except sa.exc.DBAPIError as error:
+            raise unavailable("the job database cannot be used", error) from error
+        except sa.exc.TimeoutError as error:
+            raise ServiceError(Code.JOBS_UNAVAILABLE, "all connections to the job database are in use") from error
+
+
 def create(connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
     """Make those that are missing. Several processes may, at the same time: ``create_all`` looks first, then makes."""
     in_turn(connection)  # PostgreSQL's IF NOT EXISTS fails too where another makes the same
@@ -60,9 +92,17 @@ def create(connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
 
 
 def in_turn(connection: sa.Connection) -> None:
-    """Wait for the transactions on PostgreSQL that said so before. On SQLite all writers do."""
+    """Wait for the transactions that said so before: what this one reads holds until it ends.
+
+    On SQLite writers wait for each other anyway, but a transaction that reads first begins to write too late.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OURS)))
+        return
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    if not driver.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def driver_message(error: sa.exc.DBAPIError) -> str:

@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gauntlet.cli.main import parser_for
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("client/*.md")])

@@ -1,7 +1,7 @@
 """What a classifier offers of its bounds, wherever its graph is read."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -26,9 +26,20 @@ class Bounder(Protocol):
         ...
 
     def prove(
-        self, x: Tensor, label: int, norm: Norm, eps: float, slack: float, methods: Sequence[Method], seconds: float
+        self,
+        x: Tensor,
+        label: int,
+        norm: Norm,
+        eps: float,
+        slack: float,
+        methods: Sequence[Method],
+        seconds: float,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> Proof:
-        """Of one image (C, H, W) against each other class, by the methods in turn, within so many seconds."""
+        """Of one image (C, H, W) against each other class, by the methods in turn, within so many seconds.
+
+        ``check_cancelled`` is called all the while and ends the proof by raising.
+        """
         ...
 
 
@@ -45,10 +56,19 @@ class GraphBounder:
         return interval_excess(self.network, Region.ball(shaped, "linf", eps), rows).amin(1) - slack
 
     def prove(
-        self, x: Tensor, label: int, norm: Norm, eps: float, slack: float, methods: Sequence[Method], seconds: float
+        self,
+        x: Tensor,
+        label: int,
+        norm: Norm,
+        eps: float,
+        slack: float,
+        methods: Sequence[Method],
+        seconds: float,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> Proof:
         region = Region.ball(x.view(1, *self.network.input_shape), norm, eps)
-        return exclude(self.network, region, self._goal(label, slack), time.perf_counter() + seconds, methods)
+        goal, deadline = self._goal(label, slack), time.perf_counter() + seconds
+        return exclude(self.network, region, goal, deadline, methods, check_cancelled=check_cancelled)
 
     def _goal(self, label: int, slack: float) -> Goal:
         return Goal.other_class(label, self._classes, self.network.output_shape, slack)

@@ -64,16 +64,18 @@ def branch_and_bound(
     deadline: float,
     candidates: Callable[[Tensor], bool] = lambda _: False,
     root_steps: int = ROOT_STEPS,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> Progress:
     """Exclude each conjunction of the goal until the deadline (of time.perf_counter).
 
     ``candidates`` hears of points (n, *input_shape) where a bound is least, and ends the search by returning True.
+    ``check_cancelled`` runs at every step and ends it by raising.
     """
     layout = Layout.of(state, state.network.output)
     low, high = (end[None, None].expand(len(goal.rows), 1, -1) for end in layout.limits())
     places = layout.places(low, high).float().expand(2, *goal.bounds.shape, layout.size)
     start = Branches(low, high, places, torch.zeros_like(places))
-    found = ascend(layout, state.region, goal.rows, start, root_steps, goal.bounds.float(), deadline)
+    found = ascend(layout, state.region, goal.rows, start, root_steps, goal.bounds.float(), deadline, check_cancelled)
     margin = (found.bounds - goal.bounds).amax(1)
     progress = Progress(margin > 0, margin, len(margin), complete=False)
     waiting = _Open(
@@ -83,7 +85,7 @@ def branch_and_bound(
     size = max(2, min(BATCH, ROOM // max(1, _widest(state))) // 2)
     while len(waiting.which) and time.perf_counter() < deadline:
         if bool((waiting.cut[:, 0] < 0).all()):
-            settled = _settle(layout, goal, waiting.at(slice(0, size)), deadline)
+            settled = _settle(layout, goal, waiting.at(slice(0, size)), deadline, check_cancelled)
             if settled is None:
                 break
             waiting = _joined(settled, waiting.at(slice(size, None)))
@@ -93,7 +95,7 @@ def branch_and_bound(
         order = waiting.margin.masked_fill(stuck, torch.inf).argsort()
         count = min(size, int((~stuck).sum()))
         taken, rest = waiting.at(order[:count]), waiting.at(order[count:])
-        children, points = _divide(layout, goal, taken, deadline)
+        children, points = _divide(layout, goal, taken, deadline, check_cancelled)
         progress.branches += len(children.which)
         if candidates(points):
             break
@@ -110,14 +112,17 @@ def _report(progress: Progress, waiting: _Open) -> None:
         progress.bounds[which] = left.min() if len(left) else 0.0
 
 
-def _settle(layout: Layout, goal: Goal, leaves: _Open, deadline: float) -> _Open | None:
+def _settle(
+    layout: Layout, goal: Goal, leaves: _Open, deadline: float, check_cancelled: Callable[[], None]
+) -> _Open | None:
     """A longer search for branches that cannot be cut further, where only multipliers are free: those still open.
 
     None: it excluded none of them.
     """
     part = goal.at(leaves.which)
     branches = Branches(leaves.low, leaves.high, leaves.places, leaves.multipliers)
-    found = ascend(layout, layout.state.region, part.rows, branches, LEAF_STEPS, part.bounds.float(), deadline)
+    searched = layout, layout.state.region, part.rows, branches, LEAF_STEPS
+    found = ascend(*searched, part.bounds.float(), deadline, check_cancelled)
     margin = torch.maximum((found.bounds - part.bounds).amax(1), leaves.margin)
     still = (~(margin > 0)).nonzero().squeeze(1)
     if len(still) == len(margin):
@@ -130,11 +135,14 @@ def _widest(state: Linearised) -> int:
     return max(low.numel() for low, _ in state.intervals.values())
 
 
-def _divide(layout: Layout, goal: Goal, parents: _Open, deadline: float) -> tuple[_Open, Tensor]:
+def _divide(
+    layout: Layout, goal: Goal, parents: _Open, deadline: float, check_cancelled: Callable[[], None]
+) -> tuple[_Open, Tensor]:
     """Both halves of each branch, bounded; and some points where bounds are least."""
     part = goal.at(parents.which.repeat(2))
-    branches = _halves(layout, parents, _best_cut(layout, goal, parents))
-    found = ascend(layout, layout.state.region, part.rows, branches, STEPS, part.bounds.float(), deadline)
+    branches = _halves(layout, parents, _best_cut(layout, goal, parents, check_cancelled))
+    searched = layout, layout.state.region, part.rows, branches, STEPS
+    found = ascend(*searched, part.bounds.float(), deadline, check_cancelled)
     margins = found.bounds - part.bounds
     margin = torch.maximum(margins.amax(1), parents.margin.repeat(2))
     children = _Open(
@@ -161,7 +169,7 @@ def _halves(layout: Layout, parents: _Open, cut: Tensor) -> Branches:
     return Branches(low, high, parents.places.repeat(1, 2, 1, 1), parents.multipliers.repeat(1, 2, 1, 1))
 
 
-def _best_cut(layout: Layout, goal: Goal, parents: _Open) -> Tensor:
+def _best_cut(layout: Layout, goal: Goal, parents: _Open, check_cancelled: Callable[[], None]) -> Tensor:
     """Of each branch's places (n, k) to cut, the one (n,) whose worse half is best, without a search.
 
     De Palma et al., "Improved Branch and Bound for Neural Network Verification via Lagrangian Decomposition", arXiv
@@ -170,6 +178,7 @@ def _best_cut(layout: Layout, goal: Goal, parents: _Open) -> Tensor:
     part = goal.at(parents.which.repeat(2))
     scores = []
     for cut in parents.cut.unbind(1):
+        check_cancelled()
         halves = _halves(layout, parents, cut.clamp_min(0))
         bounds = glance(layout, layout.state.region, part.rows, halves) - part.bounds.float()
         worse = bounds.amax(1).view(2, -1).amin(0)

@@ -174,13 +174,15 @@ def cost(step: Step, index: Tensor, state: Linearised) -> int:
     return 2 * len(index) * state.network.work[step.name]
 
 
-def crown_interval(step: Step, index: Tensor, state: Linearised) -> Interval:
-    """CROWN's bounds of values (k,) of a step, by their places."""
+def crown_interval(
+    step: Step, index: Tensor, state: Linearised, check_cancelled: Callable[[], None] = lambda: None
+) -> Interval:
+    """CROWN's bounds of values (k,) of a step, by their places. ``check_cancelled`` runs before each backward pass."""
     known = state.network, step.name
-    found = [
-        lower_bounds(*known, a, state.relaxations, state.region, state.sizes)[0]
-        for a in units(step, index, chunk(*known), state.region.lower.dtype)
-    ]
+    found = []
+    for a in units(step, index, chunk(*known), state.region.lower.dtype):
+        check_cancelled()
+        found.append(lower_bounds(*known, a, state.relaxations, state.region, state.sizes)[0])
     low, minus_high = torch.cat(found).view(-1, 2).unbind(1)
     return low, -minus_high
 

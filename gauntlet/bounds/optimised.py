@@ -7,7 +7,7 @@ the constraints of a branch. The search runs in float32; what it finds is evalua
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -129,15 +129,16 @@ def ascend(
     steps: int,
     enough: Tensor | None = None,
     deadline: float = math.inf,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> Ascent:
     """Maximise lower bounds of rows (B, S, *shape) of the layout's step, over regions (B or 1).
 
     With ``enough`` (B, S) the search ends once every branch has a row above it; it also ends at the deadline, a time of
-    time.perf_counter.
+    time.perf_counter. ``check_cancelled`` runs at every step and ends it by raising.
     """
     places, multipliers = branches.places.clone(), branches.multipliers.clone()
     if steps > 0 and layout.size > 0:
-        places, multipliers = _search(layout, region, rows, branches, steps, enough, deadline)
+        places, multipliers = _search(layout, region, rows, branches, steps, enough, deadline, check_cancelled)
     trace = Trace({})
     with torch.no_grad():
         exact = branches.low, branches.high, places.double().clamp(0, 1), multipliers.double().clamp_min(0)
@@ -154,6 +155,7 @@ def _search(
     steps: int,
     enough: Tensor | None,
     deadline: float,
+    check_cancelled: Callable[[], None],
 ) -> tuple[Tensor, Tensor]:
     """The best places and multipliers met, in float32."""
     network, start = layout.state.network.single, layout.start
@@ -170,6 +172,7 @@ def _search(
     best = torch.full(a.shape[:2], -torch.inf)
     kept_places, kept_multipliers = places.detach().clone(), multipliers.detach().clone()
     for _ in range(steps):
+        check_cancelled()
         used = multipliers if branched else None
         bounds = lower_bounds(network, start, a, layout.relaxations(low, high, places, used), small)
         better = (bounds.detach() > best)[..., None]
@@ -205,7 +208,13 @@ def root(layout: Layout, rows: int) -> Branches:
 
 
 def optimised_interval(
-    step: Step, index: Tensor, state: Linearised, *, steps: int = 20, deadline: float = math.inf
+    step: Step,
+    index: Tensor,
+    state: Linearised,
+    *,
+    steps: int = 20,
+    deadline: float = math.inf,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> Interval:
     """Alpha-CROWN's bounds of values (k,) of a step, by their places: every bound has slopes of its own."""
     layout = Layout.of(state, step.name)
@@ -213,6 +222,7 @@ def optimised_interval(
     found = []
     for rows in units(step, index, size, state.region.lower.dtype):
         start = root(layout, rows.shape[1])
-        found.append(ascend(layout, state.region, rows, start, steps, deadline=deadline).bounds[0])
+        done = ascend(layout, state.region, rows, start, steps, None, deadline, check_cancelled)
+        found.append(done.bounds[0])
     low, minus_high = torch.cat(found).view(-1, 2).unbind(1)
     return low, -minus_high

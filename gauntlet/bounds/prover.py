@@ -1,7 +1,7 @@
 """Exclude a goal over a set of inputs: bounds from cheap to dear, until one suffices or the time is over."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -50,10 +50,12 @@ def exclude(
     deadline: float,
     methods: Sequence[Method] = METHODS,
     judge: Judge = lambda _: False,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> Proof:
     """Bound the goal's rows over one set of inputs by the methods in turn, until the deadline of time.perf_counter.
 
-    Each method bounds what those before it left. The judge hears of points where a bound is least.
+    Each method bounds what those before it left. The judge hears of points where a bound is least. ``check_cancelled``
+    runs at every step and ends the proof by raising.
     """
     least = interval_excess(network, region, goal.rows.flatten(0, 1)[None])
     proof = Proof((least.view_as(goal.bounds) - goal.bounds).amax(1), "interval")
@@ -64,46 +66,56 @@ def exclude(
             break
         if method not in methods:
             continue
+        check_cancelled()
         left = (~(proof.margins > 0)).nonzero().squeeze(1)
         if method == "branch-and-bound":
             state = linearise(network, region, lambda *_: None, known)
-            return _branch(state, goal, left, proof, deadline, judge)
+            return _branch(state, goal, left, proof, deadline, judge, check_cancelled)
         until = min(deadline, begun + SHARES[method] * (deadline - begun))
-        state = linearise(network, region, _Effort(method, until, network), known)
+        state = linearise(network, region, _Effort(method, until, network, check_cancelled), known)
         known = state.intervals
         margins = proof.margins.clone()
-        margins[left] = torch.maximum(margins[left], _margins(state, goal.at(left), method, deadline))
+        found = _margins(state, goal.at(left), method, deadline, check_cancelled)
+        margins[left] = torch.maximum(margins[left], found)
         proof = Proof(margins, method)
     return proof if proof.excluded else replace(proof, complete=time.perf_counter() <= deadline)
 
 
-def _branch(state: Linearised, goal: Goal, left: Tensor, proof: Proof, deadline: float, judge: Judge) -> Proof:
+def _branch(
+    state: Linearised,
+    goal: Goal,
+    left: Tensor,
+    proof: Proof,
+    deadline: float,
+    judge: Judge,
+    check_cancelled: Callable[[], None],
+) -> Proof:
     seen: list[bool] = []
 
     def heard(points: Tensor) -> bool:
         seen.append(judge(points))
         return seen[-1]
 
-    done = branch_and_bound(state, goal.at(left), deadline, heard)
+    done = branch_and_bound(state, goal.at(left), deadline, heard, check_cancelled=check_cancelled)
     margins = proof.margins.clone()
     better = torch.maximum(margins[left], done.bounds)
     margins[left] = torch.where(done.excluded, better.clamp_min(torch.finfo(better.dtype).tiny), better.clamp_max(0))
     return Proof(margins, "branch-and-bound", done.branches, done.complete, any(seen))
 
 
-def _margins(state: Linearised, goal: Goal, method: Method, deadline: float) -> Tensor:
+def _margins(
+    state: Linearised, goal: Goal, method: Method, deadline: float, check_cancelled: Callable[[], None]
+) -> Tensor:
     """The best row's excess of each conjunction (D,)."""
     rows = goal.rows.flatten(0, 1)
     if method == "crown":
         bounds = state.lower(rows)
     else:
-        layout = Layout.of(state, state.network.output)
-        bounds = torch.cat(
-            [
-                ascend(layout, state.region, part[None], root(layout, len(part)), FINAL_STEPS, None, deadline).bounds[0]
-                for part in torch.split(rows, ROWS)
-            ]
-        )
+        layout, parts = Layout.of(state, state.network.output), []
+        for part in torch.split(rows, ROWS):
+            searched = layout, state.region, part[None], root(layout, len(part)), FINAL_STEPS
+            parts.append(ascend(*searched, None, deadline, check_cancelled).bounds[0])
+        bounds = torch.cat(parts)
     return (bounds.view_as(goal.bounds) - goal.bounds).amax(1)
 
 
@@ -114,6 +126,7 @@ class _Effort:
     method: Method
     until: float
     network: Network
+    check_cancelled: Callable[[], None]
 
     def __call__(self, step: Step, index: Tensor, state: Linearised) -> Interval | None:
         rest = self.until - time.perf_counter()
@@ -123,5 +136,8 @@ class _Effort:
         allowed = rest * speed / max(1, left)
         price = cost(step, index, state)
         if self.method == "alpha-crown" and price * STEPS * DEAR / 2 <= allowed:
-            return optimised_interval(step, index, state, steps=STEPS, deadline=self.until)
-        return crown_interval(step, index, state) if price <= allowed and self.method == "crown" else None
+            known = step, index, state
+            return optimised_interval(*known, steps=STEPS, deadline=self.until, check_cancelled=self.check_cancelled)
+        if price > allowed or self.method != "crown":
+            return None
+        return crown_interval(step, index, state, self.check_cancelled)

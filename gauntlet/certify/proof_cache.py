@@ -57,26 +57,29 @@ class ProofCache:
             return None
 
     def save(self, model_sha256: str, device: str, certificate: Certificate) -> None:
-        """Keep what was proved of a model whose twin has been verified; nothing where the folder cannot be written."""
+        """Keep what was proved of a model whose twin has been verified. Raises OSError, and leaves no file then."""
+        record = io.BytesIO()
+        np.savez(
+            record,
+            lipschitz=np.nan if certificate.lipschitz is None else certificate.lipschitz,
+            pairwise=np.empty((0, 0)) if certificate.pairwise is None else certificate.pairwise,
+            reason=certificate.reason,
+            rounding=certificate.rounding,
+        )
         path = self._path(model_sha256, device)
-        lipschitz = np.nan if certificate.lipschitz is None else certificate.lipschitz
-        pairwise = np.empty((0, 0)) if certificate.pairwise is None else certificate.pairwise
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
+        draft = Path(name)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
-                np.savez(
-                    file,
-                    lipschitz=lipschitz,
-                    pairwise=pairwise,
-                    reason=certificate.reason,
-                    rounding=certificate.rounding,
-                )
-            Path(file.name).replace(path)
-            for other in self.folder.glob(f"{model_sha256}-{device}-*.npz"):
-                if other != path:  # of earlier code
-                    other.unlink(missing_ok=True)
+            with open(handle, "wb") as file:  # noqa: PTH123  a descriptor
+                file.write(record.getvalue())
+            draft.replace(path)
         except OSError:
-            return
+            draft.unlink(missing_ok=True)
+            raise
+        for other in self.folder.glob(f"{model_sha256}-{device}-*.npz"):
+            if other != path:  # of earlier code
+                other.unlink(missing_ok=True)
 
     def _path(self, model_sha256: str, device: str) -> Path:
         return self.folder / f"{model_sha256}-{device}-{code_version()}.npz"

@@ -1,6 +1,5 @@
 """A file that was adopted, opened: with gradients if they can be verified, else without, and its manifest says why."""
 
-import tempfile
 from pathlib import Path
 
 from gauntlet.artifacts import store
@@ -11,12 +10,6 @@ from gauntlet.runtime.classifier import Classifier, OnnxClassifier
 from gauntlet.runtime.served import Device
 
 REASON = 300  # characters
-
-
-def open_new(graph: bytes, manifest: ClassifierManifest, device: Device = "auto") -> Classifier:
-    """A graph that nobody has opened before. Raises ArtefactError where it cannot even be run."""
-    with tempfile.TemporaryDirectory() as root:
-        return open_saved(save(Path(root), graph, manifest.name), manifest, new=True, device=device)
 
 
 def save(root: Path, graph: bytes | memoryview, name: str) -> Path:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import logging
 import os
 import weakref
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from gauntlet.runtime.served import NO_CUDA, Device
 from gauntlet.runtime.session import THREAD_POOL, Session
 from gauntlet.runtime.twin import Batched, Opaque, open_twin
 
+LOGGER = logging.getLogger("gauntlet.runtime")
 CAUTION = 10  # a certificate allows for this many times the largest rounding error found
 
 THREAD_POOL.resize(torch.get_num_threads())
@@ -107,7 +109,8 @@ class OnnxClassifier(_Served):
     """Images to logits, twice: as served (``predict``) and for gradients (``twin``); with what is proved of it.
 
     With ``proofs``, a file that was verified and proved before is not verified and proved again: then it opens in the
-    time of its ONNX Runtime session, and its twin when gradients are first wanted.
+    time of its ONNX Runtime session, and its twin when gradients are first wanted. Where proofs cannot be saved it
+    opens all the same, and the log says so.
     """
 
     def __init__(self, artefact: store.Artefact, device: torch.device, proofs: ProofCache | None = None) -> None:
@@ -120,7 +123,10 @@ class OnnxClassifier(_Served):
         known = None if proofs is None else proofs.load(self.manifest.model_sha256, device.type)
         self.certificate = known or self._prove()
         if proofs is not None and known is None:
-            proofs.save(self.manifest.model_sha256, device.type, self.certificate)
+            try:
+                proofs.save(self.manifest.model_sha256, device.type, self.certificate)
+            except OSError as error:
+                LOGGER.warning("the certificate of %s is not kept: %s", self.name, error)
 
     @functools.cached_property
     def twin(self) -> nn.Module:

@@ -25,6 +25,8 @@ def serve(line: socket.socket, answers: dict[str, Callable[[Message, list[Array]
             message, arrays = protocol.receive(line)
         except EOFError:
             return
+        if message == protocol.CANCEL:  # of an answer that was given just before
+            continue
         _allow(float(message["seconds"]))
         try:
             reply, made = answers[message["ask"]](message, arrays)

@@ -33,6 +33,8 @@ INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREA
 BIRTHPLACE = "gauntlet.sandbox.fork_server_main"
 BIRTH = 120.0  # seconds that importing torch may take on a busy machine
 DYING = 1.0  # ... a killed child may take to be gone
+LOOK = 0.1  # ... between two looks whether an answer is still wanted
+STOPPING = 10.0  # ... a child may take until it stops computing
 KEPT = 2000  # bytes of what a child printed that reach the log
 CLOSED = "it was closed"
 LOGGER = logging.getLogger("gauntlet.sandbox")
@@ -78,8 +80,17 @@ class Child:
             self._end(None)
         return self._cause is None
 
-    def ask(self, message: Message, *arrays: Array, seconds: float) -> tuple[Message, list[Array]]:
-        """Its answer. Raises ModelFailed with the reason where it gives none; then it is gone."""
+    def ask(
+        self,
+        message: Message,
+        *arrays: Array,
+        seconds: float,
+        check_cancelled: Callable[[], None] | None = None,
+    ) -> tuple[Message, list[Array]]:
+        """Its answer. Raises ModelFailed with the reason where it gives none; then it is gone.
+
+        ``check_cancelled`` is called while it computes. Where that raises, the child is told to stop, and stays.
+        """
         with self._lock:
             if self._cause is not None:
                 raise ModelFailed(self._cause)
@@ -87,6 +98,8 @@ class Child:
             try:
                 self._line.settimeout(seconds)
                 protocol.send(self._line, message | {"seconds": seconds}, *arrays)
+                if check_cancelled is not None:
+                    self._wait(deadline, check_cancelled)
                 return protocol.receive(self._line, deadline)
             except TimeoutError:
                 cause = f"it took longer than {seconds:g} s and was stopped"
@@ -95,6 +108,31 @@ class Child:
             except protocol.Garbled as error:
                 cause = f"it does not keep to the protocol ({error})"
             raise ModelFailed(self._end(cause))
+
+    def _wait(self, deadline: float, check_cancelled: Callable[[], None]) -> None:
+        """Until it answers, or the deadline."""
+        while not self._readable(deadline):
+            try:
+                check_cancelled()
+            except BaseException:
+                self._cancel()
+                raise
+
+    def _readable(self, deadline: float) -> bool:
+        """Whether there is something to read, or no time left to wait for it. Raises OSError once it is closed."""
+        left = deadline - time.monotonic()
+        try:
+            return left <= 0 or bool(select.select([self._line], [], [], min(LOOK, left))[0])
+        except ValueError as error:
+            raise OSError(CLOSED) from error
+
+    def _cancel(self) -> None:
+        """Make it stop computing. Its answer, whatever it is, is of no use to anybody."""
+        try:
+            protocol.send(self._line, protocol.CANCEL)
+            protocol.receive(self._line, time.monotonic() + STOPPING)
+        except (OSError, EOFError, protocol.Garbled):
+            self._end("it did not stop when it was told to")
 
     def close(self) -> None:
         """End it, whatever it is doing."""

@@ -14,6 +14,7 @@ from gauntlet.onnx_import.opening import open_saved, save
 from gauntlet.random_numbers import KeyedRandom
 from gauntlet.runtime import twin
 from gauntlet.runtime.classifier import Classifier, use_threads
+from gauntlet.sandbox import protocol
 from gauntlet.sandbox.child_loop import Answer, serve
 from gauntlet.sandbox.protocol import Array, Message
 
@@ -22,7 +23,7 @@ PROBED = 4  # noise images at which the steepest slope is looked for
 
 def live(line: socket.socket, threads: int) -> None:
     use_threads(threads)
-    host = _Host()
+    host = _Host(line)
     answers = {
         "open": host.open,
         "predict": host.predict,
@@ -38,7 +39,8 @@ def live(line: socket.socket, threads: int) -> None:
 class _Host:
     """The model, and the last forward pass with its graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
         self._model: Classifier | None = None
         self._doubled: nn.Module | None = None
         self._last: tuple[int, Tensor, Tensor] | None = None
@@ -105,7 +107,8 @@ class _Host:
 
     def prove(self, message: Message, arrays: list[Array]) -> Answer:
         asked = {name: message[name] for name in ("label", "norm", "eps", "slack", "methods")}
-        proof = self.model.bounder.prove(torch.from_numpy(arrays[0]), **asked, seconds=message["until"])
+        limits = {"seconds": message["until"], "check_cancelled": lambda: protocol.check_cancelled(self._line)}
+        proof = self.model.bounder.prove(torch.from_numpy(arrays[0]), **asked, **limits)
         told = {"method": proof.method, "branches": proof.branches, "complete": proof.complete}
         return told, [proof.margins.numpy()]
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import select
 import socket
 import struct
 import time
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gauntlet.errors import Cancelled
+
 Array = NDArray[Any]
 Message = dict[str, Any]
 
 HEAD = struct.Struct("!I")
 MAX_JSON = 2**26
 MAX_ARRAYS = 2**32  # bytes of all arrays of a message
+CANCEL: Message = {"ask": "cancel"}
+"""While an answer is computed: it is not wanted any more. Has no answer of its own."""
 DTYPES = frozenset({"uint8", "int64", "float32", "float64"})
 
 
@@ -30,6 +35,12 @@ def send(to: socket.socket, message: Message, *arrays: Array) -> None:
     to.sendall(HEAD.pack(len(head)) + head)
     for array in arrays:
         to.sendall(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def check_cancelled(source: socket.socket) -> None:
+    """Raises Cancelled where the asker says ``CANCEL``, or hangs up: it says nothing else until it has an answer."""
+    if select.select([source], [], [], 0)[0]:
+        raise Cancelled("nobody wants the answer any more")
 
 
 def receive(source: socket.socket, deadline: float | None = None) -> tuple[Message, list[Array]]:

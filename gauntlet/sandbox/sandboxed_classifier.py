@@ -106,9 +106,15 @@ def _certificate(message: Message, arrays: list[Array], classes: int) -> Certifi
     )
 
 
-def _request(child: Child, message: Message, *arrays: Array, seconds: float) -> tuple[Message, list[Array]]:
+def _request(
+    child: Child,
+    message: Message,
+    *arrays: Array,
+    seconds: float,
+    check_cancelled: Callable[[], None] | None = None,
+) -> tuple[Message, list[Array]]:
     """An answer that is none of its errors."""
-    reply, made = child.ask(message, *arrays, seconds=seconds)
+    reply, made = child.ask(message, *arrays, seconds=seconds, check_cancelled=check_cancelled)
     if "refused" in reply:
         raise InvalidInput(str(reply["refused"]), reply.get("field"))
     if "where" in reply:
@@ -166,11 +172,17 @@ class SandboxedClassifier:
             raise Unboundable(str(reason))
         return _Bounder(self)
 
-    def request(self, message: Message, *tensors: Tensor, seconds: float) -> tuple[Message, list[Array]]:
-        """What the child answers, whatever that is."""
+    def request(
+        self,
+        message: Message,
+        *tensors: Tensor,
+        seconds: float,
+        check_cancelled: Callable[[], None] | None = None,
+    ) -> tuple[Message, list[Array]]:
+        """What the child answers, whatever that is. ``check_cancelled`` ends it by raising."""
         arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
         try:
-            return _request(self._child, message, *arrays, seconds=seconds)
+            return _request(self._child, message, *arrays, seconds=seconds, check_cancelled=check_cancelled)
         except ModelFailed as error:
             raise ModelFailed(f"{self.name}: {error}") from error
 
@@ -190,11 +202,20 @@ class _Bounder:
         return torch.cat(found)
 
     def prove(
-        self, x: Tensor, label: int, norm: Norm, eps: float, slack: float, methods: Sequence[Method], seconds: float
+        self,
+        x: Tensor,
+        label: int,
+        norm: Norm,
+        eps: float,
+        slack: float,
+        methods: Sequence[Method],
+        seconds: float,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> Proof:
         asked: Message = {"ask": "prove", "label": label, "norm": norm, "eps": eps, "slack": slack}
         asked |= {"methods": list(methods), "until": seconds}
-        told, made = self._model.request(asked, x, seconds=ANSWERING + max(0.0, seconds))
+        longest = ANSWERING + max(0.0, seconds)
+        told, made = self._model.request(asked, x, seconds=longest, check_cancelled=check_cancelled)
         margins = self._margins(made, len(self._model.manifest.classes) - 1)
         try:
             if told["method"] not in METHODS:

@@ -208,4 +208,5 @@ class _Image:
         assert self.bounder is not None
         self.check_cancelled()
         slack = float(self.model.certificate.slack(self.logits[None])[0])
-        return self.bounder.prove(self.x, self.label, self.norm, eps, slack, methods, deadline - time.perf_counter())
+        asked = self.x, self.label, self.norm, eps, slack, methods
+        return self.bounder.prove(*asked, deadline - time.perf_counter(), self.check_cancelled)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gauntlet.artifacts.manifest import Sha256
 from service.call import Caller, Scope
 from service.observability.logs import LOGGER
+from service.replace_file import Stamp, stamp
 from service.settings import Settings, SettingsError
 
 PREFIX = "gauntlet_"  # lets a scanner of repositories recognise a key that leaked
@@ -114,21 +115,20 @@ class Keyring:
             return
         with self._lock:
             self._looked = time.monotonic()
-            stamp = self._stat()
-            if stamp == self._stamp:
+            found = self._stat()
+            if found == self._stamp:
                 return
-            self._stamp = stamp
+            self._stamp = found
             try:
                 self._keys = self._read()
             except SettingsError as error:
                 LOGGER.error("the keys before stay valid: %s", error)
 
-    def _stat(self) -> tuple[int, int, int] | None:
+    def _stat(self) -> Stamp | None:
         try:
-            found = None if self._file is None else self._file.stat()
+            return None if self._file is None else stamp(self._file)
         except OSError:
             return None
-        return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
 
     def _read(self) -> tuple[Key, ...]:
         if self._file is None:

@@ -1,6 +1,5 @@
 """What one key may ask of the workers, counted in the job database: it holds for all processes together."""
 
-import contextlib
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,38 +29,28 @@ class Owner:
     stored_reports: int = 0
 
 
-def reserve(engine: sa.Engine, owner: Owner, stored: int) -> str:
-    """Count one more report, on the day returned. Raises ServiceError ``quota_exceeded`` where it is one too many."""
+def reserve(connection: sa.Connection, owner: Owner, stored: int) -> None:
+    """Count one more report of today. Raises ServiceError ``quota_exceeded`` where it is one too many.
+
+    The transaction has waited for its turn (``service.sql.in_turn``); where it fails, nothing is counted.
+    """
     if owner.stored_reports and stored >= owner.stored_reports:
         message = f"the key {owner.name} has {stored} reports and may have {owner.stored_reports}; delete some"
         raise _exceeded(message, owner.stored_reports, FULL)
     now = datetime.now(UTC)
     day = now.date().isoformat()
     ours = (USAGE.c.owner == owner.name) & (USAGE.c.day == day)
-    with engine.begin() as connection:
-        connection.execute(
-            sa.delete(USAGE).where(USAGE.c.owner == owner.name, USAGE.c.day < (now - KEPT).date().isoformat())
-        )
-        if connection.execute(sa.select(USAGE.c.day).where(ours)).first() is None:
-            _begin_day(connection, owner.name, day)
-        free = sa.true() if owner.reports_per_day == 0 else USAGE.c.reports < owner.reports_per_day
-        counted = connection.execute(sa.update(USAGE).where(ours & free).values(reports=USAGE.c.reports + 1))
-    if counted.rowcount == 0:
+    connection.execute(
+        sa.delete(USAGE).where(USAGE.c.owner == owner.name, USAGE.c.day < (now - KEPT).date().isoformat())
+    )
+    asked = connection.execute(sa.select(USAGE.c.reports).where(ours)).scalar_one_or_none()
+    if owner.reports_per_day and (asked or 0) >= owner.reports_per_day:
         message = f"the key {owner.name} may ask for {owner.reports_per_day} reports a day, and has"
         raise _exceeded(message, owner.reports_per_day, _until_tomorrow(now))
-    return day
-
-
-def refund(engine: sa.Engine, owner: Owner, day: str) -> None:
-    """Take back what was reserved for a report that could not be queued."""
-    with engine.begin() as connection:
-        ours = (USAGE.c.owner == owner.name) & (USAGE.c.day == day)
-        connection.execute(sa.update(USAGE).where(ours).values(reports=USAGE.c.reports - 1))
-
-
-def _begin_day(connection: sa.Connection, owner: str, day: str) -> None:
-    with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():  # another process may be first
-        connection.execute(sa.insert(USAGE).values(owner=owner, day=day, reports=0))
+    if asked is None:
+        connection.execute(sa.insert(USAGE).values(owner=owner.name, day=day, reports=1))
+    else:
+        connection.execute(sa.update(USAGE).where(ours).values(reports=asked + 1))
 
 
 def _until_tomorrow(now: datetime) -> int:

@@ -34,8 +34,8 @@ from service.inference_protocol.inference import InferAnswer, infer
 from service.jobs.queue import Jobs
 from service.predictions.classify_requests import ClassifyRequests
 from service.responses import error_response, json_response
-from service.scheduling.batching import Batcher
-from service.scheduling.bounded_queue import BoundedQueue
+from service.scheduling.batching import SMALL, Batcher
+from service.scheduling.bounded_queue import PREDICTION_SLOTS, BoundedQueue
 from service.schemas.certify import CertifyRequest
 from service.schemas.main_calls import (
     AttackInfo,
@@ -51,8 +51,6 @@ from service.startup import tell_failure
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.storage import UploadStorage
 
-SLOTS = 4  # predictions of uploaded models that compute at the same time
-SMALL = 8  # images of a request that shares its run of the model with others
 FEWER_SAMPLES = "send fewer images or samples"
 FEWER_SECONDS = "ask for fewer seconds"
 FEWER_STEPS = "send fewer images or steps, or ask POST /robustness-report"
@@ -79,7 +77,7 @@ def open_compute(settings: Settings) -> ASGIApp:
     sandbox = ForkServer(Limits(memory=settings.upload_memory, threads=settings.threads))
     models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url)
     evalsets = EvaluationSets(settings.evalsets, storage)
-    predictions = BoundedQueue(SLOTS, settings.predict_queue, "predictions of uploaded models")
+    predictions = BoundedQueue(PREDICTION_SLOTS, settings.predict_queue, "predictions of uploaded models")
     classify = ClassifyRequests(lambda name: prediction_model(models, name), settings.max_images)
     services = ComputeServices(
         settings=settings,
@@ -103,8 +101,8 @@ def _prove(models: ComputeModels) -> None:
     """What cannot be served ends the service."""
     try:
         models.prove_all()
-    except GauntletError as error:
-        tell_failure(models.settings, str(error))
+    except Exception as error:  # whatever it is, API processes would wait for ever
+        tell_failure(models.settings, error)
 
 
 def _services(request: Request) -> ComputeServices:

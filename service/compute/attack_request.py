@@ -3,16 +3,18 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gauntlet.answers import labels
 from gauntlet.artifacts import image_conversion
+from gauntlet.artifacts.manifest import ClassifierManifest, Unopened
 from gauntlet.attacks import ATTACKS
 from gauntlet.evaluation import referee
 from gauntlet.evaluation.outcome import Outcome
-from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat
 from gauntlet.unanswered import NO_ANSWER, UNANSWERED
 from service.compute.attack import AttackJob, AttackOutcome, Transferred, run
@@ -25,15 +27,32 @@ from service.settings import Settings
 
 
 def attack(models: ComputeModels, request: AttackRequest, check_cancelled: Callable[[], None]) -> AttackResponse:
-    """Check, price, run, measure. ``check_cancelled`` raises to end the run. Raises ServiceError or InvalidInput."""
+    """Check, price, run, measure. ``check_cancelled`` raises to end the run. Raises ServiceError or InvalidInput.
+
+    No model is opened for a request that is refused.
+    """
+    fields = {name: f"transfer_to.{i}" for i, name in enumerate(request.transfer_to)}
+    manifest = models.manifest(request.model, "model")
+    others = {field: models.manifest(name, field) for name, field in fields.items()}
+    checked = _checked(models.settings, request, manifest, others)
     with ExitStack() as leases:
         model = leases.enter_context(models.classifier(request.model))
-        others = {
-            name: leases.enter_context(models.classifier(name, f"transfer_to.{i}"))
-            for i, name in enumerate(request.transfer_to)
-        }
-        job, minimum_norm = _job(models.settings, request, model, others)
-        return _response(request, job, run(job, check_cancelled), minimum_norm)
+        opened = {name: leases.enter_context(models.classifier(name, field)) for name, field in fields.items()}
+        y = labels(model.predict(checked.x)) if checked.y is None else checked.y
+        _check_target(y, checked.target)
+        job = AttackJob(
+            model,
+            request.attack,
+            request.params,
+            checked.threat,
+            request.seed,
+            checked.x,
+            y,
+            checked.target,
+            opened,
+            request.format == "png",
+        )
+        return _response(request, job, run(job, check_cancelled), checked.minimum_norm)
 
 
 def _response(request: AttackRequest, job: AttackJob, outcome: AttackOutcome, minimum_norm: bool) -> AttackResponse:
@@ -48,38 +67,49 @@ def _response(request: AttackRequest, job: AttackJob, outcome: AttackOutcome, mi
     )
 
 
-def _job(
-    settings: Settings, request: AttackRequest, model: Classifier, others: Mapping[str, Classifier]
-) -> tuple[AttackJob, bool]:
-    """What is to be run, and whether a failure is told without an image, as a minimum-norm attack's is."""
-    for i, other in enumerate(others.values()):
-        if (other.manifest.input_shape, other.manifest.classes) != (model.manifest.input_shape, model.manifest.classes):
-            message = f"{other.name} does not take the images or know the classes of {model.name}"
-            raise ServiceError(Code.INVALID, message, field=f"transfer_to.{i}")
+@dataclass(frozen=True)
+class _Checked:
+    """What is known of a request that can be run, before any model is opened."""
+
+    threat: Threat
+    minimum_norm: bool  # a failure is told without an image
+    x: Tensor  # (n, C, H, W)
+    y: Tensor | None  # (n,), where labels are given
+    target: Tensor | None  # (n,)
+
+
+def _checked(
+    settings: Settings, request: AttackRequest, manifest: ClassifierManifest, others: Mapping[str, ClassifierManifest]
+) -> _Checked:
+    """Raises ServiceError or InvalidInput."""
+    for field, other in others.items():
+        if (other.input_shape, other.classes) != (manifest.input_shape, manifest.classes):
+            message = f"{other.name} does not take the images or know the classes of {manifest.name}"
+            raise ServiceError(Code.INVALID, message, field=field)
     if request.attack not in ATTACKS:
         known = sorted(ATTACKS)
         message = f"no attack is called {request.attack!r}; there are {', '.join(known)}"
         raise ServiceError(Code.UNKNOWN_ATTACK, message, field="attack", known=known)
     threat = Threat(request.norm, request.eps)
-    referee.admit(model, request.attack)
+    referee.admit(Unopened(manifest), request.attack)
     entry, params = referee.check(request.attack, threat, request.params, request.target_labels is not None)
     price(request, entry.gradient_steps(params), settings.attack_budget)
-    shape, limit = model.manifest.input_shape, settings.max_images
+    shape, limit = manifest.input_shape, settings.max_images
     x = torch.from_numpy(decode(request.images, shape, resize=request.resize, limit=limit))
-    classes = len(model.manifest.classes)
+    classes = len(manifest.classes)
     y = given_labels(request.labels, len(x), classes, "labels")
     target = given_labels(request.target_labels, len(x), classes, "target_labels")
-    y = labels(model.predict(x)) if y is None else y
+    return _Checked(threat, entry.minimum_norm, x, y, target)
+
+
+def _check_target(y: Tensor, target: Tensor | None) -> None:
     if target is not None and bool((target == y).any()):
         row = int((target == y).nonzero()[0])
         message = f"target_labels.{row}: the target is the image's own label"
         raise ServiceError(Code.INVALID, message, field=f"target_labels.{row}")
-    png = request.format == "png"
-    job = AttackJob(model, request.attack, request.params, threat, request.seed, x, y, target, others, png)
-    return job, entry.minimum_norm
 
 
-def price(request: AttackRequest, gradient_steps: int, budget: int) -> int:
+def price(request: AttackRequest, gradient_steps: int, budget: int) -> None:
     """Images x gradient steps x restarts x (1 + transfer models); more than the budget is ``too_expensive``."""
     cost = len(request.images) * gradient_steps * (1 + len(request.transfer_to))
     if cost > budget:
@@ -90,7 +120,6 @@ def price(request: AttackRequest, gradient_steps: int, budget: int) -> int:
         raise ServiceError(
             Code.TOO_EXPENSIVE, message, field="images", cost=cost, limit=budget, use="POST /robustness-report"
         )
-    return cost
 
 
 def _results(request: AttackRequest, job: AttackJob, outcome: AttackOutcome, minimum_norm: bool) -> list[AttackResult]:

@@ -38,7 +38,7 @@ def reload(models: ComputeModels) -> Reloaded:
 def take(models: ComputeModels, folder: Path) -> bool:
     """Whether there was anything to do. Raises GauntletError or ServiceError with the reason why it is not taken."""
     catalog, name = models.catalog, folder.name
-    uploaded = models.uploaded.manifest(name)
+    uploaded = models.uploaded.manifests.get(name)
     if (folder / MANIFEST_FILE).is_file():
         manifest = store.load(folder).manifest
         if catalog.shipped.get(name) == manifest:

@@ -13,7 +13,6 @@ from service.catalog import AnyManifest, Catalog, check_kind, verified
 from service.errors import Code, ServiceError
 from service.replace_file import replace_text
 from service.settings import Settings
-from service.uploads.manifests import UploadedManifests
 from service.uploads.models import UploadedModels
 from service.uploads.storage import UploadStorage
 
@@ -23,8 +22,8 @@ class ComputeModels:
 
     def __init__(self, settings: Settings, storage: UploadStorage, sandbox: ForkServer) -> None:
         self.settings = settings
-        self.catalog = Catalog(settings, UploadedManifests(storage))
         self.uploaded = UploadedModels(settings.max_uploads, storage, sandbox)
+        self.catalog = Catalog(settings, self.uploaded.manifests)
         self.device = choose_device(settings.device)
         replace_text(settings.device_file, self.device.type)
         self.proofs = ProofCache(settings.proofs_folder)
@@ -75,7 +74,19 @@ class ComputeModels:
         model = open_model(artefact, self.settings.device, self.proofs)
         if isinstance(model, OnnxClassifier):
             _ = model.twin  # of the bytes that have just been verified
+            self._check_saved(model)
         return model
+
+    def _check_saved(self, model: OnnxClassifier) -> None:
+        """API processes know of a certificate by its record alone. Raises ArtefactError where it cannot be saved."""
+        sha256, device = model.manifest.model_sha256, self.device.type
+        if self.proofs.load(sha256, device) is not None:
+            return
+        try:
+            self.proofs.save(sha256, device, model.certificate)
+        except OSError as error:
+            message = f"the certificate of {model.name} cannot be saved in {self.proofs.folder} ({error.strerror})"
+            raise ArtefactError(message) from error
 
     def forget(self, name: str) -> None:
         """Close what is open of a model under GAUNTLET_MODELS."""

@@ -3,7 +3,9 @@
 import secrets
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gauntlet.certify.smoothing import ABSTAINED, certify
 from gauntlet.certify.smoothing_parameters import Smoothing
@@ -16,7 +18,6 @@ from service.predictions.classification import classify
 from service.predictions.classify_requests import encode, response
 from service.schemas.image_codec import decode
 from service.schemas.main_calls import ClassifyRequest, ClassifyResponse, SmoothedCertificate, SmoothingIn
-from service.settings import Settings
 
 
 def classify_smoothed(
@@ -24,24 +25,21 @@ def classify_smoothed(
 ) -> ClassifyResponse:
     """The network's predictions, each with the certificate of the smoothed classifier.
 
-    ``check_cancelled`` raises to end the run. Raises ServiceError or InvalidInput.
+    ``check_cancelled`` raises to end the run. Raises ServiceError or InvalidInput. No model is opened for a request
+    that is refused.
     """
+    manifest, settings = models.manifest(request.model, "model"), models.settings
+    smoothing = asked.of(manifest.sigma, manifest.name)
+    price(len(request.images), smoothing, settings.attack_budget)
+    x = decode(request.images, manifest.input_shape, resize=request.resize, limit=settings.max_images)
+    seed = secrets.randbelow(2**53) if asked.seed is None else asked.seed
     with models.classifier(request.model) as model:
-        return _classify(model, request, asked, models.settings, check_cancelled)
+        return _classify(model, x, smoothing, seed, check_cancelled)
 
 
 def _classify(
-    model: Classifier,
-    request: ClassifyRequest,
-    asked: SmoothingIn,
-    settings: Settings,
-    check_cancelled: Callable[[], None],
+    model: Classifier, x: NDArray[np.float32], smoothing: Smoothing, seed: int, check_cancelled: Callable[[], None]
 ) -> ClassifyResponse:
-    smoothing = asked.of(model.manifest.sigma, model.name)
-    price(len(request.images), smoothing, settings.attack_budget)
-    limit = settings.max_images
-    x = decode(request.images, model.manifest.input_shape, resize=request.resize, limit=limit)
-    seed = secrets.randbelow(2**53) if asked.seed is None else asked.seed
     found = certify(model.predict, torch.from_numpy(x), smoothing, seed=seed, check_cancelled=check_cancelled)
     certificates = [
         SmoothedCertificate(
@@ -65,7 +63,7 @@ def _classify(
     return response(plain, predictions)
 
 
-def price(images: int, smoothing: Smoothing, budget: int) -> int:
+def price(images: int, smoothing: Smoothing, budget: int) -> None:
     """Images x draws; more than the budget of an attack is ``too_expensive``."""
     cost = images * smoothing.per_image
     if cost > budget:
@@ -76,4 +74,3 @@ def price(images: int, smoothing: Smoothing, budget: int) -> int:
         raise ServiceError(
             Code.TOO_EXPENSIVE, message, field="images", cost=cost, limit=budget, use="POST /robustness-report"
         )
-    return cost

@@ -80,12 +80,17 @@ class Uploads:
         return uploaded.add(files.data, declared.of_the_file(), reserved, weights=files.beside, describe=describe)
 
     def delete_model(self, request: Request) -> Response:
+        """Also one that has been unloaded: its name is taken until it is deleted."""
         name, catalog = request.path_params["name"], self.models.catalog
-        catalog.manifest(name, "name")
         if name in catalog.shipped:
             raise ServiceError(Code.BUILT_IN, f"{name} came with the service and cannot be deleted", field="name")
+        uploaded = self.models.uploaded.manifests.get(name)
+        if uploaded is None:
+            raise catalog.unknown(name, "name")
         self.jobs.check_unused(f"models/{name}")
         self.models.uploaded.remove(name)
+        if catalog.unloaded.get(name) == uploaded:
+            catalog.forget_unloaded(name)
         return Response(status_code=204)
 
     async def add_evalset(self, request: Request) -> Response:

@@ -8,12 +8,10 @@ from service.call import CALL
 from service.catalog import check_kind
 from service.endpoints.services import ApiServices, services
 from service.responses import json_response
+from service.scheduling.batching import SMALL
 from service.schemas.main_calls import ClassifyRequest
 from service.schemas.reading import read_json
 
-SMALL = 8
-"""Images of a request that shares its run of the model with others; more are a batch of their own, and so are images to
-be resized, which may be large: decoding one keeps nobody else waiting."""
 SMOOTHED = "/classify smoothed"
 """Its label in metrics: thousands of passes, which must not count among what is meant to be quick."""
 

@@ -16,8 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from service.auth import quota
-from service.errors import Code, ServiceError
-from service.sql import BUSY_MS, create, create_engine, unavailable
+from service.sql import BUSY_MS, Connections, create, in_turn
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -47,6 +46,7 @@ WORKFLOWS = sa.Table(
             "owner_xid",
             "queue_name",
             "application_version",
+            "authenticated_user",
             "parent_workflow_id",
         )
     ),
@@ -72,12 +72,11 @@ def machine() -> str:
     return boot.read_text().strip() if boot.exists() else socket.gethostname()
 
 
-class Database:
-    """Connections to it. What is done within ``using`` or ``begin`` raises ServiceError ``jobs_unavailable``."""
+class Database(Connections):
+    """What is done within ``using`` or ``begin`` raises ServiceError ``jobs_unavailable``."""
 
     def __init__(self, url: str) -> None:
-        self.engine = create_engine(url)
-        self.sqlite = self.engine.dialect.name == "sqlite"
+        super().__init__(url)
         self._ours = self.engine.execution_options(schema_translate_map={"dbos": None}) if self.sqlite else self.engine
 
     @cached_property
@@ -95,26 +94,19 @@ class Database:
     def close(self) -> None:
         if "client" in self.__dict__:
             self.client.destroy()
-        self.engine.dispose()
-
-    @contextlib.contextmanager
-    def using(self) -> Iterator[None]:
-        path = self.engine.url.database if self.sqlite else None
-        if path and not Path(path).exists():  # connecting would make an empty one
-            raise ServiceError(Code.JOBS_UNAVAILABLE, "the job database does not exist yet: no worker has started")
-        try:
-            yield
-        except sa.exc.ProgrammingError as error:
-            raise unavailable("the job database has no tables yet, no worker has started", error) from error
-        except sa.exc.DBAPIError as error:
-            raise unavailable("the job database cannot be used", error) from error
-        except sa.exc.TimeoutError as error:
-            raise ServiceError(Code.JOBS_UNAVAILABLE, "all connections to the job database are in use") from error
+        super().close()
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """A transaction in which the tables above have their names."""
         with self.using(), self._ours.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def begin_in_turn(self) -> Iterator[sa.Connection]:
+        """As ``begin``, one after the other, whichever process asks: what is read in it holds until it ends."""
+        with self.begin() as connection:
+            in_turn(connection)
             yield connection
 
     @property

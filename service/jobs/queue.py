@@ -8,7 +8,6 @@ all others.
 """
 
 import json
-import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -48,7 +47,6 @@ class Jobs:
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
-        self._submitting = threading.Lock()
 
     @property
     def _client(self) -> "DBOSClient":
@@ -76,38 +74,37 @@ class Jobs:
         """
         whose = "" if owner is None else f"{owner.name}\n"
         job_id = str(uuid.uuid4() if key is None else uuid.uuid5(IDEMPOTENCY, whose + key))
-        with self.database.using():
-            known = self._find(job_id) if key is not None else None
-            if known is None:
-                if self._count(WORKFLOWS.c.name == WORKFLOW, ENQUEUED) >= limit:
+        _ = self._client  # imported before anybody waits for this turn
+        with self.database.begin_in_turn() as connection:  # whoever asks with the same key finds this one
+            new = not _count(connection, WORKFLOWS.c.workflow_uuid == job_id)
+            if new:
+                if _count(connection, ENQUEUED) >= limit:
                     raise ServiceError(Code.TOO_BUSY, f"{limit} reports wait already; try again later")
-                self._enqueue(job_id, request, pins, owner)
-            row = self._find(job_id)
-        assert row is not None
-        job = read(row)
+                self._enqueue(connection, job_id, request, pins, owner)
+        job = self.get(job_id)
         if _given(job.request) != _given(json.loads(json.dumps(request))):
             message = "this Idempotency-Key belongs to another request; use a new one"
             raise ServiceError(Code.IDEMPOTENCY_MISMATCH, message, field="Idempotency-Key")
-        return job, known is None
+        return job, new
 
-    def _enqueue(self, job_id: str, request: Mapping[str, Any], pins: Mapping[str, str], owner: Owner | None) -> None:
+    def _enqueue(
+        self,
+        connection: sa.Connection,
+        job_id: str,
+        request: Mapping[str, Any],
+        pins: Mapping[str, str],
+        owner: Owner | None,
+    ) -> None:
         options: EnqueueOptions = {
             "workflow_name": WORKFLOW,
             "queue_name": QUEUE,
             "workflow_id": job_id,
             "app_version": VERSION,
         }
-        if owner is None:
-            self._client.enqueue(options, dict(request), dict(pins))
-            return
-        with self._submitting:  # what is stored is counted before one more is
-            stored = self._client.list_workflows(name=WORKFLOW, user=owner.name, load_input=False, load_output=False)
-            day = quota.reserve(self.database.engine, owner, len(stored))
-            try:
-                self._client.enqueue({**options, "authenticated_user": owner.name}, dict(request), dict(pins))
-            except Exception:
-                quota.refund(self.database.engine, owner, day)
-                raise
+        if owner is not None:
+            quota.reserve(connection, owner, _count(connection, WORKFLOWS.c.authenticated_user == owner.name))
+            options["authenticated_user"] = owner.name
+        self._client.enqueue_in_transaction(connection, options, dict(request), dict(pins))
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job; it is ``cancelled`` once nothing computes for it any more. 409 if it has ended."""
@@ -206,10 +203,6 @@ class Jobs:
             alive = EXECUTORS.c.seen_ms > self.database.now - FRESH * 1000
             return connection.execute(sa.select(sa.func.count()).select_from(EXECUTORS).where(alive)).scalar_one()
 
-    def _count(self, *conditions: sa.ColumnElement[bool]) -> int:
-        with self.database.begin() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(WORKFLOWS).where(*conditions)).scalar_one()
-
     # What workers tell and ask about a job
 
     def attributes(self, job_id: str) -> dict[str, Any]:
@@ -260,6 +253,12 @@ class Jobs:
         """A worker's word that nothing computes for a cancelled job any more."""
         with self.database.using():
             self._client.cancel_workflow(job_id)
+
+
+def _count(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> int:
+    """How many reports there are of that kind."""
+    reports = sa.select(sa.func.count()).select_from(WORKFLOWS).where(WORKFLOWS.c.name == WORKFLOW, condition)
+    return connection.execute(reports).scalar_one()
 
 
 def _given(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.auth.admission import Admission, audit
 from service.call import CALL, Call
 from service.endpoint import JSON, Endpoint
-from service.endpoints.table import ENDPOINTS, is_inference_protocol, match
+from service.endpoints.routes import ENDPOINTS, is_inference_protocol, match
 from service.errors import Code, ServiceError, from_status, invalid
 from service.middleware.body_limits import BodyLimits, RequestBody
 from service.middleware.security_headers import is_foreign_origin, names_this_machine

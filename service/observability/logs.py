@@ -18,6 +18,8 @@ from service.call import CALL, NO_REQUEST
 LOGGER = logging.getLogger("gauntlet.service")
 SANDBOX = logging.getLogger("gauntlet.sandbox")
 """What happens to processes that run what users brought."""
+RUNTIME = logging.getLogger("gauntlet.runtime")
+"""What is opened without something that it could have."""
 AUDIT = logging.getLogger("gauntlet.audit")
 """Who was refused, and what admins did. Always JSON, whatever GAUNTLET_LOG_FORMAT says."""
 Format = Literal["text", "json"]
@@ -61,7 +63,7 @@ class Text(logging.Formatter):
 
 def configure(form: Format) -> None:
     """Write to standard output. Asking again changes nothing."""
-    for logger in (LOGGER, SANDBOX):
+    for logger in (LOGGER, SANDBOX, RUNTIME):
         if not logger.handlers:
             handler = logging.StreamHandler(sys.stdout)
             handler.setFormatter(Text())

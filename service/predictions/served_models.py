@@ -14,7 +14,7 @@ from gauntlet.certify.lipschitz import Certificate
 from gauntlet.certify.proof_cache import ProofCache
 from gauntlet.errors import GauntletError
 from gauntlet.runtime.served import DeviceKind, ServedClassifier, ServedGenerator, device_kind
-from service.catalog import AnyManifest, Catalog, verified
+from service.catalog import AnyManifest, Catalog, check_kind, verified
 from service.errors import Code, ServiceError
 from service.settings import Settings
 
@@ -95,15 +95,15 @@ class ServedModels:
     def classifier(self, name: str) -> ServedClassifier:
         """As ``get``. Raises ServiceError ``wrong_kind`` too."""
         found = self.get(name)
-        if not isinstance(found, ServedClassifier):
-            raise _wrong_kind(name, "generator", "classifier")
+        check_kind(found.manifest, "classifier", "model")
+        assert isinstance(found, ServedClassifier)
         return found
 
     def generator(self, name: str) -> ServedGenerator:
         """As ``get``. Raises ServiceError ``wrong_kind`` too."""
         found = self.get(name)
-        if not isinstance(found, ServedGenerator):
-            raise _wrong_kind(name, "classifier", "generator")
+        check_kind(found.manifest, "generator", "model")
+        assert isinstance(found, ServedGenerator)
         return found
 
     async def wait_open(self, name: str) -> None:
@@ -151,7 +151,3 @@ class ServedModels:
 
 class NotProved(GauntletError):
     """The compute process has not finished what an answer needs."""
-
-
-def _wrong_kind(name: str, is_a: str, needed: str) -> ServiceError:
-    return ServiceError(Code.WRONG_KIND, f"{name} is a {is_a}, this call needs a {needed}", field="model")

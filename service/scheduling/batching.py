@@ -17,6 +17,9 @@ from service.scheduling.bounded_queue import BoundedQueue
 A = TypeVar("A")
 B = TypeVar("B")
 
+SMALL = 8
+"""Images of a request that shares its run of the model with others; more are a batch of their own, and so are images to
+be resized, which may be large: decoding one keeps nobody else waiting."""
 MOST = 32  # requests of a batch
 SOON = 0.005  # seconds: as long as one thread waits for another to let go of the interpreter
 

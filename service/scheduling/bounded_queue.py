@@ -15,6 +15,8 @@ from service.scheduling.disconnect import client_gone, while_connected
 
 T = TypeVar("T")
 
+PREDICTION_SLOTS = 4  # predictions that compute at the same time in a process; each uses all cores
+
 
 class BoundedQueue:
     """So many threads compute, so many requests may wait for one. More get ``too_busy``."""

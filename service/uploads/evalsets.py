@@ -9,6 +9,7 @@ from gauntlet.artifacts import evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.errors import ArtefactError
 from service.errors import Code, ServiceError
+from service.replace_file import stamp
 from service.uploads.storage import UploadStorage
 
 KEPT = 4  # in memory
@@ -80,7 +81,6 @@ class EvaluationSets:
 
 def _stamp(path: Path) -> Hashable:
     try:
-        found = path.stat()
+        return stamp(path)
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from error
-    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -12,6 +12,7 @@ from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, adopt, open_sandboxed
 from service.errors import Code, ServiceError
+from service.uploads.manifests import UploadedManifests
 from service.uploads.storage import UploadStorage, name_taken
 
 Key = tuple[str, str]  # name, sha256
@@ -25,18 +26,11 @@ class UploadedModels:
 
     def __init__(self, limit: int, storage: UploadStorage, fork_server: ForkServer) -> None:
         self._limit, self._storage, self._fork_server = limit, storage, fork_server
+        self.manifests = UploadedManifests(storage)
         self._open: OrderedDict[Key, SandboxedClassifier] = OrderedDict()
         self._leases: Counter[Key] = Counter()
         self._lock = threading.Lock()
         self._opening = threading.Lock()
-
-    def manifests(self) -> dict[str, ClassifierManifest]:
-        records = self._storage.records("model")
-        return {name: ClassifierManifest.model_validate_json(record) for name, record in records.items()}
-
-    def manifest(self, name: str) -> ClassifierManifest | None:
-        record = self._storage.record("model", name)
-        return None if record is None else ClassifierManifest.model_validate_json(record)
 
     @contextlib.contextmanager
     def lease(self, name: str) -> Iterator[SandboxedClassifier | None]:
@@ -44,7 +38,7 @@ class UploadedModels:
 
         None: nobody brought a model of this name. Raises ModelFailed where it cannot be opened.
         """
-        manifest = self.manifest(name)
+        manifest = self.manifests.get(name)
         if manifest is None:
             yield None
             return
@@ -87,7 +81,7 @@ class UploadedModels:
 
         Raises InvalidInput with the reason, ServiceError ``name_taken`` or ``uploads_full``.
         """
-        if declared.name in reserved or self.manifest(declared.name) is not None:
+        if declared.name in reserved or self.manifests.get(declared.name) is not None:
             raise name_taken(declared.name)
         try:
             graph, manifest = adopt(self._fork_server, data, declared, weights)

@@ -7,14 +7,13 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import sqlalchemy as sa
 
 from gauntlet.text import storable
 from service.errors import Code, ServiceError
-from service.sql import create, create_engine, in_turn, unavailable
+from service.sql import Connections, create, in_turn
 
 Kind = Literal["model", "evalset"]
 
@@ -40,19 +39,14 @@ class UploadStorage:
     """Records (JSON, written here and read here) and blobs. Raises ``jobs_unavailable`` while it cannot be used."""
 
     def __init__(self, url: str) -> None:
-        self._url = sa.make_url(url)
-        self._engine = create_engine(url)
+        self._database = Connections(url)
         self._ready = False
-
-    @property
-    def _exists(self) -> bool:
-        path = self._url.database if self._url.get_backend_name() == "sqlite" else None
-        return path is None or Path(path).exists()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
-        """The tables are there."""
-        with _usable(), self._engine.begin() as connection:
+        """The tables are there, and nobody else writes: who deletes the last name of bytes sees all others."""
+        with self._database.using(), self._database.engine.begin() as connection:
+            in_turn(connection)
             if not self._ready:
                 create(connection, _TABLES.sorted_tables)
             yield connection
@@ -61,10 +55,10 @@ class UploadStorage:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection | None]:
         """None while there are no tables: nothing is stored. Who reads waits for no writer, and makes nothing."""
-        if not self._exists:
+        if not self._database.exists:
             yield None
             return
-        with _usable(), self._engine.connect() as connection:
+        with self._database.using(), self._database.engine.connect() as connection:
             self._ready = self._ready or sa.inspect(connection).has_table(NAMES.name)
             yield connection if self._ready else None
 
@@ -90,13 +84,10 @@ class UploadStorage:
 
     def add(self, kind: Kind, name: str, data: bytes, record: str, limit: int) -> None:
         """Raises ServiceError ``name_taken``, or ``uploads_full`` where there are ``limit`` of the kind."""
-        if not self._exists:
-            raise ServiceError(Code.JOBS_UNAVAILABLE, "the job database does not exist yet: no worker has started")
         sha256 = hashlib.sha256(data).hexdigest()
         entry = {"kind": kind, "name": name, "sha256": sha256, "record": record, "created_at": time.time()}
         try:
             with self._writing() as connection:
-                in_turn(connection)  # who deletes the last name of the same bytes would not see this one
                 count = sa.select(sa.func.count()).select_from(NAMES).where(NAMES.c.kind == kind)
                 if connection.execute(count).scalar_one() >= limit:
                     message = f"{limit} uploads of this kind are kept already; delete one first"
@@ -114,21 +105,11 @@ class UploadStorage:
         if not storable(name):
             return
         with self._writing() as connection:
-            in_turn(connection)
             connection.execute(sa.delete(NAMES).where(NAMES.c.kind == kind, NAMES.c.name == name))
             connection.execute(sa.delete(BLOBS).where(BLOBS.c.sha256.not_in(sa.select(NAMES.c.sha256))))
 
     def close(self) -> None:
-        self._engine.dispose()
-
-
-@contextlib.contextmanager
-def _usable() -> Iterator[None]:
-    """What the database refuses is ``jobs_unavailable``."""
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        raise unavailable("the job database cannot be used", error) from error
+        self._database.close()
 
 
 def name_taken(name: str) -> ServiceError:

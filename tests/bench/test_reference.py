@@ -22,3 +22,11 @@ def test_every_attack_names_its_paper_or_is_a_baseline():
         _, norms, paper, _ = reference.attack_row(name)
         assert norms.count(",") + 1 == len(attack.norms)
         assert re.search(r"arxiv.org/abs/\d{4}\.\d{4,5}", paper) or name in ("gaussian", "noise"), name
+
+
+def test_a_code_that_no_route_declares_is_an_error(monkeypatch):
+    monkeypatch.setattr(
+        reference, "ENDPOINTS", [row for row in reference.ENDPOINTS if row.path != "/robustness-report"]
+    )
+    with pytest.raises(ValueError, match="declares idempotency_mismatch and quota_exceeded"):
+        reference.errors()

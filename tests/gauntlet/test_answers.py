@@ -17,22 +17,18 @@ from gauntlet.attacks.base import LARGEST, usable
 from gauntlet.certify.smoothing import certify
 from gauntlet.certify.smoothing_parameters import Smoothing
 from gauntlet.evaluation import referee
-from gauntlet.onnx_import import opening
-from gauntlet.onnx_import.conversion import adopt
-from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.report.schema import Report
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import NORMS, Threat, unit
 from gauntlet.unanswered import UNANSWERED
-from tests import zoo
+from tests import adopted, zoo
 
 CASE = Path(__file__).parents[1] / "cases" / "sqrt-first.onnx"
 EPS = {"linf": 0.05, "l2": 1.0, "l1": 10.0, "l0": 30}
 
 
 def opened(data: bytes) -> Classifier:
-    found = adopt(data, ModelSettings(name="mine", pixel_range="0..1"))
-    return opening.open_new(found.graph, found.manifest, "cpu")
+    return adopted.opened(data, pixel_range="0..1")
 
 
 def blind_above(limit: float) -> bytes:

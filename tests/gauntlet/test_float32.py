@@ -14,7 +14,7 @@ from gauntlet.evaluation import referee
 from gauntlet.onnx_import.preprocessing import entrance
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.threat import Threat
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 from service.errors import ServiceError
 from service.predictions.generation import generate
 

@@ -8,7 +8,7 @@ import httpx
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import app as service_app
+from service.app import LAYERS
 from service.auth.keys import Key
 from service.auth.keys import line as line_of
 from service.call import Scope as KeyScope
@@ -38,7 +38,9 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 def door(app: ASGIApp = echo) -> ASGIApp:
     """The layers of service.app, with the settings of the environment."""
-    return service_app.layered(app)
+    for layer in reversed(LAYERS):
+        app = layer(app)
+    return app
 
 
 class Caller:

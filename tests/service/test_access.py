@@ -10,7 +10,7 @@ from service.auth import keys
 from service.auth.keys import Keyring, digest
 from service.call import Scope
 from service.endpoints import openapi
-from service.endpoints.table import ENDPOINTS, is_inference_protocol
+from service.endpoints.routes import ENDPOINTS, is_inference_protocol
 from service.jobs.worker_probe import Probe
 from service.observability.logs import AUDIT
 from tests.service.conftest import free_port

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from gauntlet.bounds.prover import METHODS
+from gauntlet.errors import Cancelled
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.unanswered import NO_ANSWER
 from service.compute.certify_request import certify, price
@@ -14,6 +16,7 @@ from service.compute.uploads import model_added
 from service.errors import Code, ServiceError
 from service.schemas.certify import CertifyRequest, CertifyResponse
 from service.settings import Settings
+from tests import zoo
 from tests.gauntlet.test_answers import blind_above
 from tests.service.conftest import arrays
 from tests.service.models import linear_and_uploads
@@ -23,6 +26,10 @@ GREY = [[0.5] * 8] * 8
 
 def fine() -> None:
     """A request that nobody cancels."""
+
+
+def hung_up() -> None:
+    raise Cancelled("its client has hung up")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +104,18 @@ def test_a_cancelled_request_ends(models: ComputeModels):
 
     with pytest.raises(ServiceError, match="over"):
         ask(models, cancelled, eps=0.01)
+
+
+def test_a_proof_in_a_child_ends_when_it_is_cancelled_and_the_child_answers_again(models: ComputeModels):
+    declared = ModelSettings(name="deep", pixel_range="0..1")
+    models.uploaded.add(zoo.dense((1, 8, 8)), declared, frozenset(), describe=model_added)
+    x = torch.tensor(arrays(1))
+    with models.classifier("deep") as model:
+        before = model.predict(x)
+        wrong = int(before.argmin())  # cannot be proved
+        with pytest.raises(Cancelled, match="hung up"):
+            model.bounder.prove(x[0], wrong, "linf", 0.5, 0.0, METHODS, 60.0, hung_up)
+        assert torch.equal(model.predict(x), before)
 
 
 @pytest.mark.parametrize("aim", [{}, {"eps": 0.1, "radius": "largest"}])

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from service.endpoint import Endpoint
 from service.endpoints import openapi
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 from tests.service.conftest import SHORT_REPORT, Server, arrays
 from tests.service.inference_protocol.bodies import as_json
 

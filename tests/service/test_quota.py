@@ -1,6 +1,9 @@
 """Whose reports there are, and how many: on a real job database in this process."""
 
-from collections.abc import Iterator
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,16 +21,30 @@ from service.settings import Settings
 from tests.service.in_process import LINES, SECRETS, Caller, door, entry, told
 
 REPORT = {"models": ["linear"], "dataset": "tiny", "n": 1}
+TOGETHER = 6
 
 
-@pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[Jobs]:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Jobs]:
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").database(f"quota-{uuid.uuid4()}")
     run_dbos_database_migrations(url)
     jobs = Jobs(url)
     jobs.database.migrate()
     yield jobs
     jobs.close()
+
+
+@pytest.fixture
+def processes(jobs: Jobs) -> Iterator[list[Jobs]]:
+    """Several that share the job database."""
+    made = [Jobs(jobs.database.engine.url.render_as_string(hide_password=False)) for _ in range(TOGETHER)]
+    for one in made:
+        _ = one.database.client  # so that they really begin together
+    yield made
+    for one in made:
+        one.close()
 
 
 @pytest.fixture
@@ -137,10 +154,59 @@ def test_stored_reports_are_counted_until_they_are_deleted(jobs: Jobs):
 def test_a_report_that_could_not_be_queued_costs_nothing(jobs: Jobs, monkeypatch):
     ann = Owner("ann", reports_per_day=1)
     with monkeypatch.context() as broken:
-        broken.setattr(jobs._client, "enqueue", lambda *_: 1 / 0)
+        broken.setattr(jobs._client, "enqueue_in_transaction", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             jobs.submit(REPORT, {}, None, 10, ann)
     jobs.submit(REPORT, {}, None, 10, ann)
+
+
+def at_once(processes: list[Jobs], ask: Callable[[Jobs], bool]) -> list[bool | str]:
+    """What each of them answers, or the code of its error, where all begin together."""
+    barrier = threading.Barrier(len(processes))
+
+    def begin(one: Jobs) -> bool | str:
+        barrier.wait()
+        try:
+            return ask(one)
+        except ServiceError as error:
+            return error.code
+
+    with ThreadPoolExecutor(len(processes)) as pool:
+        return sorted(pool.map(begin, processes), key=str)
+
+
+def counted(jobs: Jobs) -> int:
+    """The reports that count as asked for."""
+    with jobs.database.engine.connect() as connection:
+        return connection.execute(quota.sa.select(quota.USAGE.c.reports)).scalar_one()
+
+
+def test_one_idempotency_key_makes_one_report_however_many_ask_at_once(jobs: Jobs, processes: list[Jobs]):
+    ann = Owner("ann", reports_per_day=TOGETHER)
+    new = at_once(processes, lambda one: one.submit(REPORT, {}, "key", 10, ann)[1])
+    assert new == [False] * (TOGETHER - 1) + [True]
+    assert counted(jobs) == 1
+
+
+def test_who_comes_second_with_another_request_pays_nothing(jobs: Jobs, processes: list[Jobs]):
+    ann = Owner("ann", reports_per_day=TOGETHER)
+    bodies = {id(one): {**REPORT, "n": n} for n, one in enumerate(processes)}
+    told = at_once(processes, lambda one: one.submit(bodies[id(one)], {}, "key", 10, ann)[1])
+    assert told == [True] + ["idempotency_mismatch"] * (TOGETHER - 1)
+    assert counted(jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "limit", "code"),
+    [
+        (Owner("ann", stored_reports=2), 10, "quota_exceeded"),
+        (Owner("ann", reports_per_day=2), 10, "quota_exceeded"),
+        (Owner("ann"), 2, "too_busy"),
+    ],
+)
+def test_no_limit_is_passed_by_asking_at_once(processes: list[Jobs], owner: Owner, limit: int, code: str):
+    told = at_once(processes, lambda one: one.submit(REPORT, {}, None, limit, owner)[1])
+    assert told == [True] * 2 + [code] * (TOGETHER - 2)
 
 
 def test_the_quota_of_a_key_goes_before_that_of_the_settings():

@@ -22,15 +22,14 @@ from gauntlet.errors import InvalidInput
 from gauntlet.onnx_import import labelled_images
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.text import cleaned, storable
+from service import sql
 from service.endpoint import Endpoint
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 from service.errors import Code, ServiceError
-from service.jobs import database
 from service.jobs.queue import Jobs
 from service.schemas.main_calls import AttackRequest, ClassifyRequest, GenerateRequest, PicturesRequest
 from service.settings import Settings
 from service.sql import create_engine
-from service.uploads import storage
 from tests import tiny
 from tests.service.conftest import arrays
 from tests.service.in_process import Caller, door
@@ -59,8 +58,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return engines[-1]
 
     with pytest.MonkeyPatch.context() as patched:
-        for module in (database, storage):
-            patched.setattr(module, "create_engine", create)
+        patched.setattr(sql, "create_engine", create)
         jobs = Jobs(url)
         jobs.database.migrate()
         settings = Settings(models=folder, state=folder, database_url=url, threads=1)

@@ -1,5 +1,6 @@
 """What users brought, in the job database, on SQLite and on a real PostgreSQL."""
 
+import contextlib
 import hashlib
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from gauntlet.artifacts import evaluation_sets
-from service.errors import ServiceError
+from service.errors import Code, ServiceError
 from service.jobs.database import Database
 from service.sql import SILENT, create_engine, in_turn
 from service.uploads.evalset_previews import EvalSetPreviews
@@ -106,6 +107,22 @@ def test_only_the_log_has_the_words_of_the_driver(caplog: pytest.LogCaptureFixtu
     assert "127.0.0.1" not in str(caught.value)
     assert "127.0.0.1" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_a_pool_without_a_free_connection_is_a_503(fresh: Callable[[], str], monkeypatch: pytest.MonkeyPatch):
+    storage = UploadStorage(fresh())
+    storage.add("model", "first", b"bytes", "{}", 9)
+    pool = storage._database.engine.pool
+    assert isinstance(pool, sa.QueuePool)
+    monkeypatch.setattr(pool, "_timeout", 0.1)
+    with contextlib.ExitStack() as stack:
+        for _ in range(pool.size() + pool._max_overflow):
+            stack.enter_context(storage._database.engine.connect())
+        with pytest.raises(ServiceError, match="all connections") as caught:
+            storage.record("model", "first")
+    assert caught.value.code is Code.JOBS_UNAVAILABLE
+    assert storage.record("model", "first") == "{}"
+    storage.close()
 
 
 def test_a_damaged_set_hides_no_other_and_can_be_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -3,25 +3,29 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from gauntlet.errors import InvalidInput
 from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
 from gauntlet.report.schema import ReportRequest
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
+from service.compute import repository
 from service.compute.add_evalset import add_evalset
 from service.compute.attack_request import attack
 from service.compute.models import ComputeModels
 from service.compute.prediction_model import prediction_model
 from service.compute.report_request import ReportRequests
-from service.compute.uploads import model_added
+from service.compute.smoothed_classification import classify_smoothed
+from service.compute.uploads import Uploads, model_added
 from service.errors import Code, ServiceError
 from service.inference_protocol.inference import InferCall, infer
 from service.predictions.classify_requests import ClassifyRequests
-from service.schemas.main_calls import AttackRequest, ClassifyRequest
+from service.schemas.main_calls import AttackRequest, ClassifyRequest, SmoothingIn
 from service.uploads import models as uploaded_models
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.storage import UploadStorage
@@ -47,7 +51,7 @@ def classify(models: ComputeModels) -> ClassifyRequests:
 def mine(models: ComputeModels) -> Iterator[str]:
     add(models, "mine")
     yield "mine"
-    if models.uploaded.manifest("mine") is not None:
+    if models.uploaded.manifests.get("mine") is not None:
         models.uploaded.remove("mine")
 
 
@@ -60,13 +64,13 @@ def test_a_model_that_cannot_be_described_is_not_kept(models: ComputeModels):
     seen: list[SandboxedClassifier] = []
 
     def describe(guest: SandboxedClassifier) -> None:
-        assert models.uploaded.manifest("mine") is None
+        assert models.uploaded.manifests.get("mine") is None
         seen.append(guest)
         raise ValueError("no JSON has this number")
 
     with pytest.raises(ValueError, match="no JSON"):
         add(models, "mine", describe=describe)
-    assert models.uploaded.manifests() == {}
+    assert models.uploaded.manifests.all() == {}
     assert not models.uploaded._open
     assert not seen[0].alive
     add(models, "mine")  # the name is free
@@ -130,7 +134,56 @@ def test_a_model_is_free_as_soon_as_a_request_is_refused(models: ComputeModels, 
     error = refused(lambda: REFUSED[what](models))
     assert error.__traceback__ is not None  # whatever holds the frames, holds no lease
     models.uploaded.remove(mine)
-    assert models.uploaded.manifest(mine) is None
+    assert models.uploaded.manifests.get(mine) is None
+
+
+TOO_MUCH = {"an attack": {"attack": "pgd", "params": {"steps": 10**6}}, "a name": {"attack": "none-such"}}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+def test_no_model_is_opened_for_an_attack_that_is_refused(
+    models: ComputeModels, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    monkeypatch.setattr(ComputeModels, "classifier", lambda *_: pytest.fail("opened"))
+    asked = attacked(model="linear", **TOO_MUCH[what])
+    error = refused(lambda: attack(models, asked, lambda: None))
+    assert isinstance(error, ServiceError | InvalidInput)
+
+
+def test_no_model_is_opened_for_smoothing_that_is_too_expensive(models: ComputeModels, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ComputeModels, "classifier", lambda *_: pytest.fail("opened"))
+    smoothing = SmoothingIn(sigma=0.1, samples=10**6)
+    asked = ClassifyRequest(model="linear", images=[GREY], smoothing=smoothing)
+    error = refused(lambda: classify_smoothed(models, asked, smoothing, lambda: None))
+    assert isinstance(error, ServiceError)
+    assert error.code is Code.TOO_EXPENSIVE
+
+
+def delete(models: ComputeModels, name: str) -> int:
+    sandbox, storage = models.uploaded._fork_server, models.uploaded._storage
+    jobs: Any = SimpleNamespace(check_unused=lambda _: None)
+    uploads = Uploads(models, storage, EvaluationSets([], storage), sandbox, jobs)
+    return uploads.delete_model(Request({"type": "http", "path_params": {"name": name}})).status_code
+
+
+def test_a_model_that_has_been_unloaded_can_be_deleted_and_its_name_used_again(models: ComputeModels, mine: str):
+    repository.unload(models, mine)
+    with pytest.raises(ServiceError) as taken:
+        add(models, mine)
+    assert taken.value.code is Code.NAME_TAKEN
+    assert delete(models, mine) == 204
+    add(models, mine)
+    assert models.catalog.manifest(mine).name == mine
+
+
+def test_a_model_that_came_with_the_service_and_has_been_unloaded_is_not_deleted(models: ComputeModels):
+    repository.unload(models, "linear")
+    with pytest.raises(ServiceError, match="has been unloaded"):
+        delete(models, "linear")
+    repository.load(models, "linear")
+    with pytest.raises(ServiceError) as shipped:
+        delete(models, "linear")
+    assert shipped.value.code is Code.BUILT_IN
 
 
 def test_a_model_is_not_removed_while_it_is_leased_however_often(models: ComputeModels, mine: str):

@@ -1,6 +1,7 @@
 """Branch and bound against all patterns of a tiny network's ReLUs."""
 
 import itertools
+import math
 import time
 
 import numpy as np
@@ -14,7 +15,10 @@ from gauntlet.bounds.crown import linearise
 from gauntlet.bounds.goal import Goal
 from gauntlet.bounds.prover import exclude
 from gauntlet.bounds.region import Region
+from gauntlet.errors import Cancelled
 from tests.gauntlet.bounds import graphs
+
+MANY = 100
 
 
 def exact_minimum(widths, seed, row):
@@ -99,3 +103,36 @@ def test_a_conjunction_is_excluded_by_either_of_its_rows():
         assert exclude(network, unit_box(2), both, time.perf_counter() + 10).excluded
     neither = Goal(rows, low[None] + 1e-6)
     assert not exclude(network, unit_box(2), neither, time.perf_counter() + 1).excluded
+
+
+@pytest.mark.parametrize("method", ["crown", "alpha-crown", "branch-and-bound"])
+def test_a_proof_ends_at_whatever_step_it_is_cancelled(method):
+    network = reader.from_model(graphs.dense([2, 8, 8, 2], 5))
+    unprovable = goal(np.array([1.0, -1.0]), 1e3)
+    calls = []
+
+    def check_cancelled(last=math.inf):
+        calls.append(time.perf_counter())
+        if len(calls) >= last:
+            raise Cancelled("enough")
+
+    def prove(last=math.inf):
+        calls.clear()
+        deadline = time.perf_counter() + 5
+        exclude(
+            network,
+            unit_box(2),
+            unprovable,
+            deadline,
+            (method,),
+            lambda _: len(calls) > MANY,
+            lambda: check_cancelled(last),
+        )
+
+    prove()
+    made = len(calls)
+    assert made > {"crown": 1, "alpha-crown": 60, "branch-and-bound": MANY}[method]
+    for last in (1, made // 2, made):
+        with pytest.raises(Cancelled):
+            prove(last)
+        assert len(calls) == last

@@ -60,11 +60,21 @@ def test_a_damaged_record_counts_as_absent(cache, damage):
     assert cache.load(MODEL, "cpu") is None
 
 
-def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path):
-    (tmp_path / "file").write_text("")
-    cache = ProofCache(tmp_path / "file" / "proofs")
-    cache.save(MODEL, "cpu", PROVED)
+def test_a_record_that_cannot_be_saved_is_told_and_leaves_no_part(tmp_path):
+    cache = ProofCache(tmp_path)
+    cache._path(MODEL, "cpu").mkdir()
+    with pytest.raises(IsADirectoryError):
+        cache.save(MODEL, "cpu", PROVED)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
     assert cache.load(MODEL, "cpu") is None
+
+
+def test_a_model_opens_without_a_folder_for_its_proof_and_the_log_says_why(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    artefact = store.load(tiny.linear(tmp_path / "tiny"))
+    opened = classifier.open_model(artefact, "cpu", ProofCache(tmp_path / "file"))
+    assert opened.certificate.lipschitz is not None
+    assert "the certificate of tiny is not kept" in caplog.text
 
 
 def test_a_model_proved_before_opens_without_being_proved_and_is_the_same(tmp_path, monkeypatch):

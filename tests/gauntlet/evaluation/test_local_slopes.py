@@ -9,15 +9,13 @@ from onnx import helper
 
 from gauntlet import library
 from gauntlet.evaluation import local_slopes, referee
-from gauntlet.onnx_import import opening
-from gauntlet.onnx_import.conversion import adopt
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.sandbox.fork_server import ForkServer, Limits
 from gauntlet.sandbox.sandboxed_classifier import adopt as adopt_in_child
 from gauntlet.sandbox.sandboxed_classifier import open_sandboxed
 from gauntlet.threat import Threat
-from tests import zoo
+from tests import adopted, zoo
 
 CASE = Path(__file__).parents[2] / "cases" / "inet-plain.onnx"
 
@@ -39,8 +37,7 @@ def dense(classes: int, pixels: int = 8) -> bytes:
 
 
 def opened(data: bytes) -> Classifier:
-    found = adopt(data, ModelSettings(name="mine", pixel_range="0..1"))
-    return opening.open_new(found.graph, found.manifest, "cpu")
+    return adopted.opened(data, pixel_range="0..1")
 
 
 def exact(model: Classifier, image: torch.Tensor) -> float:

@@ -17,14 +17,12 @@ from gauntlet.artifacts.manifest import STRAIGHT_THROUGH
 from gauntlet.checks import white_box
 from gauntlet.errors import ArtefactError
 from gauntlet.evaluation import referee
-from gauntlet.onnx_import import opening
-from gauntlet.onnx_import.conversion import adopt
-from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime import quantised_graph, straight_through, twin
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat
 from tests import cases
 from tests import quantised as nets
+from tests.adopted import opened
 
 WAYS = {
     "QOperator, uint8": (QuantFormat.QOperator, QuantType.QUInt8, QuantType.QUInt8, False),
@@ -40,11 +38,6 @@ def quantise(folder: Path, middle: str, way: str, last: str = "Gemm") -> bytes:
     return nets.quantise(
         nets.network(middle, last), folder, form=form, activations=activations, weights=weights, per_channel=per_channel
     )
-
-
-def opened(data: bytes) -> Classifier:
-    made = adopt(data, ModelSettings(name="small"))
-    return opening.open_new(made.graph, made.manifest, "cpu")
 
 
 def served(data: bytes, x: torch.Tensor) -> torch.Tensor:

@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from gauntlet.certify import lipschitz
-from gauntlet.onnx_import import opening
-from gauntlet.onnx_import.conversion import adopt
-from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime import classifier, gradient_check
 from gauntlet.runtime.classifier import Classifier
-from tests import zoo
+from tests import adopted, zoo
 
 Arrays = dict[str, NDArray]
 DRAW = np.random.default_rng(0)
@@ -91,8 +88,7 @@ def of_rank(rank: int, placed: str) -> bytes:
 
 
 def opened(data: bytes) -> Classifier:
-    found = adopt(data, ModelSettings(name="mine", pixel_range="0..1", layout="nchw"))
-    return opening.open_new(found.graph, found.manifest, "cpu")
+    return adopted.opened(data, pixel_range="0..1", layout="nchw")
 
 
 def judge(data: bytes) -> str:

@@ -23,7 +23,7 @@ from service.endpoints import (
 )
 from service.endpoints.errors import COSTLY, JOBS, MODEL, UNKNOWN, UPLOAD
 from service.endpoints.forwarding import forward
-from service.endpoints.protocol_table import PROTOCOL_ENDPOINTS
+from service.endpoints.protocol_routes import PROTOCOL_ENDPOINTS
 from service.errors import Code, ServiceError
 from service.schemas import certify, uploads
 from service.schemas import main_calls as schemas
@@ -73,7 +73,7 @@ MAIN = (
         generation.generate_endpoint,
         "Draw images",
         answers={200: schemas.GenerateResponse},
-        errors=MODEL,
+        errors=(*MODEL, Code.TOO_BUSY),
         body=schemas.GenerateRequest,
     ),
     _row(
@@ -115,7 +115,14 @@ REPORTS = (
         reports.submit_report_endpoint,
         "Ask for a robustness report; 200 is the answer to an Idempotency-Key already used with this body",
         answers={202: schemas.ReportAccepted, 200: schemas.ReportAccepted},
-        errors=(*MODEL, Code.UNKNOWN_ATTACK, Code.UNKNOWN_DATASET, Code.IDEMPOTENCY_MISMATCH, Code.TOO_BUSY),
+        errors=(
+            *MODEL,
+            Code.UNKNOWN_ATTACK,
+            Code.UNKNOWN_DATASET,
+            Code.IDEMPOTENCY_MISMATCH,
+            Code.TOO_BUSY,
+            Code.QUOTA_EXCEEDED,
+        ),
         body=ReportRequest,
         headers=("Idempotency-Key",),
         answer_headers=LOCATION,
