@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.endpoints.table import ENDPOINTS
+from service.endpoints.routes import ENDPOINTS
 from tests.deploy.promql import PROMETHEUS, ROOT, labels, metrics, rules
 
 SEVERITIES = {"page", "ticket"}

@@ -92,7 +92,7 @@ def test_a_batch_of_n_is_n_batches_of_one(name, norm, convolutional, images):
     y = labels_of(convolutional, x)
     restarts = {"restarts": 2} if "restarts" in ATTACKS[name].params.model_fields else {}
     whole = attack(convolutional, name, norm, x, y, params=restarts)
-    for i in range(len(x)):
+    for i in (0, 2, 5):
         one = attack(convolutional, name, norm, x[i : i + 1], y[i : i + 1], index=torch.tensor([i]), params=restarts)
         assert bool(one.success[0]) == bool(whole.success[i])
         assert float(one.l2[0]) == pytest.approx(float(whole.l2[i]), abs=1e-4)
