@@ -11,13 +11,12 @@ from pydantic import Field
 from bench.serving import load
 from bench.serving.asks import ROOT, Asks
 from bench.serving.load import Ask
-from bench.serving.servers import PEERS, Running, Variant, peers, running, side_by_side
+from bench.serving.servers import PEERS, Running, Variant, peers, running
 from bench.serving.servers import gauntlet as ours
 from gauntlet.artifacts.manifest import Frozen
 from gauntlet.runtime.core_count import available
 
 BATCH = 64
-SERVICES = 2  # as many processes as the peers choose here
 TRIALS = 2  # of every setting, far apart: the machine may be slow for a while
 CHECK = 16  # every so manieth answer is looked at: the rest of the cores is the server's
 ONE, MANY, BINARY = "one PNG", f"{BATCH} PNGs", f"{BATCH} images, binary"
@@ -59,9 +58,9 @@ def kinds(variant: Variant, asks: Asks) -> Mapping[str, Sequence[Ask]]:
 
 
 def measure(server: Running, variant: Variant, what: str, asks: Sequence[Ask], options: Options, seconds: float) -> Run:
-    load.run(server.ports, asks, options.connections, seconds=seconds / 4)
+    load.run(server.port, asks, options.connections, seconds=seconds / 4)
     before = server.busy()
-    tally = load.run(server.ports, asks, options.connections, seconds=seconds, check=CHECK)
+    tally = load.run(server.port, asks, options.connections, seconds=seconds, check=CHECK)
     return Run(
         contender=variant.contender,
         settings=variant.settings,
@@ -138,7 +137,7 @@ def contest(asks: Asks, options: Options, folder: Path) -> tuple[list[Run], list
     spread = sorted({1, available()})
     trials += [bare(asks, what, threads, options.trial) for what in (ONE, MANY) for threads in spread]
     chosen = best(trials)
-    wanted = {mine: everything, side_by_side(mine, SERVICES): everything}
+    wanted = {mine: everything}
     for variant in others:
         wanted[variant] = {what for what in everything if chosen.get((variant.contender, what)) == variant.settings}
     wanted = {variant: whats for variant, whats in wanted.items() if whats}

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,7 +129,7 @@ class _Connection(asyncio.Protocol):
 
 
 def run(
-    port: int | Sequence[int],
+    port: int,
     asks: Sequence[Ask],
     connections: int,
     *,
@@ -138,11 +137,7 @@ def run(
     count: int | None = None,
     check: int = 1,
 ) -> Tally:
-    """Ask ``count`` times, or for so long, in turn. Every ``check``-th answer is looked at. ConnectionError.
-
-    Several ports: the connections are divided among them, as by what balances load.
-    """
-    ports = [port] if isinstance(port, int) else port
+    """Ask ``count`` times, or for so long, in turn. Every ``check``-th answer is looked at. ConnectionError."""
 
     async def main() -> Tally:
         tally, loop = Tally(), asyncio.get_running_loop()
@@ -156,8 +151,8 @@ def run(
 
         shared = source()
         ends = [loop.create_future() for _ in range(connections)]
-        for end, place in zip(ends, itertools.cycle(ports), strict=False):
-            await loop.create_connection(partial(_Connection, shared, tally, end, check), "127.0.0.1", place)
+        for end in ends:
+            await loop.create_connection(partial(_Connection, shared, tally, end, check), "127.0.0.1", port)
         await asyncio.gather(*ends)
         tally.seconds = time.perf_counter() - started
         return tally

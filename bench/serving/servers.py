@@ -1,7 +1,6 @@
 """Who is measured, how each is started, and what its processes cost."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -29,17 +28,13 @@ START = 180.0  # seconds that a server has until it answers
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One contender with one choice of its settings. ``{port}`` in the command is where it listens.
-
-    Of several copies each listens on a port of its own.
-    """
+    """One contender with one choice of its settings. ``{port}`` in the command is where it listens."""
 
     contender: str
     settings: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: str = "/docs"
-    copies: int = 1
 
 
 def gauntlet(folder: Path, models: Sequence[str], **settings: object) -> Variant:
@@ -61,15 +56,6 @@ def gauntlet(folder: Path, models: Sequence[str], **settings: object) -> Variant
     environment = {f"GAUNTLET_{name}": str(value) for name, value in chosen.items()}
     environment["BENTOML_HOME"] = str(folder)
     return Variant("Gauntlet", "as shipped", [sys.executable, "-m", "service"], environment, "/livez")
-
-
-def side_by_side(service: Variant, copies: int) -> Variant:
-    """So many services instead of one, on the same cores: they share models, state folder and job database."""
-    own = {**service.environment, "GAUNTLET_THREADS": str(max(1, available() // copies))}
-    contender = f"{service.contender}, {copies} services"
-    return dataclasses.replace(
-        service, contender=contender, settings="on ports of their own", environment=own, copies=copies
-    )
 
 
 def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
@@ -118,23 +104,14 @@ def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
 
 
 class Running:
-    """A server, or copies of it, and their children."""
+    """A server and its children."""
 
-    def __init__(self, processes: Mapping[int, subprocess.Popen[bytes]]) -> None:
-        self._processes = processes  # by their ports
-
-    @property
-    def ports(self) -> list[int]:
-        return list(self._processes)
-
-    @property
-    def port(self) -> int:
-        """Of the first."""
-        return self.ports[0]
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.port, self._process = port, process
 
     def tree(self) -> list[psutil.Process]:
-        own = [psutil.Process(process.pid) for process in self._processes.values()]
-        return [*own, *(child for process in own for child in process.children(recursive=True))]
+        parent = psutil.Process(self._process.pid)
+        return [parent, *parent.children(recursive=True)]
 
     def busy(self) -> float:
         """Processor seconds so far, of all its processes."""
@@ -146,39 +123,36 @@ class Running:
         return sum(process.memory_info().rss for process in self.tree())
 
     def alive(self) -> bool:
-        return all(process.poll() is None for process in self._processes.values())
+        return self._process.poll() is None
 
     def end(self) -> None:
         tree = self.tree() if self.alive() else []
-        for process in self._processes.values():
-            process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(tree, 15)
         for one in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
-        for process in self._processes.values():
-            process.wait()
+        self._process.wait()
 
 
 @contextlib.contextmanager
 def running(variant: Variant, log: Path) -> Iterator[Running]:
     """From its first answer to its end. RuntimeError where there is none."""
+    port = _free()
     with log.open("ab") as output:
-        server = Running({port: _start(variant, port, output) for port in _free(variant.copies)})
+        server = Running(port, _start(variant, port, output))
     try:
-        for port in server.ports:
-            _await(server, port, variant, log)
+        _await(server, variant, log)
         yield server
     finally:
         server.end()
 
 
-def _free(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+def _free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _start(variant: Variant, port: int, output: BinaryIO) -> subprocess.Popen[bytes]:
@@ -189,9 +163,9 @@ def _start(variant: Variant, port: int, output: BinaryIO) -> subprocess.Popen[by
     )
 
 
-def _await(server: Running, port: int, variant: Variant, log: Path) -> None:
+def _await(server: Running, variant: Variant, log: Path) -> None:
     end = time.monotonic() + START
-    address = f"http://127.0.0.1:{port}{variant.ready}"
+    address = f"http://127.0.0.1:{server.port}{variant.ready}"
     while time.monotonic() < end and server.alive():
         with contextlib.suppress(OSError), urllib.request.urlopen(address):
             return
