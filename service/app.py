@@ -24,8 +24,8 @@ from service.endpoints.table import ENDPOINTS
 from service.errors import ServiceError
 from service.jobs.metrics import JobMetrics
 from service.jobs.queue import Jobs
-from service.middleware.border import Border
 from service.middleware.drain import Drain
+from service.middleware.request_gate import RequestGate
 from service.middleware.security_headers import SecurityHeaders, cors
 from service.observability import metrics
 from service.predictions.classify_requests import ClassifyRequests
@@ -40,7 +40,7 @@ from service.uploads.manifests import UploadedManifests
 from service.uploads.storage import UploadStorage
 
 SLOTS = 4  # predictions that compute at the same time; each uses all cores
-LAYERS = (SecurityHeaders, cors, Border, Drain)
+LAYERS = (SecurityHeaders, cors, RequestGate, Drain)
 """Around the routes, the outermost first."""
 
 

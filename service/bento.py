@@ -41,7 +41,7 @@ from service.startup import or_end_service
 QUIET = {
     "tracing": bento_tuning.tracing(),
     "metrics": {"enabled": False},  # BentoML labels with the raw path: ours are in service.observability.metrics
-    "logging": {"access": {"enabled": False}},  # service.middleware.border logs
+    "logging": {"access": {"enabled": False}},  # service.middleware.request_gate logs
 }
 
 

@@ -34,7 +34,7 @@ def test_bentoml_reports_nothing_and_no_request_pays_for_a_trace_that_nobody_get
     silent, untraced, names = layers(tmp_path)
     assert silent == "False True"
     assert untraced == "True"
-    assert "Border" in names
+    assert "RequestGate" in names
     assert "TimeoutMiddleware" not in names
 
 

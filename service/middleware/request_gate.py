@@ -35,7 +35,7 @@ FILES_AT_ONCE = 2  # of the largest size that may be on their way to the disk
 KEPT = 65536  # bytes of a framework's error that are read
 
 
-class Border:
+class RequestGate:
     """ASGI middleware around the whole service."""
 
     def __init__(self, app: ASGIApp) -> None:
