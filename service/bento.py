@@ -18,11 +18,11 @@ from service import app, bento_tuning, supervisor
 from service.endpoints import attacks, generation, health, pictures, predictions, reports
 from service.endpoints.compute_client import ComputeClient
 from service.exit_with_parent import exit_with_parent
-from service.fork_server import ForkServer
 from service.middleware.drain import drain_on_sigterm
 from service.observability.exposition import count_together
 from service.observability.logs import configure
 from service.process_lock import ServiceLocks
+from service.process_starter import ProcessStarter
 from service.schemas.certify import CertifyRequest, CertifyResponse
 from service.schemas.main_calls import (
     AttackRequest,
@@ -106,9 +106,9 @@ class Gauntlet:
         """In BentoML's parent process, before it serves."""
         gc.freeze()  # what is imported stays; collecting it would copy the pages that all processes share
         gc.enable()  # ``python -m service`` has imported it without
-        forks = ForkServer()
-        bento_tuning.supervise_services(forks)
-        supervisor.prepare(forks)
+        starter = ProcessStarter()
+        bento_tuning.supervise_services(starter)
+        supervisor.prepare(starter)
 
     def __is_ready__(self) -> bool:
         """Of BentoML's /readyz. Raises ``not_ready`` with the reasons."""

@@ -26,7 +26,7 @@ class Started:
         return self.status
 
 
-class Forks:
+class Starter:
     """Starts nothing, and holds what it was asked for."""
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class Forks:
 
 
 @pytest.fixture
-def forks(monkeypatch) -> Forks:
+def starter(monkeypatch) -> Starter:
     monkeypatch.setattr(core_count, "available", lambda: 8)
-    return Forks()
+    return Starter()
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,17 @@ def forks(monkeypatch) -> Forks:
         ({"executor": "a"}, [("8", "0", "a")]),
     ],
 )
-def test_local_workers_share_the_cores_and_nothing_else(forks: Any, settings: dict[str, Any], expected: Any):
+def test_local_workers_share_the_cores_and_nothing_else(starter: Any, settings: dict[str, Any], expected: Any):
     chosen = Settings(**settings)
     for position in range(chosen.local_workers):
-        start_worker(chosen, position, forks)
+        start_worker(chosen, position, starter)
     names = ("GAUNTLET_THREADS", "GAUNTLET_WORKER_PORT", "GAUNTLET_EXECUTOR")
-    assert [tuple(process.environment[name] for name in names) for process in forks.started] == expected
+    assert [tuple(process.environment[name] for name in names) for process in starter.started] == expected
 
 
-def test_each_is_restarted_when_it_dies_later_if_it_dies_young(forks: Any):
-    started = forks.started
-    keepers = [WorkerKeeper(Settings(local_workers=2), position, forks) for position in range(2)]
+def test_each_is_restarted_when_it_dies_later_if_it_dies_young(starter: Any):
+    started = starter.started
+    keepers = [WorkerKeeper(Settings(local_workers=2), position, starter) for position in range(2)]
 
     def look(now: float) -> int:
         for keeper in keepers:

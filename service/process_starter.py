@@ -25,7 +25,7 @@ import psutil
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 LARGEST = 2**20  # bytes of an order: the arguments and the environment
-BIRTH = 60.0  # seconds that a fork may take on a machine short of memory
+START_TIMEOUT = 60.0  # seconds that a fork may take on a machine short of memory
 
 
 class ForkedProcess(psutil.Process):  # type: ignore[misc]  # psutil has no types
@@ -59,7 +59,7 @@ class Order:
     inherited: list[int]
 
 
-class ForkServer:
+class ProcessStarter:
     """To be made while the process has no threads of its own; what it has imported by then is not imported again."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class ForkServer:
             return
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._line.settimeout(BIRTH)
+        self._line.settimeout(START_TIMEOUT)
         _flush()
         if os.fork() == 0:
             self._line.close()
@@ -120,35 +120,35 @@ def _serve(line: socket.socket) -> NoReturn:
             order, descriptors, _, _ = socket.recv_fds(line, LARGEST, 8)
             if not order:
                 break
-            line.send(str(_orphan(line, order, descriptors)).encode())
+            line.send(str(_fork_child(line, order, descriptors)).encode())
             for descriptor in descriptors:
                 os.close(descriptor)
     os._exit(0)
 
 
-def _orphan(line: socket.socket, order: bytes, descriptors: list[int]) -> int:
-    """The process asked for, without a parent here: it goes to the nearest ancestor that adopts orphans."""
-    told, tell = os.pipe()
-    adopted, orphaned = os.pipe()
-    if (between := os.fork()) == 0:
-        if (born := os.fork()) == 0:
-            os.close(orphaned)
-            os.read(adopted, 1)  # until the end of the process between
+def _fork_child(line: socket.socket, order: bytes, descriptors: list[int]) -> int:
+    """Fork twice, so that the process asked for has no parent here: the nearest subreaper adopts it. Its pid."""
+    read_pid, write_pid = os.pipe()
+    read_exit, write_exit = os.pipe()
+    if (intermediate := os.fork()) == 0:
+        if (pid := os.fork()) == 0:
+            os.close(write_exit)
+            os.read(read_exit, 1)  # until the intermediate process has ended
             line.close()
-            for end in (told, tell, adopted):
-                os.close(end)
-            _become(Order(**json.loads(order)), descriptors)
-        os.write(tell, str(born).encode())
+            for descriptor in (read_pid, write_pid, read_exit):
+                os.close(descriptor)
+            _run(Order(**json.loads(order)), descriptors)
+        os.write(write_pid, str(pid).encode())
         os._exit(0)
-    os.waitpid(between, 0)
-    pid = int(os.read(told, 32))
-    for end in (told, tell, adopted, orphaned):
-        os.close(end)
+    os.waitpid(intermediate, 0)
+    pid = int(os.read(read_pid, 32))
+    for descriptor in (read_pid, write_pid, read_exit, write_exit):
+        os.close(descriptor)
     return pid
 
 
-def _become(order: Order, descriptors: list[int]) -> NoReturn:
-    """What was asked for: as if the interpreter had just been started for it."""
+def _run(order: Order, descriptors: list[int]) -> NoReturn:
+    """Run the module that was asked for, as if the interpreter had just been started for it."""
     status = 1
     try:
         os.setsid()

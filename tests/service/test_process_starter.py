@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ASK = """
 import json, os, signal, sys
 from pathlib import Path
-from service.fork_server import ForkServer
-forks = ForkServer()
+from service.process_starter import ProcessStarter
+starter = ProcessStarter()
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
 """
-TOLD = """
+REPORTER = """
 import json, os, sys
 state = dict(argv=sys.argv[1:], cwd=os.getcwd(), environment=os.environ.get("A"), parent=os.getppid())
 state.update(session=os.getsid(0) == os.getpid(), name=open("/proc/self/comm").read().strip())
@@ -30,16 +30,16 @@ state["path"] = "PATH" in os.environ
 os.write(int(sys.argv[1]), json.dumps(state).encode())
 sys.exit(7)
 """
-BEGUN = """
+STARTED = """
 reading, writing = os.pipe()
-started = forks.start("told", "told", [str(writing), "b c"], {"A": "1"}, folder, [writing])
+started = starter.start("reporter", "reporter", [str(writing), "b c"], {"A": "1"}, folder, [writing])
 os.close(writing)
 state = json.loads(os.read(reading, 10000))
 assert os.read(reading, 1) == b""  # nobody else holds the pipe
 print(json.dumps({**state, "ours": os.getpid(), "status": started.wait(60), "again": started.poll()}))
 """
 SIGNALLED = """
-started = forks.start("sleeper", "sleeper", [], dict(os.environ), folder)
+started = starter.start("sleeper", "sleeper", [], dict(os.environ), folder)
 before = started.poll()
 started.send_signal(signal.SIGTERM)
 print(json.dumps([before, started.wait(60)]))
@@ -53,7 +53,7 @@ server.wait(60)
 
 
 def ask(folder: Path, script: str) -> object:
-    (folder / "told.py").write_text(TOLD)
+    (folder / "reporter.py").write_text(REPORTER)
     (folder / "sleeper.py").write_text("import signal\nsignal.pause()\n")
     command = [sys.executable, "-c", ASK + script, str(folder)]
     environment = {"PYTHONPATH": f"{ROOT}:{folder}"}
@@ -65,7 +65,7 @@ def ask(folder: Path, script: str) -> object:
 
 @pytest.mark.parametrize("server", ["", KILLED], ids=["forked", "fork server killed"])
 def test_a_process_has_what_it_was_given_and_is_a_child_of_who_asked(server: str, tmp_path: Path):
-    script = server + BEGUN.replace('{"A": "1"}', f'{{"A": "1", "PYTHONPATH": {str(tmp_path)!r}}}')
+    script = server + STARTED.replace('{"A": "1"}', f'{{"A": "1", "PYTHONPATH": {str(tmp_path)!r}}}')
     state = ask(tmp_path, script)
     assert isinstance(state, dict)
     assert state["argv"][1:] == ["b c"]
@@ -74,7 +74,7 @@ def test_a_process_has_what_it_was_given_and_is_a_child_of_who_asked(server: str
     assert state["parent"] == state["ours"]
     assert state["session"]
     assert (state["status"], state["again"]) == (7, 7)
-    assert state["name"] == "told" or server
+    assert state["name"] == "reporter" or server
 
 
 def test_a_process_is_signalled_and_waited_for(tmp_path: Path):
