@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ASK = """
 import json, os, signal, sys
 from pathlib import Path
-from service.process_starter import ProcessStarter
-starter = ProcessStarter()
+from service import process_starter
+BEFORE
+starter = process_starter.ProcessStarter()
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
 """
@@ -50,12 +51,46 @@ import psutil
 server.kill()
 server.wait(60)
 """
+FAILING_FORK = """
+fork, forks, process_starter.START_TIMEOUT = os.fork, [], 5.0
+def failing_fork():
+    forks.append(None)  # the fork server is the first, the intermediate process the second
+    if len(forks) == 3:
+        raise BlockingIOError
+    return fork()
+os.fork = failing_fork
+"""
+NOT_FORKED = """
+import atexit, psutil
+atexit.register(lambda: [child.kill() for child in psutil.Process().children()])  # where it fails
+(server,) = psutil.Process().children()
+started = starter.start("sleeper", "sleeper", [], dict(os.environ), folder)
+server.wait(60)
+started.kill()
+print(json.dumps(started.wait(60)))
+"""
+IMPATIENT = "process_starter.START_TIMEOUT = 0.5\n"
+LATE = """
+import atexit, psutil
+atexit.register(lambda: [child.kill() for child in psutil.Process().children()])  # where it fails
+(server,) = psutil.Process().children()
+server.suspend()
+first = starter.start("sleeper", "sleeper", [], dict(os.environ), folder)
+server.resume()
+second = starter.start("reporter", "reporter", ["2"], dict(os.environ), folder)
+status = second.wait(60)
+server.wait(60)
+_, alive = psutil.wait_procs([child for child in psutil.Process().children() if child.pid != first.pid], 60)
+first.kill()
+print(json.dumps([status, len(alive)]))
+"""
 
 
-def ask(folder: Path, script: str) -> object:
+def ask(folder: Path, script: str, before: str = "") -> object:
+    """What the script prints, which has a ``starter``; ``before`` runs before that is made."""
     (folder / "reporter.py").write_text(REPORTER)
     (folder / "sleeper.py").write_text("import signal\nsignal.pause()\n")
-    command = [sys.executable, "-c", ASK + script, str(folder)]
+    command = [sys.executable, "-c", ASK.replace("BEFORE", before) + script, str(folder)]
     environment = {"PYTHONPATH": f"{ROOT}:{folder}"}
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=600, env=environment, stdin=subprocess.PIPE
@@ -87,3 +122,11 @@ def test_the_fork_server_ends_with_who_made_it(tmp_path: Path):
     (pid,) = server
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).wait(600)
+
+
+def test_a_fork_that_fails_ends_the_fork_server_and_the_process_is_started_without(tmp_path: Path):
+    assert ask(tmp_path, NOT_FORKED, FAILING_FORK) == -9
+
+
+def test_an_answer_that_comes_too_late_is_not_that_to_the_next_order_and_its_process_ends(tmp_path: Path):
+    assert ask(tmp_path, LATE, IMPATIENT) == [7, 0]
