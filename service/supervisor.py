@@ -101,11 +101,21 @@ class WorkerKeeper:
     def look(self, now: float) -> None:
         if self._worker is not None and self._worker.poll() is not None:
             self._deaths = 0 if now - self._started > STABLE else self._deaths + 1
-            self._due = now + min(LONGEST_WAIT, self._deaths**2 * LOOK)
+            self._due = now + self._wait
             LOGGER.warning("a worker has died and will be restarted")
             self._worker = None
         if self._worker is None and now >= self._due:
-            self._worker, self._started = start_worker(self._settings, self._position, self._starter), now
+            try:
+                self._worker, self._started = start_worker(self._settings, self._position, self._starter), now
+            except OSError as error:  # as where memory or process ids have run out
+                self._deaths += 1
+                self._due = now + self._wait
+                LOGGER.error("a worker cannot be started, and will be tried again: %s", error)
+
+    @property
+    def _wait(self) -> float:
+        """Seconds until the next start."""
+        return min(LONGEST_WAIT, self._deaths**2 * LOOK)
 
 
 def _look_after(settings: Settings, starter: ProcessStarter) -> None:

@@ -84,6 +84,13 @@ _, alive = psutil.wait_procs([child for child in psutil.Process().children() if 
 first.kill()
 print(json.dumps([status, len(alive)]))
 """
+GONE = """
+starter._fork = lambda *_: 2**22 + 1  # more than any pid
+try:
+    starter.start("sleeper", "sleeper", [], {}, folder)
+except OSError as error:
+    print(json.dumps(str(error)))
+"""
 
 
 def ask(folder: Path, script: str, before: str = "") -> object:
@@ -130,3 +137,7 @@ def test_a_fork_that_fails_ends_the_fork_server_and_the_process_is_started_witho
 
 def test_an_answer_that_comes_too_late_is_not_that_to_the_next_order_and_its_process_ends(tmp_path: Path):
     assert ask(tmp_path, LATE, IMPATIENT) == [7, 0]
+
+
+def test_a_process_that_somebody_else_has_waited_for_already_is_an_oserror(tmp_path: Path):
+    assert ask(tmp_path, GONE) == "the process sleeper has ended at once"

@@ -11,6 +11,7 @@ from gauntlet.runtime import core_count
 from service.jobs import worker_registry
 from service.jobs.database import Database
 from service.jobs.worker_registry import WorkerRegistry
+from service.observability.logs import LOGGER
 from service.settings import Settings, SettingsError
 from service.supervisor import LOOK, STABLE, WorkerKeeper, check, start_worker
 from tests.service.conftest import build_models
@@ -82,6 +83,24 @@ def test_each_is_restarted_when_it_dies_later_if_it_dies_young(starter: Any):
     assert look(111.0 + 4 * LOOK) == 4
     started[0].status = 1  # after a while: not its start's fault
     assert look(100.0 + STABLE + 20) == 5
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again_later_each_time(starter: Any, monkeypatch, caplog):
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    keeper, start = WorkerKeeper(Settings(), 0, starter), starter.start
+
+    def refuse(*_: object) -> None:
+        raise BlockingIOError("no process ids are left")
+
+    monkeypatch.setattr(starter, "start", refuse)
+    keeper.look(100.0)
+    keeper.look(100.0 + LOOK)
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == ["no process ids are left"] * 2
+    monkeypatch.setattr(starter, "start", start)
+    keeper.look(100.0 + 4 * LOOK)
+    assert starter.started == []
+    keeper.look(100.0 + 6 * LOOK)
+    assert len(starter.started) == 1
 
 
 def test_a_service_on_another_host_than_the_workers_of_an_sqlite_file_does_not_start(tmp_path: Path, monkeypatch):
