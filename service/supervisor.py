@@ -19,6 +19,7 @@ from service.errors import ServiceError
 from service.jobs.database import Database
 from service.jobs.worker_registry import WorkerRegistry
 from service.observability.logs import LOGGER, configure
+from service.process_lock import ProcessLock
 from service.process_starter import ProcessStarter, Started
 from service.settings import ROOT, Settings, SettingsError
 
@@ -33,6 +34,7 @@ def prepare(starter: ProcessStarter) -> None:
         settings = Settings.load()
         check_open(settings, _host())
         check(settings)
+        begin_anew(settings)
     except GauntletError as error:
         sys.stderr.write(f"gauntlet: {error}\n")
         sys.exit(1)
@@ -62,13 +64,18 @@ def check(settings: Settings) -> None:
     with contextlib.suppress(ServiceError):  # not there yet, or away for a moment: that heals
         WorkerRegistry(database).check(None)
     database.close()
-    begin_anew(settings)
     store.load_all(settings.artifacts)
     evaluation_sets.load_all(settings.evalsets)
 
 
 def begin_anew(settings: Settings) -> None:
-    """Remove what the processes of a former start have left for each other."""
+    """Remove what the processes of a former start have left for each other, and keep others from doing so.
+
+    Raises SettingsError where another service uses the folder.
+    """
+    if not ProcessLock(settings.run_lock).take_if_free():  # held until this process ends
+        message = f"another service with GAUNTLET_PORT={settings.port} uses GAUNTLET_STATE={settings.state}"
+        raise SettingsError(f"{message}: choose another port or another folder")
     shutil.rmtree(settings.run_folder, ignore_errors=True)
     settings.metrics_folder.mkdir(mode=0o700, parents=True)
 

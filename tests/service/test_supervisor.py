@@ -13,7 +13,7 @@ from service.jobs.database import Database
 from service.jobs.worker_registry import WorkerRegistry
 from service.observability.logs import LOGGER
 from service.settings import Settings, SettingsError
-from service.supervisor import LOOK, STABLE, WorkerKeeper, check, start_worker
+from service.supervisor import LOOK, STABLE, WorkerKeeper, begin_anew, check, start_worker
 from tests.service.conftest import build_models
 
 
@@ -101,6 +101,24 @@ def test_a_worker_that_cannot_be_started_is_tried_again_later_each_time(starter:
     assert starter.started == []
     keeper.look(100.0 + 6 * LOOK)
     assert len(starter.started) == 1
+
+
+def test_a_second_service_on_the_same_port_and_state_folder_is_refused_and_deletes_nothing(tmp_path: Path):
+    settings = Settings(state=tmp_path, port=4000)
+    begin_anew(settings)
+    (settings.run_folder / "rates.sqlite").touch()
+    with pytest.raises(SettingsError, match=rf"GAUNTLET_PORT=4000 uses GAUNTLET_STATE={tmp_path}"):
+        begin_anew(settings)
+    assert settings.rates_file.exists()
+    begin_anew(Settings(state=tmp_path, port=4001))
+
+
+def test_a_start_removes_what_the_one_before_has_left(tmp_path: Path):
+    settings = Settings(state=tmp_path)
+    settings.run_folder.mkdir()
+    (settings.run_folder / "startup-failure").touch()
+    begin_anew(settings)
+    assert [path.name for path in settings.run_folder.iterdir()] == ["metrics"]
 
 
 def test_a_service_on_another_host_than_the_workers_of_an_sqlite_file_does_not_start(tmp_path: Path, monkeypatch):
