@@ -17,7 +17,7 @@ from gauntlet.report.schema import ReportRequest
 from service import app, bento_tuning, supervisor
 from service.endpoints import attacks, generation, health, pictures, predictions, reports
 from service.endpoints.compute_client import ComputeClient
-from service.exit_with_parent import exit_with_parent
+from service.exit_with_parent import PARENT, exit_with_parent
 from service.middleware.drain import drain_on_sigterm
 from service.observability.exposition import count_together
 from service.observability.logs import configure
@@ -47,7 +47,7 @@ QUIET = {
 
 def begin() -> tuple[Settings, ServiceLocks]:
     """In each process of either service, before it opens anything."""
-    exit_with_parent(os.getppid())
+    exit_with_parent(int(os.environ[PARENT]))
     settings = Settings.load()
     configure(settings.log_format)
     count_together(settings.metrics_folder)

@@ -27,6 +27,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from service.errors import ServiceError
+from service.exit_with_parent import PARENT
 from service.process_starter import ProcessStarter
 from service.responses import error_response
 from service.settings import Settings, SettingsError
@@ -129,7 +130,8 @@ class ForkedService(Process):  # type: ignore[misc]  # circus has no types
         _, _, module, *arguments = self.format_args(sockets_fds=self._get_sockets_fds())  # python -m module ...
         socket = int(arguments[arguments.index("--fd") + 1])
         name = COMPUTE if COMPUTE in self.name else "api"
-        self._worker = self._starter.start(name, module, arguments, self.env, Path(self.working_dir), [socket])
+        environment = {**self.env, PARENT: str(os.getpid())}
+        self._worker = self._starter.start(name, module, arguments, environment, Path(self.working_dir), [socket])
 
 
 def supervise_services(starter: ProcessStarter) -> None:
