@@ -48,6 +48,8 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
     """What the endpoints work with. A thread looks which models can be answered: some may still have to be proved."""
     if settings.threads:
         THREAD_POOL.resize(settings.threads)
+    for endpoint in ENDPOINTS:  # a rate cannot tell the first 500 from a series that is merely new
+        metrics.REQUESTS.labels(endpoint.path, endpoint.method, "500")
     storage = UploadStorage(settings.database_url)
     catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url)
     models = ServedModels(settings, catalog)
