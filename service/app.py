@@ -7,12 +7,9 @@ from contextlib import nullcontext
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gauntlet.errors import GauntletError
 from gauntlet.runtime.session import THREAD_POOL
 from service.auth.keys import Keyring
 from service.catalog import Catalog
@@ -21,7 +18,6 @@ from service.endpoints.compute_client import ComputeClient
 from service.endpoints.readiness import unready
 from service.endpoints.services import ApiServices
 from service.endpoints.table import ENDPOINTS
-from service.errors import ServiceError
 from service.jobs.metrics import JobMetrics
 from service.jobs.queue import Jobs
 from service.middleware.drain import Drain
@@ -30,7 +26,7 @@ from service.middleware.security_headers import SecurityHeaders, cors
 from service.observability import metrics
 from service.predictions.classify_requests import ClassifyRequests
 from service.predictions.served_models import ServedModels
-from service.responses import error_response
+from service.responses import ERROR_HANDLERS
 from service.scheduling.batching import Batcher
 from service.scheduling.bounded_queue import BoundedQueue
 from service.settings import Settings
@@ -89,10 +85,7 @@ def _settle(jobs: Jobs) -> None:
 
 def routes() -> Starlette:
     """All endpoints, without the layers. ``app.state.services`` is to be set before the first request."""
-    app = Starlette(
-        routes=[_route(endpoint) for endpoint in ENDPOINTS],
-        exception_handlers={ServiceError: _error, GauntletError: _error},
-    )
+    app = Starlette(routes=[_route(endpoint) for endpoint in ENDPOINTS], exception_handlers=ERROR_HANDLERS)
     app.state.endpoints = ENDPOINTS
     return app
 
@@ -100,10 +93,6 @@ def routes() -> Starlette:
 def _route(endpoint: Endpoint) -> Route:
     layers = [Middleware(GZipMiddleware)] if endpoint.compressed else None
     return Route(endpoint.path, endpoint.handler, methods=[endpoint.method], middleware=layers)
-
-
-def _error(_: Request, error: Exception) -> Response:
-    return error_response(error)
 
 
 def layered(app: ASGIApp) -> ASGIApp:

@@ -28,12 +28,11 @@ from service.compute.prediction_model import prediction_model
 from service.compute.report_request import ReportRequests
 from service.compute.smoothed_classification import classify_smoothed
 from service.compute.uploads import Uploads, upload_routes
-from service.errors import ServiceError
 from service.inference_protocol.http import infer_call, infer_response
 from service.inference_protocol.inference import InferAnswer, infer
 from service.jobs.queue import Jobs
 from service.predictions.classify_requests import ClassifyRequests
-from service.responses import error_response, json_response
+from service.responses import ERROR_HANDLERS, json_response
 from service.scheduling.batching import Batcher
 from service.scheduling.bounded_queue import BoundedQueue
 from service.schemas.certify import CertifyRequest
@@ -91,10 +90,8 @@ def open_compute(settings: Settings) -> ASGIApp:
         reports=ReportRequests(models, evalsets, jobs),
     )
     threading.Thread(target=_prove, args=(models,), name="prover", daemon=True).start()
-    app = Starlette(
-        routes=[*ROUTES, *upload_routes(Uploads(models, storage, evalsets, sandbox, jobs))],
-        exception_handlers={ServiceError: _error, GauntletError: _error},
-    )
+    routes = [*ROUTES, *upload_routes(Uploads(models, storage, evalsets, sandbox, jobs))]
+    app = Starlette(routes=routes, exception_handlers=ERROR_HANDLERS)
     app.state.services = services
     return InternalCalls(app)
 
@@ -185,10 +182,6 @@ async def post_infer(request: Request) -> Response:
             return infer(model, call)
 
     return infer_response(await services.predictions.run(work))
-
-
-def _error(_: Request, error: Exception) -> Response:
-    return error_response(error)
 
 
 ROUTES = [
