@@ -7,11 +7,8 @@ from contextlib import nullcontext
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from gauntlet.errors import GauntletError
 from gauntlet.runtime.session import THREAD_POOL
 from service.auth.keys import Keyring
 from service.catalog import Catalog
@@ -20,16 +17,15 @@ from service.endpoints.compute_client import ComputeClient
 from service.endpoints.readiness import unready
 from service.endpoints.routes import ENDPOINTS
 from service.endpoints.services import ApiServices
-from service.errors import ServiceError
 from service.jobs.metrics import JobMetrics
 from service.jobs.queue import Jobs
-from service.middleware.border import Border
 from service.middleware.drain import Drain
+from service.middleware.request_gate import RequestGate
 from service.middleware.security_headers import SecurityHeaders, cors
 from service.observability import metrics
 from service.predictions.classify_requests import ClassifyRequests
 from service.predictions.served_models import ServedModels
-from service.responses import error_response
+from service.responses import ERROR_HANDLERS
 from service.scheduling.batching import Batcher
 from service.scheduling.bounded_queue import PREDICTION_SLOTS, BoundedQueue
 from service.settings import Settings
@@ -38,7 +34,7 @@ from service.uploads.evalsets import EvaluationSets
 from service.uploads.manifests import UploadedManifests
 from service.uploads.storage import UploadStorage
 
-LAYERS = (SecurityHeaders, cors, Border, Drain)
+LAYERS = (SecurityHeaders, cors, RequestGate, Drain)
 """Around the routes, the outermost first."""
 
 
@@ -46,6 +42,8 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
     """What the endpoints work with. A thread looks which models can be answered: some may still have to be proved."""
     if settings.threads:
         THREAD_POOL.resize(settings.threads)
+    for endpoint in ENDPOINTS:  # a rate cannot tell the first 500 from a series that is merely new
+        metrics.REQUESTS.labels(endpoint.path, endpoint.method, "500")
     storage = UploadStorage(settings.database_url)
     catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url)
     models = ServedModels(settings, catalog)
@@ -85,10 +83,7 @@ def _settle(jobs: Jobs) -> None:
 
 def routes() -> Starlette:
     """All endpoints, without the layers. ``app.state.services`` is to be set before the first request."""
-    app = Starlette(
-        routes=[_route(endpoint) for endpoint in ENDPOINTS],
-        exception_handlers={ServiceError: _error, GauntletError: _error},
-    )
+    app = Starlette(routes=[_route(endpoint) for endpoint in ENDPOINTS], exception_handlers=ERROR_HANDLERS)
     app.state.endpoints = ENDPOINTS
     return app
 
@@ -96,7 +91,3 @@ def routes() -> Starlette:
 def _route(endpoint: Endpoint) -> Route:
     layers = [Middleware(GZipMiddleware)] if endpoint.compressed else None
     return Route(endpoint.path, endpoint.handler, methods=[endpoint.method], middleware=layers)
-
-
-def _error(_: Request, error: Exception) -> Response:
-    return error_response(error)

@@ -17,12 +17,12 @@ from gauntlet.report.schema import ReportRequest
 from service import app, bento_tuning, supervisor
 from service.endpoints import attacks, generation, health, pictures, predictions, reports
 from service.endpoints.compute_client import ComputeClient
-from service.exit_with_parent import exit_with_parent
-from service.fork_server import ForkServer
+from service.exit_with_parent import PARENT, exit_with_parent
 from service.middleware.drain import drain_on_sigterm
 from service.observability.exposition import count_together
 from service.observability.logs import configure
 from service.process_lock import ServiceLocks
+from service.process_starter import ProcessStarter
 from service.schemas.certify import CertifyRequest, CertifyResponse
 from service.schemas.main_calls import (
     AttackRequest,
@@ -41,13 +41,13 @@ from service.startup import or_end_service
 QUIET = {
     "tracing": bento_tuning.tracing(),
     "metrics": {"enabled": False},  # BentoML labels with the raw path: ours are in service.observability.metrics
-    "logging": {"access": {"enabled": False}},  # service.middleware.border logs
+    "logging": {"access": {"enabled": False}},  # service.middleware.request_gate logs
 }
 
 
 def begin() -> tuple[Settings, ServiceLocks]:
     """In each process of either service, before it opens anything."""
-    exit_with_parent(os.getppid())
+    exit_with_parent(int(os.environ[PARENT]))
     settings = Settings.load()
     configure(settings.log_format)
     count_together(settings.metrics_folder)
@@ -106,9 +106,9 @@ class Gauntlet:
         """In BentoML's parent process, before it serves."""
         gc.freeze()  # what is imported stays; collecting it would copy the pages that all processes share
         gc.enable()  # ``python -m service`` has imported it without
-        forks = ForkServer()
-        bento_tuning.supervise_services(forks)
-        supervisor.prepare(forks)
+        starter = ProcessStarter()
+        bento_tuning.supervise_services(starter)
+        supervisor.prepare(starter)
 
     def __is_ready__(self) -> bool:
         """Of BentoML's /readyz. Raises ``not_ready`` with the reasons."""

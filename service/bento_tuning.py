@@ -27,7 +27,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from service.errors import ServiceError
-from service.fork_server import ForkServer
+from service.exit_with_parent import PARENT
+from service.process_starter import ProcessStarter
 from service.responses import error_response
 from service.settings import Settings, SettingsError
 
@@ -120,8 +121,8 @@ class ServiceArbiter(arbiters.Arbiter):
 class ForkedService(Process):  # type: ignore[misc]  # circus has no types
     """A process of BentoML's arbiter, forked from one that has imported this service: BentoML would import it anew."""
 
-    def __init__(self, forks: ForkServer, *args: Any, **options: Any) -> None:
-        self._forks = forks
+    def __init__(self, starter: ProcessStarter, *args: Any, **options: Any) -> None:
+        self._starter = starter
         super().__init__(*args, **options)
 
     def spawn(self) -> None:
@@ -129,14 +130,15 @@ class ForkedService(Process):  # type: ignore[misc]  # circus has no types
         _, _, module, *arguments = self.format_args(sockets_fds=self._get_sockets_fds())  # python -m module ...
         socket = int(arguments[arguments.index("--fd") + 1])
         name = COMPUTE if COMPUTE in self.name else "api"
-        self._worker = self._forks.start(name, module, arguments, self.env, Path(self.working_dir), [socket])
+        environment = {**self.env, PARENT: str(os.getpid())}
+        self._worker = self._starter.start(name, module, arguments, environment, Path(self.working_dir), [socket])
 
 
-def supervise_services(forks: ForkServer) -> None:
+def supervise_services(starter: ProcessStarter) -> None:
     """In BentoML's parent process, before it serves."""
     os.environ.pop("BENTOML_NO_UDS", None)  # a TCP port of the compute process would be anybody's on this machine
     arbiters.Arbiter = ServiceArbiter  # type: ignore[misc]
-    circus_watcher.Process = partial(ForkedService, forks)
+    circus_watcher.Process = partial(ForkedService, starter)
 
 
 def is_ours(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""The call that is being answered: who makes it, and how it is known. The border sets it; ``CALL`` finds it.
+"""The call that is being answered: who makes it, and how it is known. The request gate sets it; ``CALL`` finds it.
 
 A call that the compute process answers for the API process carries the same identity, in headers of our own
 (``internal_headers``, ``identity``). Only the Unix socket between the two is trusted with them.
@@ -45,7 +45,7 @@ class Caller:
 
 @dataclass
 class Notes:
-    """What is found out while a call is answered, for the border to act upon."""
+    """What is found out while a call is answered, for the request gate to act upon."""
 
     error_is_ours: bool = False  # the body of the error under way is the envelope already
     metrics_label: str | None = None  # of the route, where its template does not tell work of another kind

@@ -5,6 +5,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from gauntlet.errors import DeadlineExceeded, InvalidInput, ModelFailed, escaped
 
 
@@ -106,7 +108,7 @@ class ServiceError(Exception):
 
 
 def translate(error: Exception) -> ServiceError:
-    """The service's word for an exception of the domain."""
+    """The service's word for an exception of the domain or the framework."""
     match error:
         case ServiceError():
             return error
@@ -116,6 +118,8 @@ def translate(error: Exception) -> ServiceError:
             return ServiceError(Code.MODEL_FAILED, str(error))
         case DeadlineExceeded():
             return ServiceError(Code.DEADLINE_EXCEEDED, str(error))
+        case ClientDisconnect():
+            return ServiceError(Code.CLIENT_GONE, "the client has hung up")
         case _:
             return ServiceError(Code.INTERNAL, "an unexpected error; the service's log has it under this request id")
 

@@ -4,10 +4,12 @@ Under /v2 the Open Inference Protocol has a shape of its own, ``{"error": messag
 """
 
 from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gauntlet.errors import GauntletError
 from service.call import CALL
-from service.errors import Code, translate
+from service.errors import Code, ServiceError, translate
 from service.observability.logs import LOGGER
 
 RETRY_AFTER = {429: 5, 503: 2}  # seconds, by status, where nothing better is known
@@ -30,6 +32,14 @@ def error_response(error: Exception) -> JSONResponse:
         "request_id": call.request_id,
     }
     return JSONResponse({"error": body}, status_code=known.status, headers=headers)
+
+
+def _answer_error(_: Request, error: Exception) -> Response:
+    return error_response(error)
+
+
+ERROR_HANDLERS = dict.fromkeys((ServiceError, GauntletError, Exception), _answer_error)
+"""Of a Starlette application. What only ``Exception`` matches is answered, and then raised again for the server."""
 
 
 def json_response(model: BaseModel, status: int = 200, location: str | None = None) -> Response:

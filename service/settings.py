@@ -151,6 +151,11 @@ class Settings(BaseSettings):
         return self.state / f"service-{self.port}"
 
     @property
+    def run_lock(self) -> Path:
+        """Held by the service that uses the run folder, which is removed at each start."""
+        return self.state / f"service-{self.port}.lock"
+
+    @property
     def rates_file(self) -> Path:
         """Who may ask when again: what all API processes count together."""
         return self.run_folder / "rates.sqlite"

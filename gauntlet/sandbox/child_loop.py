@@ -1,4 +1,4 @@
-"""What a child does all its life: hear a question, answer it, or say what is wrong."""
+"""The loop of a child process: receive a request, answer it, or say what is wrong."""
 
 import os
 import resource
@@ -13,9 +13,9 @@ from gauntlet.sandbox import protocol
 from gauntlet.sandbox.protocol import Array, Message
 
 Answer = tuple[Message, Sequence[Array]]
-SPARE = 5  # seconds: the asker's own limit comes first, this one holds if the asker is gone
-LONGEST = 1000  # characters of a reason
-FRAMES = 4  # of a traceback
+GRACE = 5  # seconds: the asker's own limit comes first, this one holds if the asker is gone
+MAX_REASON = 1000  # characters
+MAX_FRAMES = 4  # of a traceback
 
 
 def serve(line: socket.socket, answers: dict[str, Callable[[Message, list[Array]], Answer]]) -> None:
@@ -27,13 +27,13 @@ def serve(line: socket.socket, answers: dict[str, Callable[[Message, list[Array]
             return
         if message == protocol.CANCEL:  # of an answer that was given just before
             continue
-        _allow(float(message["seconds"]))
+        _limit_cpu_time(float(message["seconds"]))
         try:
             reply, made = answers[message["ask"]](message, arrays)
         except InvalidInput as error:
-            reply, made = {"refused": str(error)[:LONGEST], "field": error.field}, ()
+            reply, made = {"refused": str(error)[:MAX_REASON], "field": error.field}, ()
         except GauntletError as error:
-            reply, made = {"failed": str(error)[:LONGEST]}, ()
+            reply, made = {"failed": str(error)[:MAX_REASON]}, ()
         except MemoryError:
             reply, made = {"failed": "it needs more memory than it may have"}, ()
         except Exception as error:  # whatever somebody's file leads a library to
@@ -43,13 +43,13 @@ def serve(line: socket.socket, answers: dict[str, Callable[[Message, list[Array]
 
 def _where(error: Exception) -> str:
     """The last frames, innermost last, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     return " > ".join(f"{frame.name} ({Path(frame.filename).name}:{frame.lineno})" for frame in frames)
 
 
-def _allow(seconds: float) -> None:
+def _limit_cpu_time(seconds: float) -> None:
     """Processor time for the next answer, of all threads together."""
     spent = time.process_time()
     cores = len(os.sched_getaffinity(0))
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(spent + (seconds + SPARE) * cores) + 1, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(spent + (seconds + GRACE) * cores) + 1, hard))

@@ -11,7 +11,7 @@ from gauntlet.sandbox.child_loop import Answer, serve
 from gauntlet.sandbox.protocol import Array, Message
 
 
-def live(line: socket.socket, _: int) -> None:
+def run(line: socket.socket, _: int) -> None:
     serve(line, {"adopt": _adopt, "pictures": _pictures})
 
 

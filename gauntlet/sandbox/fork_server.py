@@ -30,17 +30,17 @@ Work = Literal["files", "models"]
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREADS")
 """Of the environment. The rest may hold secrets, as the address of the job database does."""
-BIRTHPLACE = "gauntlet.sandbox.fork_server_main"
-BIRTH = 120.0  # seconds that importing torch may take on a busy machine
-DYING = 1.0  # ... a killed child may take to be gone
-LOOK = 0.1  # ... between two looks whether an answer is still wanted
-STOPPING = 10.0  # ... a child may take until it stops computing
-KEPT = 2000  # bytes of what a child printed that reach the log
+SERVER_MODULE = "gauntlet.sandbox.fork_server_main"
+START_TIMEOUT = 120.0  # seconds that importing torch may take on a busy machine
+EXIT_TIMEOUT = 1.0  # ... a killed child may take to end
+POLL = 0.1  # ... between two looks whether an answer is still wanted
+STOP_TIMEOUT = 10.0  # ... a child may take until it stops computing
+LOGGED_OUTPUT = 2000  # bytes of what a child printed that reach the log
 CLOSED = "it was closed"
 LOGGER = logging.getLogger("gauntlet.sandbox")
 
 OUT_OF_MEMORY = ("bad_alloc", "Cannot allocate memory", "can't allocate memory", "MemoryError")
-DEATHS: dict[int, str] = {
+SIGNAL_REASONS: dict[int, str] = {
     signal.SIGXCPU: "it used more processor time than it may",
     signal.SIGKILL: "it was killed from outside (SIGKILL), as the system does where memory runs out",
     signal.SIGTERM: "it was ended from outside (SIGTERM)",
@@ -51,7 +51,7 @@ DEATHS: dict[int, str] = {
 class Limits:
     """What a child may take."""
 
-    memory: int = 2 * 2**30  # bytes beyond what it is born with
+    memory: int = 2 * 2**30  # bytes beyond what it has at its start
     threads: int = 0  # of one computation; 0: all cores
 
 
@@ -122,7 +122,7 @@ class Child:
         """Whether there is something to read, or no time left to wait for it. Raises OSError once it is closed."""
         left = deadline - time.monotonic()
         try:
-            return left <= 0 or bool(select.select([self._line], [], [], min(LOOK, left))[0])
+            return left <= 0 or bool(select.select([self._line], [], [], min(POLL, left))[0])
         except ValueError as error:
             raise OSError(CLOSED) from error
 
@@ -130,7 +130,7 @@ class Child:
         """Make it stop computing. Its answer, whatever it is, is of no use to anybody."""
         try:
             protocol.send(self._line, protocol.CANCEL)
-            protocol.receive(self._line, time.monotonic() + STOPPING)
+            protocol.receive(self._line, time.monotonic() + STOP_TIMEOUT)
         except (OSError, EOFError, protocol.Garbled):
             self._end("it did not stop when it was told to")
 
@@ -143,12 +143,12 @@ class Child:
         with self._ending:
             if self._cause is None:
                 if cause is None:  # who hangs up is about to end
-                    select.select([self._handle], [], [], DYING)
+                    select.select([self._handle], [], [], EXIT_TIMEOUT)
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-                select.select([self._handle], [], [], DYING)
-                status, printed = self._ended(), last_words(self._printed)
-                self._cause = cause or f"it died: {death(status, printed)}"
+                select.select([self._handle], [], [], EXIT_TIMEOUT)
+                status, printed = self._ended(), printed_end(self._printed)
+                self._cause = cause or f"it died: {exit_reason(status, printed)}"
                 if printed and cause != CLOSED:
                     LOGGER.warning("a sandboxed process ended: %s; it printed: %s", self._cause, printed)
                 os.close(self._handle)
@@ -158,13 +158,14 @@ class Child:
             return self._cause
 
 
-def last_words(file: IO[bytes]) -> str:
+def printed_end(file: IO[bytes]) -> str:
     """The end of what a child printed, on one line, escaped: it may be anything."""
     size = os.fstat(file.fileno()).st_size
-    return escaped(os.pread(file.fileno(), KEPT, max(0, size - KEPT)).decode("utf-8", "replace").strip())
+    end = os.pread(file.fileno(), LOGGED_OUTPUT, max(0, size - LOGGED_OUTPUT))
+    return escaped(end.decode("utf-8", "replace").strip())
 
 
-def death(status: int | None, printed: str) -> str:
+def exit_reason(status: int | None, printed: str) -> str:
     """What a wait status means, and what was printed, for whoever asked the process."""
     if status is None:
         return "the process that started it has ended too"
@@ -174,7 +175,7 @@ def death(status: int | None, printed: str) -> str:
     if any(mark in printed for mark in OUT_OF_MEMORY):
         return "it needs more memory than it may have"
     known = {entry.value: entry.name for entry in signal.Signals}
-    return DEATHS.get(number, f"it crashed ({known.get(number, number)})")
+    return SIGNAL_REASONS.get(number, f"it crashed ({known.get(number, number)})")
 
 
 class ForkServer:
@@ -192,7 +193,7 @@ class ForkServer:
         return None if self._process is None else self._process.pid
 
     def child(self, work: Work) -> Child:
-        """A new one, for reading files (light) or for running models (torch). Raises ModelFailed where none is born."""
+        """A new one, for reading files (light) or for running models (torch). Raises ModelFailed where none starts."""
         ours, theirs = socket.socketpair()
         folder = TemporaryDirectory(prefix="gauntlet-", ignore_cleanup_errors=True)
         printed = TemporaryFile()  # noqa: SIM115 - the child's, closed with it
@@ -213,7 +214,7 @@ class ForkServer:
             self._start()
         assert self._line is not None
         order = f"{work} {self._limits.memory} {self._limits.threads} {folder}".encode()
-        self._line.settimeout(BIRTH)
+        self._line.settimeout(START_TIMEOUT)
         socket.send_fds(self._line, [order], [theirs.fileno(), printed.fileno()])
         pid, handles, _, _ = socket.recv_fds(self._line, 64, 1)
         if not handles:
@@ -226,7 +227,7 @@ class ForkServer:
             if self._line is None or self._process is not process:
                 return None
             try:
-                self._line.settimeout(BIRTH)
+                self._line.settimeout(START_TIMEOUT)
                 self._line.send(f"{ENDED}{pid}".encode())
                 answer = self._line.recv(64)
             except OSError:
@@ -237,8 +238,8 @@ class ForkServer:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - no word in it but ours
-                [sys.executable, "-m", BIRTHPLACE, str(theirs.fileno())],
+            self._process = subprocess.Popen(  # noqa: S603 - every argument is ours
+                [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno())],
                 env={**environment, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

@@ -20,9 +20,9 @@ ENDED = "ended "
 
 
 def _limit(memory: int) -> None:
-    """In a child that has just been born: nothing that it does from here on can take more."""
-    born = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (born + memory,) * 2)
+    """In a child that has just been forked: nothing that it does from here on can take more."""
+    initial = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (initial + memory,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LONGEST_FILE,) * 2)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -35,24 +35,24 @@ def _redirect(printed: int) -> None:
     os.close(printed)
 
 
-def _bear(line: socket.socket, work: str, memory: int, threads: int, folder: str, parent: int) -> None:
-    """The whole life of a child, whose files all lie in the folder."""
+def _run_child(line: socket.socket, work: str, memory: int, threads: int, folder: str, parent: int) -> None:
+    """All that a child does. Its files lie in the folder."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
     _limit(memory)
     tempfile.tempdir = folder
-    importlib.import_module(MODULES[work]).live(line, threads)
+    importlib.import_module(MODULES[work]).run(line, threads)
 
 
-def _bear_or_die(passed: tuple[int, int], order: str, parent: int) -> None:
+def _child_main(passed: tuple[int, int], order: str, parent: int) -> None:
     """In a fork: never returns."""
     status = 1
     line, printed = passed
     try:
         _redirect(printed)
         work, memory, threads, folder = order.split(" ", 3)
-        _bear(socket.socket(fileno=line), work, int(memory), int(threads), folder, parent)
+        _run_child(socket.socket(fileno=line), work, int(memory), int(threads), folder, parent)
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -60,7 +60,7 @@ def _bear_or_die(passed: tuple[int, int], order: str, parent: int) -> None:
         os._exit(status)
 
 
-def _bury(dead: dict[int, int]) -> None:
+def _reap_children(statuses: dict[int, int]) -> None:
     """Note how every child ended that has ended: its wait status by its pid."""
     while True:
         try:
@@ -69,33 +69,33 @@ def _bury(dead: dict[int, int]) -> None:
             return
         if pid == 0:
             return
-        dead[pid] = status
+        statuses[pid] = status
 
 
 def main() -> None:
-    """Bear children, and tell how they ended, until nobody asks any more.
+    """Fork children, and tell how they ended, until nobody asks any more.
 
     An order is ``WORK MEMORY THREADS FOLDER``, with the child's end of a socket and a file for what it prints: the
     answer is its pid, with a pidfd. Or it is ``ended PID``: the answer is its wait status, or ``unknown``.
     """
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    me, dead = os.getpid(), dict[int, int]()
+    me, statuses = os.getpid(), dict[int, int]()
     while True:
         data, passed, _, _ = socket.recv_fds(control, 4096, 2)
         if not data:
             return
-        _bury(dead)
+        _reap_children(statuses)
         order = data.decode()
         if order.startswith(ENDED):
-            status = dead.pop(int(order.removeprefix(ENDED)), None)
+            status = statuses.pop(int(order.removeprefix(ENDED)), None)
             control.send(b"unknown" if status is None else str(status).encode())
             continue
         importlib.import_module(MODULES[order.partition(" ")[0]])
         pid = os.fork()
         if pid == 0:
             control.close()
-            _bear_or_die((passed[0], passed[1]), order, me)
+            _child_main((passed[0], passed[1]), order, me)
         handle = os.pidfd_open(pid)
         socket.send_fds(control, [str(pid).encode()], [handle])
         for descriptor in (handle, *passed):

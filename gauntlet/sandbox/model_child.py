@@ -21,7 +21,7 @@ from gauntlet.sandbox.protocol import Array, Message
 PROBED = 4  # noise images at which the steepest slope is looked for
 
 
-def live(line: socket.socket, threads: int) -> None:
+def run(line: socket.socket, threads: int) -> None:
     use_threads(threads)
     host = _Host(line)
     answers = {

@@ -13,7 +13,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gauntlet.attacks import ATTACKS
-from gauntlet.errors import GauntletError
 from gauntlet.report.schema import ReportRequest
 from gauntlet.runtime import memory
 from gauntlet.runtime.classifier import use_threads
@@ -28,12 +27,11 @@ from service.compute.prediction_model import prediction_model
 from service.compute.report_request import ReportRequests
 from service.compute.smoothed_classification import classify_smoothed
 from service.compute.uploads import Uploads, upload_routes
-from service.errors import ServiceError
 from service.inference_protocol.http import infer_call, infer_response
 from service.inference_protocol.inference import InferAnswer, infer
 from service.jobs.queue import Jobs
 from service.predictions.classify_requests import ClassifyRequests
-from service.responses import error_response, json_response
+from service.responses import ERROR_HANDLERS, json_response
 from service.scheduling.batching import SMALL, Batcher
 from service.scheduling.bounded_queue import PREDICTION_SLOTS, BoundedQueue
 from service.schemas.certify import CertifyRequest
@@ -89,10 +87,8 @@ def open_compute(settings: Settings) -> ASGIApp:
         reports=ReportRequests(models, evalsets, jobs),
     )
     threading.Thread(target=_prove, args=(models,), name="prover", daemon=True).start()
-    app = Starlette(
-        routes=[*ROUTES, *upload_routes(Uploads(models, storage, evalsets, sandbox, jobs))],
-        exception_handlers={ServiceError: _error, GauntletError: _error},
-    )
+    routes = [*ROUTES, *upload_routes(Uploads(models, storage, evalsets, sandbox, jobs))]
+    app = Starlette(routes=routes, exception_handlers=ERROR_HANDLERS)
     app.state.services = services
     return InternalCalls(app)
 
@@ -183,10 +179,6 @@ async def post_infer(request: Request) -> Response:
             return infer(model, call)
 
     return infer_response(await services.predictions.run(work))
-
-
-def _error(_: Request, error: Exception) -> Response:
-    return error_response(error)
 
 
 ROUTES = [

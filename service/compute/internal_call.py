@@ -1,10 +1,11 @@
 """What the API processes pass on, as a call: who made it, and whether anybody still waits for the answer."""
 
+import contextlib
+
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.call import CALL, Call, identity
-from service.responses import error_response
 
 
 class InternalCalls:
@@ -22,13 +23,6 @@ class InternalCalls:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         headers = Headers(scope=scope)
         request_id, caller = identity(headers)
         call = Call(
@@ -42,9 +36,7 @@ class InternalCalls:
         )
         token = CALL.set(call)
         try:
-            await self._app(scope, receive, watched)
-        except Exception as error:
-            if not started:
-                await error_response(error)(scope, receive, send)
+            with contextlib.suppress(Exception):  # answered and logged: Starlette raises it again for the server
+                await self._app(scope, receive, send)
         finally:
             CALL.reset(token)

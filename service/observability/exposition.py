@@ -85,7 +85,10 @@ class Histogram(prometheus_client.Histogram):
 
 
 def count_together(folder: Path) -> None:
-    """Count in files of this folder, which exists, from now on: together with all processes that do."""
+    """Count in files of this folder, which exists, from now on: together with all processes that do.
+
+    Series that were made before are not exported: each keeps the kind of value that it was made with.
+    """
     os.environ[SHARED] = str(folder)
     values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
 

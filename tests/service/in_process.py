@@ -28,7 +28,7 @@ LINES = "\n".join(entry(scope, secret, scope) for scope, secret in SECRETS.items
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Stands for whatever is behind the border: reads the body and says how long it was."""
+    """Stands for whatever is behind the request gate: reads the body and says how long it was."""
     size, more = 0, True
     while more:
         message = await receive()

@@ -34,7 +34,7 @@ def test_bentoml_reports_nothing_and_no_request_pays_for_a_trace_that_nobody_get
     silent, untraced, names = layers(tmp_path)
     assert silent == "False True"
     assert untraced == "True"
-    assert "Border" in names
+    assert "RequestGate" in names
     assert "TimeoutMiddleware" not in names
 
 
@@ -86,3 +86,26 @@ def test_there_is_one_process_that_computes_and_as_many_that_answer_as_are_set(t
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "3"]
+
+
+ADOPTED = """
+import os, time
+from service import bento, bento_tuning
+
+class Starter:
+    def start(self, name, module, arguments, environment, folder, inherited):
+        os.environ.update(environment)
+
+bento_tuning.ForkedService(Starter(), "compute", 1, "python -m module --fd 3", env={"GIVEN": "1"})
+print(os.environ["GIVEN"], os.environ["GAUNTLET_PARENT_PID"] == str(os.getpid()), flush=True)
+bento_tuning.socket_of, bento.ServiceLocks = (lambda _: None), (lambda _: time.sleep(20))
+bento.begin()  # in a process whose parent is another one than it was told
+print("went on")
+"""
+
+
+def test_a_process_whose_parent_has_ended_before_it_begins_ends(tmp_path):
+    command = [sys.executable, "-c", ADOPTED]
+    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "1 True"

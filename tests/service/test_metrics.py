@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from service.endpoints.table import ENDPOINTS
 
 from service.jobs.database import WORKFLOWS
 from service.jobs.job import Job
@@ -191,9 +192,12 @@ def test_the_queue_is_told_while_nothing_works_on_it(tmp_path: Path):
     jobs.close()
 
 
-def test_every_name_is_ours_or_the_process_s_own(server: Server):
-    """BentoML's metrics label with the raw path: they stay off."""
+def test_every_name_is_ours_or_the_process_s_own_and_every_500_would_be_seen(server: Server):
+    """BentoML's metrics label with the raw path: they stay off. A 500 is counted from 0 on."""
     server.client.get("/models/some-path")
+    errors = {name: value for name, value in server.metrics().items() if 'status="500"' in name}
+    assert len(errors) == len({(endpoint.path, endpoint.method) for endpoint in ENDPOINTS})
+    assert not any(errors.values())
     families = text_string_to_metric_families(server.client.get("/metrics").text)
     assert {family.name.partition("_")[0] for family in families} == {"gauntlet", "process"}
 

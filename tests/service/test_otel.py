@@ -1,4 +1,4 @@
-"""What a trace says of a request: the span that BentoML's middleware opens, around our border, without a server."""
+"""What a trace says of a request: the span that BentoML's middleware opens, around the request gate, no server."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from service.middleware.border import Border
+from service.middleware.request_gate import RequestGate
 from service.observability.logs import LOGGER, Json
 from tests.service.conftest import ROOT
 
@@ -48,7 +48,7 @@ def ask(sampler: Sampler, path: str, **headers: str) -> tuple[InMemorySpanExport
     provider = TracerProvider(sampler=sampler)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     app = Starlette(routes=[Route("/models/{name}", lambda _: PlainTextResponse("here"))])
-    transport = httpx.ASGITransport(OpenTelemetryMiddleware(Border(app), tracer_provider=provider))
+    transport = httpx.ASGITransport(OpenTelemetryMiddleware(RequestGate(app), tracer_provider=provider))
 
     async def get() -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

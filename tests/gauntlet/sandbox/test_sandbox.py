@@ -18,7 +18,7 @@ from gauntlet.evaluation.local_slopes import local_slopes
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime import twin
 from gauntlet.sandbox import protocol
-from gauntlet.sandbox.fork_server import ForkServer, death
+from gauntlet.sandbox.fork_server import ForkServer, exit_reason
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, _request, adopt, open_sandboxed
 from tests import hostile, zoo
 
@@ -75,11 +75,11 @@ def test_its_slopes_stay_below_what_is_proved(guest: SandboxedClassifier, images
 def test_too_slow_a_file_is_stopped(fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gauntlet.sandbox.sandboxed_classifier.READING", 1.0)
     fork_server.child("files").close()  # by now the fork server has begun
-    nurse = psutil.Process(fork_server.pid)
-    before = nurse.children()
+    server = psutil.Process(fork_server.pid)
+    before = server.children()
     with pytest.raises(ModelFailed, match=r"longer than [\d.]+ s and was stopped"):
         adopt(fork_server, list(hostile.slow())[-1], ModelSettings(name="slow"))
-    _, alive = psutil.wait_procs([child for child in nurse.children() if child not in before], 60)
+    _, alive = psutil.wait_procs([child for child in server.children() if child not in before], 60)
     assert not alive
 
 
@@ -144,9 +144,9 @@ def test_a_dead_child_is_told_with_what_killed_it(fork_server: ForkServer, numbe
 
 def test_a_crash_for_want_of_memory_is_told_as_such():
     printed = "terminate called after throwing an instance of 'std::bad_alloc'"
-    assert death(signal.SIGABRT, printed) == "it needs more memory than it may have"
-    assert death(signal.SIGABRT, "assertion failed") == "it crashed (SIGABRT)"
-    assert death(3 << 8, "") == "its process ended with status 3"
+    assert exit_reason(signal.SIGABRT, printed) == "it needs more memory than it may have"
+    assert exit_reason(signal.SIGABRT, "assertion failed") == "it crashed (SIGABRT)"
+    assert exit_reason(3 << 8, "") == "its process ended with status 3"
 
 
 def test_what_a_child_prints_reaches_the_log_bounded_and_on_one_line(fork_server: ForkServer, caplog):

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.auth.admission import Admission, audit
 from service.call import CALL, Call
 from service.endpoint import JSON, Endpoint
-from service.endpoints.routes import ENDPOINTS, is_inference_protocol, match
+from service.endpoints.routes import is_inference_protocol, match
 from service.errors import Code, ServiceError, from_status, invalid
 from service.middleware.body_limits import BodyLimits, RequestBody
 from service.middleware.security_headers import is_foreign_origin, names_this_machine
@@ -35,7 +35,7 @@ FILES_AT_ONCE = 2  # of the largest size that may be on their way to the disk
 KEPT = 65536  # bytes of a framework's error that are read
 
 
-class Border:
+class RequestGate:
     """ASGI middleware around the whole service."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -47,8 +47,6 @@ class Border:
         together = max(min(settings.max_body, whole), settings.share(whole))
         self._bodies = BodyLimits(settings.max_body, together, settings.body_seconds)
         self._files = BodyLimits(settings.max_upload, FILES_AT_ONCE * settings.max_upload, settings.body_seconds)
-        for endpoint in ENDPOINTS:  # a rate cannot tell the first of its kind from a series that is merely new
-            metrics.REQUESTS.labels(endpoint.path, endpoint.method, "500")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -2,7 +2,7 @@
 
 BentoML's parent forks that one before it has threads or sockets, and asks it for processes where it would call
 ``subprocess``. Each becomes a child of the asking process, which adopts orphans (PR_SET_CHILD_SUBREAPER): it is waited
-for, signalled and restarted like any other. Linux only; elsewhere, and should the fork server be gone, processes are
+for, signalled and restarted like any other. Linux only; elsewhere, and once the fork server has failed, processes are
 started by ``subprocess``.
 """
 
@@ -25,7 +25,7 @@ import psutil
 
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36
 LARGEST = 2**20  # bytes of an order: the arguments and the environment
-BIRTH = 60.0  # seconds that a fork may take on a machine short of memory
+START_TIMEOUT = 60.0  # seconds that a fork may take on a machine short of memory
 
 
 class ForkedProcess(psutil.Process):  # type: ignore[misc]  # psutil has no types
@@ -59,7 +59,7 @@ class Order:
     inherited: list[int]
 
 
-class ForkServer:
+class ProcessStarter:
     """To be made while the process has no threads of its own; what it has imported by then is not imported again."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class ForkServer:
             return
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._line.settimeout(BIRTH)
+        self._line.settimeout(START_TIMEOUT)
         _flush()
         if os.fork() == 0:
             self._line.close()
@@ -87,11 +87,16 @@ class ForkServer:
     ) -> Started:
         """``python -m module arguments`` in ``folder``. ``name`` is what ``ps -o comm`` shows (15 characters).
 
-        It inherits the file descriptors named, standard output and error.
+        It inherits the file descriptors named, standard output and error. Raises OSError where it cannot be started.
         """
         order = Order(name, module, list(arguments), dict(environment), str(folder), list(inherited))
-        with self._lock, contextlib.suppress(OSError, EOFError):
-            return ForkedProcess(self._fork(json.dumps(asdict(order)).encode(), inherited))
+        with self._lock:
+            pid = self._fork(json.dumps(asdict(order)).encode(), inherited)
+        if pid is not None:
+            try:
+                return ForkedProcess(pid)
+            except psutil.NoSuchProcess as error:  # somebody has waited for it already
+                raise ChildProcessError(f"the process {name} has ended at once") from error
         return psutil.Popen(
             [sys.executable, "-m", module, *arguments],
             env=dict(environment),
@@ -101,14 +106,22 @@ class ForkServer:
             start_new_session=True,
         )
 
-    def _fork(self, order: bytes, inherited: Sequence[int]) -> int:
+    def _fork(self, order: bytes, inherited: Sequence[int]) -> int | None:
+        """The pid of the process that the fork server has started; None where there is no fork server.
+
+        One that fails is not asked again: an answer that comes too late would be taken for that to the next order.
+        """
         if self._line is None:
-            raise EOFError
-        socket.send_fds(self._line, [order], inherited)
-        answer = self._line.recv(32)
-        if not answer:
-            raise EOFError
-        return int(answer)
+            return None
+        try:
+            socket.send_fds(self._line, [order], inherited)
+            if answer := self._line.recv(32):
+                return int(answer)
+        except OSError:  # a timeout too
+            pass
+        self._line.close()
+        self._line = None
+        return None
 
 
 def _serve(line: socket.socket) -> NoReturn:
@@ -120,35 +133,46 @@ def _serve(line: socket.socket) -> NoReturn:
             order, descriptors, _, _ = socket.recv_fds(line, LARGEST, 8)
             if not order:
                 break
-            line.send(str(_orphan(line, order, descriptors)).encode())
+            pid = _fork_child(line, order, descriptors)
+            try:
+                line.send(str(pid).encode())
+            except OSError:  # nobody waits for it any more: another has been started in its place
+                os.kill(pid, signal.SIGKILL)
+                break
             for descriptor in descriptors:
                 os.close(descriptor)
     os._exit(0)
 
 
-def _orphan(line: socket.socket, order: bytes, descriptors: list[int]) -> int:
-    """The process asked for, without a parent here: it goes to the nearest ancestor that adopts orphans."""
-    told, tell = os.pipe()
-    adopted, orphaned = os.pipe()
-    if (between := os.fork()) == 0:
-        if (born := os.fork()) == 0:
-            os.close(orphaned)
-            os.read(adopted, 1)  # until the end of the process between
+def _fork_child(line: socket.socket, order: bytes, descriptors: list[int]) -> int:
+    """Fork twice, so that the process asked for has no parent here: the nearest subreaper adopts it.
+
+    Returns its pid. Raises OSError where there can be no process.
+    """
+    read_pid, write_pid = os.pipe()
+    read_exit, write_exit = os.pipe()
+    if (intermediate := os.fork()) == 0:
+        if (pid := os.fork()) == 0:
+            os.close(write_exit)
+            os.read(read_exit, 1)  # until the intermediate process has ended
             line.close()
-            for end in (told, tell, adopted):
-                os.close(end)
-            _become(Order(**json.loads(order)), descriptors)
-        os.write(tell, str(born).encode())
+            for descriptor in (read_pid, write_pid, read_exit):
+                os.close(descriptor)
+            _run(Order(**json.loads(order)), descriptors)
+        os.write(write_pid, str(pid).encode())
         os._exit(0)
-    os.waitpid(between, 0)
-    pid = int(os.read(told, 32))
-    for end in (told, tell, adopted, orphaned):
-        os.close(end)
-    return pid
+    os.close(write_pid)  # or a read would wait for ever where the intermediate process has written nothing
+    os.waitpid(intermediate, 0)
+    answer = os.read(read_pid, 32)
+    for descriptor in (read_pid, read_exit, write_exit):
+        os.close(descriptor)
+    if not answer:
+        raise ChildProcessError("the second fork has failed")
+    return int(answer)
 
 
-def _become(order: Order, descriptors: list[int]) -> NoReturn:
-    """What was asked for: as if the interpreter had just been started for it."""
+def _run(order: Order, descriptors: list[int]) -> NoReturn:
+    """Run the module that was asked for, as if the interpreter had just been started for it."""
     status = 1
     try:
         os.setsid()
