@@ -13,7 +13,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-from gauntlet import installed
+from gauntlet import installed_packages
 from gauntlet.version import __version__
 
 __all__ = ["__version__", "open_classifier", "robustness_report", "write_report"]
@@ -28,10 +28,10 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of ``gauntlet.library``, imported when first used: processes that only serve do without torch."""
+    """The functions of ``gauntlet.python_api``, imported when first used; processes that only serve need no torch."""
     if name in __all__:
         try:
-            return getattr(import_module("gauntlet.library"), name)
+            return getattr(import_module("gauntlet.python_api"), name)
         except ModuleNotFoundError as error:
-            raise ImportError(installed.advice(error) or str(error)) from error
+            raise ImportError(installed_packages.advice(error) or str(error)) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

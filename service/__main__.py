@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from gauntlet.errors import GauntletError
 from service.auth import keys
-from service.call import Scope
 from service.middleware.drain import SPARE
+from service.request_context import Scope
 from service.settings import ROOT, Settings, described
 
 

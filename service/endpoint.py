@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.call import Scope
 from service.errors import Code
+from service.request_context import Scope
 
 Method = Literal["GET", "POST", "DELETE"]
 Handler = Callable[[Request], Awaitable[Response] | Response]

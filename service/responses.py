@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gauntlet.errors import GauntletError
-from service.call import CALL
 from service.errors import Code, ServiceError, translate
 from service.observability.logs import LOGGER
+from service.request_context import CALL
 
 RETRY_AFTER = {429: 5, 503: 2}  # seconds, by status, where nothing better is known
 

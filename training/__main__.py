@@ -33,10 +33,10 @@ from training.data import (
 )
 from training.evalset import write_evalset
 from training.export import ExportError, publish
-from training.exported import calibrate_all, rewrite_cards
 from training.recipes import RECIPES
 from training.run import CHECKPOINT_FILE, JobConfig, Run, RunError
 from training.table import table
+from training.update_exported import calibrate_all, rewrite_cards
 
 ARTIFACTS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gauntlet import answers
+from gauntlet import predicted_labels
 from gauntlet.artifacts import store
 from gauntlet.artifacts.manifest import Metric
 from gauntlet.runtime import classifier
@@ -23,7 +23,7 @@ def measure(folder: Path, validation: Examples, test: Examples, eps: float) -> d
     model = classifier.open_model(store.load(folder), "cpu")
     assert isinstance(model, OnnxClassifier)
     held_out, (x, y) = by_intervals(model, validation, eps), (to_pixels(test.images), test.labels)
-    proved, right = by_intervals(model, test, eps), answers.labels(model.predict(x)) == y
+    proved, right = by_intervals(model, test, eps), predicted_labels.labels(model.predict(x)) == y
     left = (right & ~proved).nonzero().squeeze(1)
     shares = {"interval_certified_accuracy_linf": proved.clone()}
     for row in tqdm(left.tolist(), desc="CROWN", unit="image", file=sys.stderr, mininterval=1.0):

@@ -16,7 +16,7 @@ from bench.attacks.options import Options
 from bench.attacks.records import Goal, Reach, table
 from bench.attacks.section import Section
 from bench.attacks.task import correct
-from gauntlet import library
+from gauntlet import python_api
 from gauntlet.attacks import ATTACKS
 from gauntlet.evaluation import referee
 from gauntlet.runtime.classifier import Classifier
@@ -94,7 +94,7 @@ def trained(name: str, make: Any, x: Tensor, y: Tensor, seed: int) -> Classifier
             optimizer.zero_grad()
             torch.autograd.backward(nn.functional.cross_entropy(network(x[rows]), y[rows]))
             optimizer.step()
-    return library.open_classifier(network, name=name, example=x[:2], device="cpu")
+    return python_api.open_classifier(network, name=name, example=x[:2], device="cpu")
 
 
 def measure(model: Classifier, x: Tensor, y: Tensor, targeted: bool, seed: int) -> Iterator[Reach]:

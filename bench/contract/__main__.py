@@ -16,7 +16,7 @@ from typing import Any
 from bench.serving.asks import ROOT
 from bench.serving.servers import Variant, gauntlet, running, workplace
 from service.auth import keys
-from service.call import Scope
+from service.request_context import Scope
 
 SCHEMATHESIS = ROOT / ".venv-contract" / "bin" / "schemathesis"
 CONFIG = Path(__file__).with_name("schemathesis.toml")

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from bench.verification.networks import KINDS, examples, save, train
-from gauntlet.bounds import reader
-from gauntlet.bounds.goal import Goal
+from gauntlet.bounds import onnx_reader
+from gauntlet.bounds.output_property import Goal
 from gauntlet.bounds.region import Region
 from gauntlet.bounds.search import find
 from gauntlet.verification import properties
@@ -60,7 +60,7 @@ def wrong(network: Path, x: Tensor, label: int, eps: float, verdict: Verdict) ->
         return None if inside and other_class(found[None]) else "the witness is none"
     if verdict.answer != "unsat":
         return None
-    read = reader.read(network)
+    read = onnx_reader.read(network)
     region = Region.ball(x.view(1, *read.input_shape), "linf", eps)
     goal = Goal.other_class(label, CLASSES, read.output_shape, 0.0)
     effort = {"starts": OTHER_STARTS, "steps": OTHER_STEPS, "seed": OTHER_SEED}
@@ -69,7 +69,7 @@ def wrong(network: Path, x: Tensor, label: int, eps: float, verdict: Verdict) ->
 
 def decide(kind: str, network: Path, n: int, seconds: float, eps: float) -> tuple[Counter[str], Counter[str], float]:
     """The answers to n properties, the methods that proved the unsatisfiable ones, and seconds of processor time."""
-    data, read = examples(KINDS[kind].dataset, test=True), reader.read(network)
+    data, read = examples(KINDS[kind].dataset, test=True), onnx_reader.read(network)
     images = data.images[: 4 * n].double() / 255
     right = (read(images.view(-1, *read.input_shape)).flatten(1).argmax(1) == data.labels[: 4 * n]).nonzero().squeeze(1)
     answers, methods, cpu = Counter[str](), Counter[str](), 0.0

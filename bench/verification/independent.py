@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.verification.networks import save
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.crown import linearise
 from gauntlet.bounds.interval import interval_excess
 from gauntlet.bounds.network import Network
@@ -92,7 +92,7 @@ def compare(case: Case, theirs: Mapping[str, NDArray[Any]], number: int) -> dict
     with tempfile.TemporaryDirectory() as root:
         path = Path(root) / "network.onnx"
         save(case.network, (1, SIZES[0]), path)
-        found = ours(reader.read(path), case.x, case.eps)
+        found = ours(onnx_reader.read(path), case.x, case.eps)
     gaps = {}
     for method, own in found.items():
         other = torch.from_numpy(theirs[f"{number}.{method}"])

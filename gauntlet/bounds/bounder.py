@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gauntlet.bounds.goal import Goal
 from gauntlet.bounds.interval import interval_excess
 from gauntlet.bounds.network import Network
+from gauntlet.bounds.output_property import Goal
 from gauntlet.bounds.prover import Method, Proof, exclude
 from gauntlet.bounds.region import Region
 from gauntlet.norms import Norm

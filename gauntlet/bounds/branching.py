@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gauntlet.bounds.crown import Linearised
-from gauntlet.bounds.goal import Goal
 from gauntlet.bounds.optimised import Ascent, Branches, Layout, ascend, glance
+from gauntlet.bounds.output_property import Goal
 
 STEPS = 8  # of a search, for each branch
 ROOT_STEPS = 20

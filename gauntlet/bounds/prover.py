@@ -10,10 +10,10 @@ from torch import Tensor
 
 from gauntlet.bounds.branching import branch_and_bound
 from gauntlet.bounds.crown import Linearised, cost, crown_interval, linearise
-from gauntlet.bounds.goal import Goal
 from gauntlet.bounds.interval import Interval, interval_excess
 from gauntlet.bounds.network import Network, Step
 from gauntlet.bounds.optimised import Layout, ascend, optimised_interval, root
+from gauntlet.bounds.output_property import Goal
 from gauntlet.bounds.region import Region
 from gauntlet.bounds.search import Judge
 

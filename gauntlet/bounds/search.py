@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gauntlet.bounds.goal import Goal
 from gauntlet.bounds.network import Network
+from gauntlet.bounds.output_property import Goal
 from gauntlet.bounds.region import Region
 
 FIRST, LAST = 0.5, 0.002  # size of a step, as a share of each input's range

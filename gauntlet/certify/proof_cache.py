@@ -15,17 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from gauntlet import installed
+from gauntlet import installed_packages
 from gauntlet.certify.lipschitz import Certificate
 
-LIBRARIES = ("numpy", "onnx", "onnx2pytorch", installed.onnxruntime(), "torch")
+LIBRARIES = ("numpy", "onnx", "onnx2pytorch", installed_packages.onnxruntime(), "torch")
 CODE = ("certify", "runtime", "artifacts/onnx_file.py")  # of gauntlet
 
 
 @cache
 def code_version() -> str:
     """A digest of the code that a record rests on, and of the versions of the libraries that it calls."""
-    versions = installed.versions(LIBRARIES)
+    versions = installed_packages.versions(LIBRARIES)
     digest = hashlib.sha256(" ".join(f"{name}=={version}" for name, version in versions.items()).encode())
     root = Path(__file__).parent.parent
     for name in CODE:

@@ -12,9 +12,9 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from gauntlet import answers
+from gauntlet import predicted_labels
 from gauntlet.certify.smoothing_parameters import Smoothing
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 
 BATCH = 1_000  # noisy images shown to the network at once
 ABSTAINED = -1
@@ -97,7 +97,7 @@ def _votes(
         check_cancelled()
         shape = (min(BATCH, draws - first), *image.shape)
         logits = predict(image + sigma * torch.randn(shape, generator=noise))
-        said = answers.labels(logits)
+        said = predicted_labels.labels(logits)
         found = torch.bincount(said[said != UNANSWERED], minlength=logits.shape[1])  # no answer is a vote for nobody
         counts = found if first == 0 else counts + found
     return counts

@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gauntlet.answers import labels
 from gauntlet.artifacts.manifest import STRAIGHT_THROUGH
 from gauntlet.attacks import price
 from gauntlet.attacks.base import margin
 from gauntlet.evaluation import referee
 from gauntlet.evaluation.outcome import Outcome
+from gauntlet.predicted_labels import labels
 from gauntlet.random_numbers import KeyedRandom
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.runtime.straight_through import PARITY
 from gauntlet.runtime.twin import doubled
 from gauntlet.threat import TINY, Threat, l2, unit
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 
 EXAMINED = 64
 """Images that are looked at, the first ones that are classified correctly."""

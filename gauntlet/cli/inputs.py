@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gauntlet import library
+from gauntlet import python_api
 from gauntlet.artifacts import evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.cli import user_files
@@ -55,7 +55,7 @@ def open_inputs(options: argparse.Namespace, names: Sequence[str]) -> tuple[list
 
 def _shipped_images(options: argparse.Namespace, model: Classifier) -> EvalSet:
     name, paths = options.dataset or model.manifest.dataset, evaluation_sets.find(evalset_folders(options))
-    if name == library.OWN:
+    if name == python_api.OWN:
         raise InvalidInput("say which images: --dataset NAME, or an .npz file with images and labels", "dataset")
     if name not in paths:
         raise InvalidInput(evaluation_sets.missing(name, paths), "dataset")

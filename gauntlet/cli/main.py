@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from gauntlet import installed
+from gauntlet import installed_packages
 from gauntlet.errors import GauntletError
 from gauntlet.runtime import memory
 from gauntlet.version import __version__
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("gauntlet: interrupted\n")
         return 130
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and (advice := installed.advice(error)):
+        if isinstance(error, ModuleNotFoundError) and (advice := installed_packages.advice(error)):
             sys.stderr.write(f"gauntlet: {advice}\n")
         else:
             traceback.print_exc()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gauntlet import library
+from gauntlet import python_api
 from gauntlet.artifacts.class_matching import numbered
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import Choice, ClassifierManifest, sha256_of
@@ -28,7 +28,7 @@ def is_images(text: str | None) -> bool:
 
 
 def declared(texts: Sequence[str]) -> dict[str, Any]:
-    """FIELD=VALUE words, as ``gauntlet.library.open_classifier`` takes them. Raises InvalidInput."""
+    """FIELD=VALUE words, as ``gauntlet.python_api.open_classifier`` takes them. Raises InvalidInput."""
     said: dict[str, Any] = {}
     for text in texts:
         field, mark, value = text.partition("=")
@@ -47,7 +47,7 @@ def classifier(path: str, said: dict[str, Any], images: EvalSet | None, device: 
     Where nothing names its classes, those of the images do.
     """
     try:
-        model = library.open_classifier(path, device=device, **said)
+        model = python_api.open_classifier(path, device=device, **said)
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read ({error.strerror})", "models") from error
     except InvalidInput as error:
@@ -79,7 +79,7 @@ def images(path: str, classes: tuple[str, ...] | None) -> EvalSet:
         raise InvalidInput(f"{path}: cannot be read ({error.strerror})", "dataset") from error
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}", error.field) from error
-    name = library.plain(file.stem)
+    name = python_api.plain(file.stem)
     return EvalSet(name, found.images, found.labels, found.classes, "given by the caller", sha256_of(file))
 
 

@@ -15,7 +15,6 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from gauntlet.answers import answered, labels
 from gauntlet.artifacts.manifest import HasManifest
 from gauntlet.attacks import ATTACKS, Attack, Ensemble
 from gauntlet.attacks.base import shortfall
@@ -24,10 +23,11 @@ from gauntlet.evaluation import ensemble
 from gauntlet.evaluation.outcome import Outcome
 from gauntlet.evaluation.query_counter import Budget, CountedModel, run_within_budget
 from gauntlet.norms import NORMS
+from gauntlet.predicted_labels import answered, labels
 from gauntlet.random_numbers import KeyedRandom
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import TINY, Threat, distances, per_sample
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 
 CLEAR = 1e-4
 """A success must win by this times the margin by which the goal was missed at first, and by more than the model rounds:
@@ -94,7 +94,7 @@ def run(
     """Attack x (n, C, H, W) in [0, 1] with labels y (n,), or aim at ``target`` (n,).
 
     Untargeted success: classified as y before, as another class after. Targeted: as y before, as the target after.
-    An answer with NaN or infinite numbers is no class, before and after: see ``gauntlet.answers``.
+    An answer with NaN or infinite numbers is no class, before and after: see ``gauntlet.predicted_labels``.
     ``index`` (n,) int64 is each image's place in its data set, by default 0, 1, ..., so that a part meets the same
     random numbers as the whole.
     ``eight_bit`` rounds x to multiples of 1/255 and restricts the result to them. A ``budget`` ends the attack and

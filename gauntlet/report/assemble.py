@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gauntlet import installed
+from gauntlet import installed_packages
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.attacks import ATTACKS
 from gauntlet.norms import Norm
@@ -37,7 +37,7 @@ from gauntlet.version import __version__
 
 BINS = 40
 LISTED = 20  # contradictions named one by one
-PACKAGES = ("numpy", "onnx", "onnx2pytorch", installed.onnxruntime(), "torch")
+PACKAGES = ("numpy", "onnx", "onnx2pytorch", installed_packages.onnxruntime(), "torch")
 JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is found in float32
 
 
@@ -77,7 +77,7 @@ def assemble(
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "gauntlet": __version__, **installed.versions(PACKAGES)}
+    return {"python": platform.python_version(), "gauntlet": __version__, **installed_packages.versions(PACKAGES)}
 
 
 def _attack_record(name: str) -> AttackRecord:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gauntlet import answers
+from gauntlet import predicted_labels
 from gauntlet.bounds.bounder import Bounder
 from gauntlet.bounds.builder import Unboundable
 from gauntlet.norms import Norm
 from gauntlet.report.records import BoundsMeasurement, BoundsSpec, ProvedRadii
 from gauntlet.runtime.classifier import Classifier
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 
 SMALLEST = 1e-4  # Linf radius that intervals are asked for
 HALVINGS = 12  # of the logarithm of a radius: it is known within 0.3 %
@@ -69,7 +69,7 @@ class _Images:
 
     @property
     def labels(self) -> Tensor:
-        return answers.labels(self.logits)
+        return predicted_labels.labels(self.logits)
 
     @property
     def slack(self) -> Tensor:

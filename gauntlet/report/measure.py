@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gauntlet import answers
+from gauntlet import predicted_labels
 from gauntlet.artifacts import image_conversion
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.attacks.base import margin
@@ -134,7 +134,7 @@ def _measure_clean(task: _Task, seed: int, evalset: EvalSet) -> CleanMeasurement
     margins = rounded(margin(logits.double(), task.y))
     judged = probabilities.judged(task.model.manifest, evalset, len(task.x))
     return CleanMeasurement(
-        labels=answers.labels(logits).tolist(),
+        labels=predicted_labels.labels(logits).tolist(),
         margins=[value if math.isfinite(value) else None for value in margins],
         radii=radii or None,
         slopes=local_slopes(task.model, task.x[: _probed(task.x)], seed),
@@ -249,7 +249,9 @@ class _Successes:
         for norm in NORMS:
             self.distances[norm] += rounded(getattr(outcome, norm)[won])
         for name, other in others.items():
-            self.transfer[name] += answers.labels(other.predict(outcome.images[won])).tolist() if len(won) else []
+            self.transfer[name] += (
+                predicted_labels.labels(other.predict(outcome.images[won])).tolist() if len(won) else []
+            )
         for position, row in enumerate(won.tolist(), start):
             size = example_size(self.distances[self.norm][position])
             self.pictures.append(_Picture(size, position, x[row], outcome.images[row]))

@@ -12,7 +12,7 @@ from gauntlet.report.records import BoundsMeasurement, SmoothedMeasurement
 from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, CheckRecord, CleanMeasurement, Probe
 from gauntlet.report.statistics import Bools, Floats
 from gauntlet.threat import Threat
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from gauntlet.report.records import (
     SmoothedReport,
     SmoothingSpec,
 )
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 
 Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels are in [0, 1]")]
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from gauntlet.artifacts import store
 from gauntlet.artifacts.manifest import MODEL_FILE, STRAIGHT_THROUGH, ClassifierManifest, GeneratorManifest
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.bounder import Bounder, GraphBounder
 from gauntlet.bounds.builder import Unboundable
 from gauntlet.certify import lipschitz
@@ -142,7 +142,7 @@ class OnnxClassifier(_Served):
         data = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
         if hashlib.sha256(data).hexdigest() != self.manifest.model_sha256:
             raise Unboundable(f"{MODEL_FILE} has been changed since it was opened")
-        return GraphBounder(reader.read(io.BytesIO(data)), len(self.manifest.classes))
+        return GraphBounder(onnx_reader.read(io.BytesIO(data)), len(self.manifest.classes))
 
     def _prove(self) -> Certificate:
         """Verify the twin, and prove what can be proved. Raises ArtefactError with the reason."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gauntlet.artifacts import onnx_file
 from gauntlet.certify.graph_walk import Unprovable
-from gauntlet.certify.interval_graph import EPS, LABEL, interval_graph
+from gauntlet.certify.interval_onnx_graph import EPS, LABEL, interval_graph
 from gauntlet.runtime.session import LEAST, THREAD_POOL
 
 Floats = NDArray[np.float32]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from gauntlet import answers
+from gauntlet import predicted_labels
 from gauntlet.bounds import prover
 from gauntlet.bounds.bounder import Bounder
 from gauntlet.bounds.builder import Unboundable
@@ -20,7 +20,7 @@ from gauntlet.evaluation.query_counter import Budget
 from gauntlet.norms import Norm
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat
-from gauntlet.unanswered import NO_ANSWER, UNANSWERED
+from gauntlet.unanswered_label import NO_ANSWER, UNANSWERED
 
 Status = Literal["certified", "falsified", "unknown"]
 Method = Literal["lipschitz"] | prover.Method
@@ -79,7 +79,7 @@ def certify(
     threat, start = Threat(norm, eps), time.perf_counter()
     bounder, reason = _bounder(model)
     logits = model.predict(x)
-    answered = answers.labels(logits)
+    answered = predicted_labels.labels(logits)
     labels = answered if y is None else y
     budget = Budget(seconds=ATTACKED * seconds)
     outcome = referee.run(

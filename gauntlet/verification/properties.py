@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gauntlet.bounds import reader
-from gauntlet.bounds.goal import Goal
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.network import Network
+from gauntlet.bounds.output_property import Goal
 from gauntlet.bounds.prover import exclude
 from gauntlet.bounds.region import Region
 from gauntlet.bounds.search import find
@@ -53,7 +53,7 @@ def verify(network: Path, prop: Path, seconds: float = 60.0, seed: int = 0) -> V
     """
     start = time.perf_counter()
     deadline = start + seconds
-    read = reader.read(network)
+    read = onnx_reader.read(network)
     inputs, outputs = (int(np.prod(shape)) for shape in (read.input_shape, read.output_shape))
     try:
         cases = vnnlib.parse(prop.read_text(), inputs, outputs)

@@ -7,10 +7,10 @@ from functools import cached_property
 from service.auth.keys import Keyring, presented
 from service.auth.quota import Owner
 from service.auth.rates import RateLimiter, client_network
-from service.call import Call, Caller, Scope
 from service.endpoint import Endpoint
 from service.errors import Code, ServiceError
 from service.observability.logs import AUDIT
+from service.request_context import Call, Caller, Scope
 from service.settings import Settings
 
 REALM = 'Bearer realm="gauntlet"'

@@ -16,9 +16,9 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gauntlet.artifacts.manifest import Sha256
-from service.call import Caller, Scope
 from service.observability.logs import LOGGER
 from service.replace_file import Stamp, stamp
+from service.request_context import Caller, Scope
 from service.settings import Settings, SettingsError
 
 PREFIX = "gauntlet_"  # lets a scanner of repositories recognise a key that leaked

@@ -18,7 +18,6 @@ from gauntlet.runtime import memory
 from gauntlet.runtime.classifier import use_threads
 from gauntlet.sandbox.fork_server import ForkServer, Limits
 from service.auth.admission import owner
-from service.call import CALL
 from service.compute.attack_request import attack
 from service.compute.certify_request import certify
 from service.compute.internal_call import InternalCalls
@@ -31,6 +30,7 @@ from service.inference_protocol.http import infer_call, infer_response
 from service.inference_protocol.inference import InferAnswer, infer
 from service.jobs.queue import Jobs
 from service.predictions.classify_requests import ClassifyRequests
+from service.request_context import CALL
 from service.responses import ERROR_HANDLERS, json_response
 from service.scheduling.batching import SMALL, Batcher
 from service.scheduling.bounded_queue import PREDICTION_SLOTS, BoundedQueue

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from gauntlet.answers import labels
 from gauntlet.evaluation import referee
 from gauntlet.evaluation.outcome import Outcome
+from gauntlet.predicted_labels import labels
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 from service.observability import metrics
 
 OUTCOMES = ("success", "failure", "misclassified")

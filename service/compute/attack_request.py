@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gauntlet.answers import labels
 from gauntlet.artifacts import image_conversion
 from gauntlet.artifacts.manifest import ClassifierManifest, Unopened
 from gauntlet.attacks import ATTACKS
 from gauntlet.evaluation import referee
 from gauntlet.evaluation.outcome import Outcome
+from gauntlet.predicted_labels import labels
 from gauntlet.threat import Threat
-from gauntlet.unanswered import NO_ANSWER, UNANSWERED
+from gauntlet.unanswered_label import NO_ANSWER, UNANSWERED
 from service.compute.attack import AttackJob, AttackOutcome, Transferred, run
 from service.compute.labels import given_labels
 from service.compute.models import ComputeModels

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from gauntlet.runtime.classifier import Classifier
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 from gauntlet.verification import images
 from gauntlet.verification.images import METHODS, ImageVerdict
 from service.compute.labels import given_labels

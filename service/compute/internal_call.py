@@ -5,11 +5,11 @@ import contextlib
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.call import CALL, Call, identity
+from service.request_context import CALL, Call, identity
 
 
 class InternalCalls:
-    """ASGI middleware. It believes the headers that service.call.internal_headers made."""
+    """ASGI middleware. It believes the headers that service.request_context.internal_headers made."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -11,8 +11,8 @@ import httpx
 from opentelemetry import propagate
 from starlette.responses import Response
 
-from service.call import CALL, Call, internal_headers
 from service.errors import Code, ServiceError
+from service.request_context import CALL, Call, internal_headers
 from service.scheduling.disconnect import client_gone
 
 SENT = (

@@ -2,13 +2,13 @@
 
 from pydantic import BaseModel
 
-from service.call import Scope
 from service.endpoint import COMMON_ERRORS, Endpoint, Handler, Method
 from service.endpoints import inference_protocol as handlers
 from service.endpoints.errors import BODY, JOBS, MODEL
 from service.endpoints.forwarding import forward
 from service.errors import Code
 from service.inference_protocol import schemas
+from service.request_context import Scope
 
 MODEL_PATH = "/v2/models/{name}"
 VERSION_PATH = f"{MODEL_PATH}/versions/{{version}}"

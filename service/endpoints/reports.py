@@ -6,13 +6,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from gauntlet.report.page import render
 from gauntlet.report.schema import Report, ReportRequest
 from service.auth.admission import visible_owner
-from service.call import CALL
 from service.content_policy import SELF_CONTAINED
 from service.endpoints.services import ApiServices, services
 from service.errors import Code, ServiceError
 from service.jobs.job import Job
 from service.jobs.queue import unknown_report
 from service.jobs.status import ENDED
+from service.request_context import CALL
 from service.responses import json_response
 from service.schemas.main_calls import ReportItem, ReportList, ReportQuery
 from service.schemas.reading import read_json, read_query

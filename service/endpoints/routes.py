@@ -8,7 +8,6 @@ from starlette.responses import Response
 from gauntlet.artifacts.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.report.schema import ReportRequest
-from service.call import Scope
 from service.endpoint import COMMON_ERRORS, MULTIPART, Endpoint, Handler, Method
 from service.endpoints import (
     attacks,
@@ -25,6 +24,7 @@ from service.endpoints.errors import COSTLY, JOBS, MODEL, UNKNOWN, UPLOAD
 from service.endpoints.forwarding import forward
 from service.endpoints.protocol_routes import PROTOCOL_ENDPOINTS
 from service.errors import Code, ServiceError
+from service.request_context import Scope
 from service.schemas import certify, uploads
 from service.schemas import main_calls as schemas
 from service.web import page

@@ -17,7 +17,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth.admission import Admission, audit
-from service.call import CALL, Call
 from service.endpoint import JSON, Endpoint
 from service.endpoints.routes import is_inference_protocol, match
 from service.errors import Code, ServiceError, from_status, invalid
@@ -25,6 +24,7 @@ from service.middleware.body_limits import BodyLimits, RequestBody
 from service.middleware.security_headers import is_foreign_origin, names_this_machine
 from service.observability import metrics, tracing
 from service.observability.logs import LOGGER
+from service.request_context import CALL, Call
 from service.responses import error_response
 from service.settings import Settings
 

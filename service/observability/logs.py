@@ -13,7 +13,7 @@ from typing import Any, Literal
 from opentelemetry import trace
 
 from gauntlet.errors import escaped
-from service.call import CALL, NO_REQUEST
+from service.request_context import CALL, NO_REQUEST
 
 LOGGER = logging.getLogger("gauntlet.service")
 SANDBOX = logging.getLogger("gauntlet.sandbox")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.certify.lipschitz import Certificate
 from gauntlet.runtime.interval_radii import IntervalRadii
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 from service.observability import metrics
 
 Floats = NDArray[np.float32]

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet.unanswered import NO_ANSWER
+from gauntlet.unanswered_label import NO_ANSWER
 from service.predictions.classification import Classified, PredictionModel, classify, count
 from service.schemas.image_codec import decode
 from service.schemas.main_calls import CertificateOut, ClassifyRequest, ClassifyResponse, Prediction

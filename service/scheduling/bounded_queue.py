@@ -9,8 +9,8 @@ import anyio
 import anyio.to_thread
 
 from gauntlet.errors import DeadlineExceeded
-from service.call import CALL
 from service.errors import Code, ServiceError
+from service.request_context import CALL
 from service.scheduling.disconnect import client_gone, while_connected
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from gauntlet.errors import GauntletError
 from service.endpoints import table
 from service.jobs.metrics import JobMetrics
 from service.jobs.status import Backlog, Status
-from service.middleware.border import FILES_AT_ONCE
 from service.middleware.drain import SPARE
+from service.middleware.request_gate import FILES_AT_ONCE
 from service.settings import MOST_API_PROCESSES, Settings
 from service.uploads.models import OPEN
 from tests.deploy import manifests, promql
@@ -56,7 +56,7 @@ def test_compose_is_what_its_specification_allows():
 
 def test_the_kustomization_has_every_file():
     files = {path.name for path in manifests.KUBERNETES.glob("*.yaml")}
-    assert {*manifests.KUSTOMIZATION["resources"], "kustomization.yaml", "adapter.yaml"} == files
+    assert {*manifests.KUSTOMIZATION["resources"], "kustomization.yaml", "prometheus-adapter.yaml"} == files
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -193,7 +193,7 @@ def test_the_autoscaler_reads_the_queue_as_the_service_tells_it():
     assert set(scaled) == {deployment["metadata"]["name"] for deployment in manifests.of_kind("Deployment")}
     assert all("replicas" not in deployment["spec"] for deployment in manifests.of_kind("Deployment"))
     (metric,) = scaled["gauntlet-worker"]["metrics"]
-    (rule,) = yaml.safe_load((manifests.KUBERNETES / "adapter.yaml").read_text())["rules"]["external"]
+    (rule,) = yaml.safe_load((manifests.KUBERNETES / "prometheus-adapter.yaml").read_text())["rules"]["external"]
     assert rule["name"]["as"] == metric["external"]["metric"]["name"]
     backlog = Backlog(dict.fromkeys(Status, 1), 0.0)
     told = {

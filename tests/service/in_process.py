@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.app import LAYERS
 from service.auth.keys import Key
 from service.auth.keys import line as line_of
-from service.call import Scope as KeyScope
 from service.errors import STATUS
+from service.request_context import Scope as KeyScope
 from service.schemas.main_calls import Envelope
 
 SECRETS = {scope: f"gauntlet_{scope}-{scope}-{scope}" for scope in KeyScope}

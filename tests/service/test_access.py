@@ -8,11 +8,11 @@ import pytest
 
 from service.auth import keys
 from service.auth.keys import Keyring, digest
-from service.call import Scope
 from service.endpoints import openapi
 from service.endpoints.routes import ENDPOINTS, is_inference_protocol
 from service.jobs.worker_probe import Probe
 from service.observability.logs import AUDIT
+from service.request_context import Scope
 from tests.service.conftest import free_port
 from tests.service.in_process import LINES, SECRETS, Caller, door, told
 

@@ -9,7 +9,7 @@ import torch
 from gauntlet.bounds.prover import METHODS
 from gauntlet.errors import Cancelled
 from gauntlet.onnx_import.settings import ModelSettings
-from gauntlet.unanswered import NO_ANSWER
+from gauntlet.unanswered_label import NO_ANSWER
 from service.compute.certify_request import certify, price
 from service.compute.models import ComputeModels
 from service.compute.uploads import model_added

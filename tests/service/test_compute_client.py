@@ -10,10 +10,10 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from service.call import CALL, Call, Caller, identity
-from service.call import Scope as KeyScope
 from service.endpoints.compute_client import ComputeClient
 from service.errors import Code, ServiceError
+from service.request_context import CALL, Call, Caller, identity
+from service.request_context import Scope as KeyScope
 
 CALLER = Caller("ann", KeyScope.ATTACK, reports_per_day=3)
 SENT = {

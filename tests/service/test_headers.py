@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from service.call import Scope
+from service.request_context import Scope
 from service.settings import Settings, SettingsError
 from tests.service.in_process import LINES, SECRETS, Caller, code, door
 

@@ -11,7 +11,7 @@ from service import __main__ as command
 from service import supervisor
 from service.auth import keys
 from service.auth.keys import check_open, digest
-from service.call import Scope
+from service.request_context import Scope
 from service.settings import Settings, SettingsError
 from tests.service.in_process import LINES, Caller, door, entry
 

@@ -18,11 +18,11 @@ from starlette.responses import JSONResponse
 
 from gauntlet.artifacts import picture_decoder
 from gauntlet.errors import DeadlineExceeded, InvalidInput
-from service.call import CALL, Call
 from service.compression import WINDOWS, shrink
 from service.errors import Code, ServiceError
 from service.middleware import body_limits
 from service.middleware.body_limits import BodyLimits, RequestBody
+from service.request_context import CALL, Call
 from service.scheduling.bounded_queue import BoundedQueue
 from service.schemas import image_codec
 from tests.service.conftest import PATIENCE, Server, arrays, encoded, wait_for

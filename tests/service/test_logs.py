@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from service.call import CALL, Call
 from service.observability.logs import Json
+from service.request_context import CALL, Call
 from tests.service.conftest import Server, wait_for
 
 

@@ -14,9 +14,9 @@ from service import app
 from service.auth import keys, quota
 from service.auth.admission import owner
 from service.auth.quota import Owner
-from service.call import Call
 from service.errors import ServiceError
 from service.jobs.queue import Jobs
+from service.request_context import Call
 from service.settings import Settings
 from tests.service.in_process import LINES, SECRETS, Caller, door, entry, told
 

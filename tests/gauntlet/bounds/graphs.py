@@ -10,7 +10,7 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.crown import linearise
 from gauntlet.bounds.interval import interval_excess
 from gauntlet.bounds.optimised import Layout, ascend, optimised_interval, root
@@ -213,7 +213,7 @@ def outside(made, region, method, n=200, seed=0):
 
     Above zero (beyond float32's rounding for ONNX Runtime) the bounds are unsound.
     """
-    network = reader.from_model(made)
+    network = onnx_reader.from_model(made)
     low, high = bounds(network, region, method)
     x = points(region, n, seed)
     exact, onnx_ = network(x).flatten(1), torch.from_numpy(served(made, x.numpy())).double()

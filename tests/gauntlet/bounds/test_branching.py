@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.branching import branch_and_bound
 from gauntlet.bounds.crown import linearise
-from gauntlet.bounds.goal import Goal
+from gauntlet.bounds.output_property import Goal
 from gauntlet.bounds.prover import exclude
 from gauntlet.bounds.region import Region
 from gauntlet.errors import Cancelled
@@ -56,14 +56,14 @@ def unit_box(n):
 def test_the_minimum_over_all_patterns_is_met_and_never_passed(seed):
     widths, row = [2, 4, 3, 2], np.array([1.0, -1.0])
     least = exact_minimum(widths, seed, row)
-    network = reader.from_model(graphs.dense(widths, seed))
+    network = onnx_reader.from_model(graphs.dense(widths, seed))
     assert exclude(network, unit_box(2), goal(row, least - 1e-2), time.perf_counter() + 60).excluded
     assert not exclude(network, unit_box(2), goal(row, least + 1e-9), time.perf_counter() + 1).excluded
 
 
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid"])
 def test_branches_decide_what_one_relaxation_leaves_open(activation):
-    network = reader.from_model(graphs.dense([2, 8, 8, 2], 5, activation))
+    network = onnx_reader.from_model(graphs.dense([2, 8, 8, 2], 5, activation))
     region = unit_box(2)
     grid = torch.cartesian_prod(*[torch.linspace(0, 1, 200, dtype=torch.float64)] * 2)[:, None]
     row = np.array([1.0, -1.0])
@@ -78,7 +78,7 @@ def test_branches_decide_what_one_relaxation_leaves_open(activation):
 
 
 def test_points_of_the_least_bounds_are_shown_until_one_is_taken():
-    network = reader.from_model(graphs.dense([2, 8, 8, 2], 5))
+    network = onnx_reader.from_model(graphs.dense([2, 8, 8, 2], 5))
     region, row = unit_box(2), np.array([1.0, -1.0])
     shown = []
 
@@ -95,7 +95,7 @@ def test_points_of_the_least_bounds_are_shown_until_one_is_taken():
 
 
 def test_a_conjunction_is_excluded_by_either_of_its_rows():
-    network = reader.from_model(graphs.dense([2, 6, 2], 3))
+    network = onnx_reader.from_model(graphs.dense([2, 6, 2], 3))
     rows = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]], dtype=torch.float64)
     low = network(torch.zeros(1, 1, 2, dtype=torch.float64)).flatten()
     for bounds in ([-1e3, float(low[1]) + 1e3], [float(low[0]) + 1e3, -1e3]):
@@ -107,7 +107,7 @@ def test_a_conjunction_is_excluded_by_either_of_its_rows():
 
 @pytest.mark.parametrize("method", ["crown", "alpha-crown", "branch-and-bound"])
 def test_a_proof_ends_at_whatever_step_it_is_cancelled(method):
-    network = reader.from_model(graphs.dense([2, 8, 8, 2], 5))
+    network = onnx_reader.from_model(graphs.dense([2, 8, 8, 2], 5))
     unprovable = goal(np.array([1.0, -1.0]), 1e3)
     calls = []
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from onnx import helper
 
-from gauntlet.bounds import reader, rules_activation
+from gauntlet.bounds import onnx_reader, rules_activation
 from gauntlet.bounds.crown import linearise
 from gauntlet.bounds.linear import Convolution
 from gauntlet.bounds.nonlinear import Relu, Sigmoid
@@ -33,7 +33,7 @@ def test_outputs_of_random_graphs_stay_inside(seed):
 def test_bounds_of_a_single_point_are_its_output(seed):
     graph = graphs.Random(seed)
     region = region_of(graph.shape, seed, "linf", 0.0)
-    network = reader.from_model(graph.model)
+    network = onnx_reader.from_model(graph.model)
     y = network(region.centre).flatten()
     for method in METHODS:
         for end in graphs.bounds(network, region, method):
@@ -43,7 +43,7 @@ def test_bounds_of_a_single_point_are_its_output(seed):
 def test_dearer_methods_are_tighter():
     widths = np.zeros(len(METHODS))
     for seed in range(5):
-        network = reader.from_model(graphs.dense([6, 12, 12, 12, 3], seed))
+        network = onnx_reader.from_model(graphs.dense([6, 12, 12, 12, 3], seed))
         region = region_of(network.input_shape, seed, "linf", 0.1)
         widths += [float((high - low).sum()) for low, high in (graphs.bounds(network, region, m) for m in METHODS)]
     assert widths[2] < widths[1]
@@ -51,7 +51,7 @@ def test_dearer_methods_are_tighter():
 
 
 def test_a_convex_relaxation_of_one_layer_is_exact_where_no_relu_is_free():
-    network = reader.from_model(graphs.dense([4, 5, 2], 0))
+    network = onnx_reader.from_model(graphs.dense([4, 5, 2], 0))
     region = region_of(network.input_shape, 1, "linf", 1e-3)
     low, high = graphs.bounds(network, region, "crown")
     corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 4)[:, None]
@@ -88,7 +88,7 @@ def test_rounding_is_part_of_the_bounds():
     """Sums that cancel: 1e9 - 1e9 + x loses x in float32, and half of its digits in float64."""
     weight = np.array([[1e9, -1e9, 1.0]], np.float32)
     nodes = [helper.make_node("Gemm", ["x", "w"], ["z"], transB=1), helper.make_node("Relu", ["z"], ["y"])]
-    network = reader.from_model(graphs.model(nodes, {"w": weight}, [1, 3]))
+    network = onnx_reader.from_model(graphs.model(nodes, {"w": weight}, [1, 3]))
     x = torch.tensor([[[1 / 3, 1 / 3, 0.1]]], dtype=torch.float64)
     for method in METHODS:
         low, high = graphs.bounds(network, Region.box(x, x), method)
@@ -146,7 +146,7 @@ def test_interval_arithmetic_of_an_activation_that_was_rewritten_loses_nothing()
     ]
     made = graphs.model(nodes, {"a": np.float32(0.2), "b": np.float32(0.9)}, [1, 1, 4, 4])
     region = region_of([1, 1, 4, 4], 0, "linf", 0.05)
-    low, high = graphs.bounds(reader.from_model(made), region, "interval")
+    low, high = graphs.bounds(onnx_reader.from_model(made), region, "interval")
     assert np.allclose(low, graphs.served(made, region.lower.numpy())[0], atol=1e-6)
     assert np.allclose(high, graphs.served(made, region.upper.numpy())[0], atol=1e-6)
 
@@ -155,5 +155,5 @@ def test_a_nan_bounds_nothing():
     nodes = [helper.make_node("Gemm", ["x", "w"], ["z"], transB=1), helper.make_node("Relu", ["z"], ["y"])]
     made = graphs.model(nodes, {"w": np.array([[np.inf, 1.0]], np.float32)}, [1, 2])
     region = region_of([1, 2], 0, "linf", 0.5)
-    state = linearise(reader.from_model(made), region)
+    state = linearise(onnx_reader.from_model(made), region)
     assert not (state.lower(torch.ones(1, 1, 1, dtype=torch.float64)) > -1e30).any()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from onnx import helper
 
-from gauntlet import library
+from gauntlet import python_api
 from gauntlet.evaluation import local_slopes, referee
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime.classifier import Classifier
@@ -100,6 +100,6 @@ def test_a_thousand_classes_are_reported_on():
     model = opened(dense(1000))
     x = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 8)).astype(np.uint8)
     y = model.predict(torch.from_numpy(x / np.float32(255))).argmax(dim=1)
-    made = library.robustness_report([model], x, y, attacks=["fgsm"], threats=[{"norm": "linf", "eps": [0.1]}])
+    made = python_api.robustness_report([model], x, y, attacks=["fgsm"], threats=[{"norm": "linf", "eps": [0.1]}])
     assert made.models[0].clean.value == 1
     assert 0 < made.models[0].certificate.steepest <= made.models[0].certificate.lipschitz

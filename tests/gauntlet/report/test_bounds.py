@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gauntlet.artifacts import store
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.linear import Dense
 from gauntlet.bounds.region import Region
 from gauntlet.report import bounded_radii
@@ -111,7 +111,7 @@ def plainly(region: Region, a: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def test_a_model_that_cannot_be_bounded_says_why_and_misses_requirements(wanted, roots, evalsets, monkeypatch):
-    monkeypatch.setattr(reader, "RULES", {})
+    monkeypatch.setattr(onnx_reader, "RULES", {})
     models = {"tiny-a": classifier.open_model(store.load(roots[0] / "tiny-a"), "cpu")}
     found = build(wanted, models, evalsets)
     assert found.sound

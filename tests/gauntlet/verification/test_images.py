@@ -6,7 +6,7 @@ import torch
 
 from gauntlet.__main__ import main
 from gauntlet.artifacts import store
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.crown import linearise
 from gauntlet.bounds.region import Region
 from gauntlet.errors import InvalidInput
@@ -145,7 +145,7 @@ def test_the_command_takes_somebodys_own_file(root, tmp_path, capsys):
 
 
 def test_a_model_that_cannot_be_bounded_says_why(root, monkeypatch, capsys):
-    monkeypatch.setattr(reader, "RULES", {})
+    monkeypatch.setattr(onnx_reader, "RULES", {})
     words = ("--norm", "l2", "--n", "2", "--seconds", "5")
     assert run(root, "certify", "tiny-a", "--eps", "1e-5", *words) == 0
     said = capsys.readouterr()

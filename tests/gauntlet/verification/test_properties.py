@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gauntlet.__main__ import main
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.verification import properties
 from tests.gauntlet.bounds import graphs
 
@@ -27,7 +27,7 @@ def network(tmp_path):
 def values(path):
     """Y_0 - Y_1 over a dense grid of the box."""
     grid = torch.cartesian_prod(*[torch.linspace(-1, 1, 300, dtype=torch.float64)] * 2)[:, None]
-    y = reader.read(path)(grid).flatten(1)
+    y = onnx_reader.read(path)(grid).flatten(1)
     return y[:, 0] - y[:, 1]
 
 

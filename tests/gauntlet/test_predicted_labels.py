@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import helper
 
-from gauntlet import library
-from gauntlet.answers import labels
+from gauntlet import python_api
 from gauntlet.attacks import ATTACKS
 from gauntlet.attacks.base import LARGEST, usable
 from gauntlet.certify.smoothing import certify
 from gauntlet.certify.smoothing_parameters import Smoothing
 from gauntlet.evaluation import referee
+from gauntlet.predicted_labels import labels
 from gauntlet.report.schema import Report
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import NORMS, Threat, unit
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 from tests import adopted, zoo
 
 CASE = Path(__file__).parents[1] / "cases" / "sqrt-first.onnx"
@@ -141,7 +141,7 @@ def test_nothing_is_certified_of_an_answer_that_is_no_class(blind, images):
 
 def test_a_report_names_the_images_without_an_answer(blind, images):
     y = labels(blind.predict(images)).clamp_min(0)
-    made = library.robustness_report(
+    made = python_api.robustness_report(
         [blind], images.numpy(), y.numpy(), attacks=["fgsm"], threats=[{"norm": "l2", "eps": [0.5]}]
     )
     (model,) = made.models

@@ -8,9 +8,9 @@ import torch
 from onnx import helper
 
 from gauntlet.artifacts import onnx_file
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.bounder import GraphBounder
-from gauntlet.certify import interval_graph
+from gauntlet.certify import interval_onnx_graph
 from gauntlet.certify.graph_walk import Unprovable
 from gauntlet.runtime.interval_radii import IntervalRadii, open_intervals
 from tests import tiny
@@ -61,7 +61,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bounder(path: Path) -> GraphBounder:
-    return GraphBounder(reader.read(path), CLASSES)
+    return GraphBounder(onnx_reader.read(path), CLASSES)
 
 
 def batch(n: int = 40) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_margins_are_those_of_float64_less_rounding(path: Path, bounder: GraphBo
 
 def test_a_radius_is_proved_by_float64_and_close_to_what_is(path: Path, bounder: GraphBounder):
     x = batch()
-    network = reader.read(path)
+    network = onnx_reader.read(path)
     logits = network(torch.from_numpy(x).double().view(len(x), *network.input_shape)).flatten(1).numpy()
     radii = IntervalRadii(path, EPS).radii(x, logits.astype(np.float32), np.full(len(x), 1e-4))
     labels = logits.argmax(1)
@@ -101,20 +101,20 @@ def test_an_image_without_an_answer_has_no_radius(path: Path):
 
 @pytest.mark.parametrize("planted", ["a slope off by 1 %", "weights with signs", "ReLU that stays on"])
 def test_an_unsound_rule_is_seen(path: Path, bounder: GraphBounder, monkeypatch: pytest.MonkeyPatch, planted: str):
-    rules = dict(interval_graph.RULES)
+    rules = dict(interval_onnx_graph.RULES)
 
     def narrow(made, node):
         centre, radius = rules["Conv"](made, node)
-        return interval_graph.Box(centre, made.scaled(radius, 0.99))
+        return interval_onnx_graph.Box(centre, made.scaled(radius, 0.99))
 
     def signed(made, node):
         with monkeypatch.context() as patch:
-            patch.setattr(interval_graph.np, "abs", lambda x: x)
+            patch.setattr(interval_onnx_graph.np, "abs", lambda x: x)
             return rules["Gemm"](made, node)
 
     def centred(made, node):
         low, high = rules["Relu"](made, node)
-        return interval_graph.Ends(made.add("Max", low, made.scaled(high, 0.5)), high)
+        return interval_onnx_graph.Ends(made.add("Max", low, made.scaled(high, 0.5)), high)
 
     wrong = {
         "a slope off by 1 %": ("Conv", narrow),
@@ -122,7 +122,7 @@ def test_an_unsound_rule_is_seen(path: Path, bounder: GraphBounder, monkeypatch:
         "ReLU that stays on": ("Relu", centred),
     }
     name, rule = wrong[planted]
-    monkeypatch.setattr(interval_graph, "RULES", {**rules, name: rule})
+    monkeypatch.setattr(interval_onnx_graph, "RULES", {**rules, name: rule})
     x = batch()
     labels, far = np.arange(len(x)) % CLASSES, np.full(len(x), 0.1, np.float32)
     assert (IntervalRadii(path, EPS).margins(x, labels, far) > exact(bounder, x, labels, far)).any()
@@ -131,5 +131,5 @@ def test_an_unsound_rule_is_seen(path: Path, bounder: GraphBounder, monkeypatch:
 def test_a_graph_without_rules_has_none(tmp_path: Path):
     folder = tiny.convolutional(tmp_path / "conv")
     with pytest.raises(Unprovable, match="there is no rule for Split"):
-        interval_graph.interval_graph(onnx_file.read(folder / "model.onnx"))
+        interval_onnx_graph.interval_graph(onnx_file.read(folder / "model.onnx"))
     assert open_intervals(folder / "model.onnx", EPS) is None

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from gauntlet.bounds import reader
+from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.builder import Unboundable
 from gauntlet.bounds.linear import Linear
 from tests.gauntlet.bounds import graphs
@@ -81,7 +81,7 @@ def test_single_operators_equal_onnx_runtime(name):
     draw = np.random.default_rng(0)
     drawn = {k: draw.normal(size=v).astype(np.float32) if isinstance(v, tuple) else v for k, v in weights.items()}
     made = graphs.model([single], drawn, IMAGE)
-    network = reader.from_model(made)
+    network = onnx_reader.from_model(made)
     x = draw.normal(size=(3, *IMAGE)).astype(np.float32)
     assert np.allclose(network(torch.from_numpy(x).double()).flatten(1), graphs.served(made, x), atol=1e-5)
 
@@ -92,7 +92,7 @@ def test_transposes_and_magnitudes_belong_to_their_operator(name):
     single, weights = SINGLE[name]
     draw = np.random.default_rng(0)
     drawn = {k: draw.normal(size=v).astype(np.float32) if isinstance(v, tuple) else v for k, v in weights.items()}
-    network = reader.from_model(graphs.model([single], drawn, IMAGE))
+    network = onnx_reader.from_model(graphs.model([single], drawn, IMAGE))
     for step in network.steps:
         if isinstance(step.operator, Linear):
             shapes = [network.step[n].shape if n else network.input_shape for n in step.inputs]
@@ -125,14 +125,14 @@ def test_shape_arithmetic_of_old_exporters_and_attributes_of_old_opsets():
     for name, value in weights.items():
         made.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
     x = draw.normal(size=(3, *IMAGE)).astype(np.float32)
-    network = reader.from_model(made)
+    network = onnx_reader.from_model(made)
     assert np.allclose(network(torch.from_numpy(x).double()).flatten(1), graphs.served(made, x), atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_graphs_equal_onnx_runtime(seed):
     graph = graphs.Random(seed + 100, layers=7)
-    network = reader.from_model(graph.model)
+    network = onnx_reader.from_model(graph.model)
     x = np.random.default_rng(seed).normal(size=(4, *graph.shape)).astype(np.float32)
     expected = graphs.served(graph.model, x)
     assert np.allclose(network(torch.from_numpy(x).double()).flatten(1), expected, atol=1e-4, rtol=1e-4)
@@ -141,7 +141,7 @@ def test_random_graphs_equal_onnx_runtime(seed):
 @pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda path: path.parent.name)
 def test_every_shipped_classifier_is_read(path):
     model = onnx.load(path)
-    network = reader.read(path)
+    network = onnx_reader.read(path)
     x = torch.rand(2, *network.input_shape, generator=torch.Generator().manual_seed(0))
     assert np.allclose(network(x.double()).flatten(1), graphs.served(model, x.numpy()), atol=1e-4)
 
@@ -160,20 +160,20 @@ def test_every_shipped_classifier_is_read(path):
 def test_what_has_no_rule_is_refused_with_the_reason(single, weights, reason):
     drawn = {k: np.ones(v, np.float32) for k, v in weights.items()}
     with pytest.raises(Unboundable, match=reason):
-        reader.from_model(graphs.model([single], drawn, IMAGE))
+        onnx_reader.from_model(graphs.model([single], drawn, IMAGE))
 
 
 def test_a_cast_that_rounds_is_refused():
     nodes = [helper.make_node("Cast", ["x"], ["z"], to=TensorProto.FLOAT16), node("Cast", ["z"], to=TensorProto.FLOAT)]
     with pytest.raises(Unboundable, match="rounds values"):
-        reader.from_model(graphs.model(nodes, {}, IMAGE))
+        onnx_reader.from_model(graphs.model(nodes, {}, IMAGE))
 
 
 def test_a_file_that_is_no_onnx_file_is_refused(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"no graph at all")
     for name in ("bad.onnx", "absent.onnx"):
         with pytest.raises(Unboundable, match=name):
-            reader.read(tmp_path / name)
+            onnx_reader.read(tmp_path / name)
 
 
 def test_an_input_of_any_size_is_refused():
@@ -184,4 +184,4 @@ def test_an_input_of_any_size_is_refused():
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1, "height", 4])],
     )
     with pytest.raises(Unboundable, match="no fixed size"):
-        reader.from_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+        onnx_reader.from_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))

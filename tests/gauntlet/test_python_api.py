@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet import library
+from gauntlet import python_api
 from gauntlet.errors import ArtefactError, InvalidInput
 from gauntlet.report.schema import Report
 from tests import tiny, zoo
@@ -26,12 +26,12 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_an_onnx_file_alone_is_enough_for_a_report(tmp_path, pictures):
     source = tiny.linear(tmp_path / "anything") / "model.onnx"
-    model = library.open_classifier(source)
+    model = python_api.open_classifier(source)
     assert (model.name, model.manifest.classes, model.manifest.input_shape) == ("model", ("0", "1", "2"), tiny.SHAPE)
     assert model.certificate.lipschitz is not None
-    made = library.robustness_report([model], *pictures, **ASKED)
+    made = python_api.robustness_report([model], *pictures, **ASKED)
     paths = tmp_path / "report.html", tmp_path / "report.json"
-    library.write_report(made, *paths)
+    python_api.write_report(made, *paths)
     assert paths[0].read_text().startswith("<!doctype html>")
     assert Report.model_validate_json(paths[1].read_bytes()) == made
     assert made.request.n == 12
@@ -41,18 +41,18 @@ def test_an_onnx_file_alone_is_enough_for_a_report(tmp_path, pictures):
 def test_a_torch_module_is_the_same_model(pictures):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
-    model = library.open_classifier(module, example=pictures[0][:2], classes=("a", "b", "c"))
+    model = python_api.open_classifier(module, example=pictures[0][:2], classes=("a", "b", "c"))
     assert model.name == "sequential"
     with torch.no_grad():
         assert torch.allclose(model.predict(pictures[0]), module(pictures[0]), atol=1e-5)
 
 
 def test_float_and_uint8_images_are_the_same_images(tmp_path, pictures):
-    model = library.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx")
+    model = python_api.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx")
     images, labels = pictures
     as_bytes = (images * 255).round().byte().numpy()
     first, second = (
-        library.robustness_report([model], x, labels.tolist(), **ASKED) for x in (images.numpy(), as_bytes)
+        python_api.robustness_report([model], x, labels.tolist(), **ASKED) for x in (images.numpy(), as_bytes)
     )
     assert first.evalset == second.evalset
     assert first.models[0].robustness == second.models[0].robustness
@@ -61,11 +61,11 @@ def test_float_and_uint8_images_are_the_same_images(tmp_path, pictures):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (3, 3, 3)])
 def test_images_may_have_their_channels_last_or_none(shape):
     images = np.arange(2 * np.prod(shape)).reshape(2, *shape)
-    assert (library._by_channel(images, shape) == images).all()
+    assert (python_api._by_channel(images, shape) == images).all()
     if shape != (3, 3, 3):
-        assert (library._by_channel(images.transpose(0, 2, 3, 1), shape) == images).all()
+        assert (python_api._by_channel(images.transpose(0, 2, 3, 1), shape) == images).all()
     if shape[0] == 1:
-        assert (library._by_channel(images[:, 0], shape) == images).all()
+        assert (python_api._by_channel(images[:, 0], shape) == images).all()
 
 
 @pytest.mark.parametrize(
@@ -80,21 +80,21 @@ def test_images_may_have_their_channels_last_or_none(shape):
     ],
 )
 def test_what_does_not_fit_is_said(tmp_path, pictures, change, field):
-    model = library.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx")
+    model = python_api.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx")
     with pytest.raises(InvalidInput) as caught:
-        library.robustness_report([model], **{"images": pictures[0], "labels": pictures[1], **ASKED, **change})
+        python_api.robustness_report([model], **{"images": pictures[0], "labels": pictures[1], **ASKED, **change})
     assert caught.value.field == field
 
 
 def test_a_file_of_any_layout_is_taken_and_says_what_it_lacks(tmp_path):
     (tmp_path / "last.onnx").write_bytes(zoo.dense((8, 8, 1), last="Softmax"))
-    model = library.open_classifier(tmp_path / "last.onnx", pixel_range="0..255")
+    model = python_api.open_classifier(tmp_path / "last.onnx", pixel_range="0..255")
     assert (model.manifest.input_shape, model.manifest.gradients) == ((1, 8, 8), "verified")
     assert model.manifest.adoption.choices["pixel_range"].given
     (tmp_path / "trees.onnx").write_bytes(zoo.trees())
-    assert library.open_classifier(tmp_path / "trees.onnx").manifest.gradients.startswith("none (")
+    assert python_api.open_classifier(tmp_path / "trees.onnx").manifest.gradients.startswith("none (")
     with pytest.raises(InvalidInput) as caught:
-        library.open_classifier(tmp_path / "last.onnx", layout="sideways")
+        python_api.open_classifier(tmp_path / "last.onnx", layout="sideways")
     assert caught.value.field == "layout"
 
 
@@ -102,15 +102,15 @@ def test_what_is_no_classifier_is_refused(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     with pytest.raises(InvalidInput, match="not an ONNX file"):
-        library.open_classifier(broken)
+        python_api.open_classifier(broken)
     with pytest.raises(InvalidInput, match="a classifier with a row"):
-        library.open_classifier(tiny.generator(tmp_path / "gen") / "model.onnx")
+        python_api.open_classifier(tiny.generator(tmp_path / "gen") / "model.onnx")
     with pytest.raises(InvalidInput, match="2 names for the 3"):
-        library.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx", classes=("a", "b"))
+        python_api.open_classifier(tiny.linear(tmp_path / "m") / "model.onnx", classes=("a", "b"))
     with pytest.raises(InvalidInput, match="example"):
-        library.open_classifier(nn.Flatten())
+        python_api.open_classifier(nn.Flatten())
     with pytest.raises((ArtefactError, OSError)):
-        library.open_classifier(Path(tmp_path / "none.onnx"))
+        python_api.open_classifier(Path(tmp_path / "none.onnx"))
 
 
 def test_three_lines_are_enough(tmp_path, pictures):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gauntlet.unanswered import UNANSWERED
+from gauntlet.unanswered_label import UNANSWERED
 
 
 def answered(logits: Tensor) -> Tensor:
