@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gauntlet.errors import GauntletError
-from service.endpoints import table
+from service.endpoints import routes
 from service.jobs.metrics import JobMetrics
 from service.jobs.status import Backlog, Status
 from service.middleware.drain import SPARE
@@ -151,7 +151,7 @@ def test_who_waits_for_the_end_waits_long_enough():
 
 
 def test_probes_and_monitors_ask_what_answers():
-    answers = {"service": {endpoint.path for endpoint in table.ENDPOINTS}, "worker": {"/livez", "/metrics"}}
+    answers = {"service": {endpoint.path for endpoint in routes.ENDPOINTS}, "worker": {"/livez", "/metrics"}}
     for part in PARTS:
         container = manifests.container(part)
         names = {port["name"]: port["containerPort"] for port in container["ports"]}

@@ -17,7 +17,7 @@ from service.errors import Code, ServiceError
 from service.schemas.certify import CertifyRequest, CertifyResponse
 from service.settings import Settings
 from tests import zoo
-from tests.gauntlet.test_answers import blind_above
+from tests.gauntlet.test_predicted_labels import blind_above
 from tests.service.conftest import arrays
 from tests.service.models import linear_and_uploads
 

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from dbos import DBOS
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from service.endpoints.table import ENDPOINTS
 
+from service.endpoints.routes import ENDPOINTS
 from service.jobs.database import WORKFLOWS
 from service.jobs.job import Job
 from service.jobs.metrics import JobMetrics

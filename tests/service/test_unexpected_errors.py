@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from service.endpoints.table import ENDPOINTS
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp
 from service import app
 from service.compute import app as compute_app
 from service.endpoints.compute_client import ComputeClient
+from service.endpoints.routes import ENDPOINTS
 from service.observability.logs import LOGGER
 from service.settings import Settings
 from tests import tiny

@@ -30,7 +30,7 @@ from service.uploads import models as uploaded_models
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.storage import UploadStorage
 from tests import zoo
-from tests.gauntlet.test_answers import blind_above
+from tests.gauntlet.test_predicted_labels import blind_above
 from tests.service.models import linear_and_uploads
 
 CASES = Path(__file__).parents[1] / "cases"
