@@ -5,21 +5,25 @@ another client asks for one /attack after the other, and a report is computed.
 """
 
 import argparse
+import base64
+import multiprocessing
 import os
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import httpx
+import torch
 
 from bench.serving import load
 from bench.serving.asks import MODELS, Asks
 from bench.serving.servers import gauntlet, running, workplace
-from gauntlet.artifacts import evaluation_sets
+from gauntlet.artifacts import evaluation_sets, image_conversion
 
 LIMIT = 2.0
 ATTACKED = 32  # images of one /attack
@@ -46,26 +50,31 @@ def begun(port: int, path: str) -> None:
         time.sleep(0.2)
 
 
+def attack(port: int, model: str, over: Event, answered: "Synchronized[int]") -> None:
+    """Ask for one /attack after the other until it is over."""
+    images = evaluation_sets.load(MODELS / "evalsets" / "fashion-mnist.npz").head(ATTACKED)[0]
+    pngs = [base64.b64encode(image_conversion.to_png(torch.from_numpy(image))).decode() for image in images]
+    body = {"model": model, "attack": "pgd", "norm": "l2", "eps": 0.5, "images": pngs}
+    while not over.is_set():
+        call(port, "POST", "/attack", body)
+        answered.value += 1
+
+
 @contextmanager
 def attacked(port: int, model: str) -> Iterator[None]:
-    """While one /attack after the other is asked for. Raises RuntimeError where none was answered in the end."""
-    images = evaluation_sets.load(MODELS / "evalsets" / "fashion-mnist.npz").head(ATTACKED)[0].tolist()
-    body = {"model": model, "attack": "pgd", "norm": "l2", "eps": 0.5, "images": images, "format": "array"}
-    over, answered = threading.Event(), list[int]()
-
-    def attack() -> None:
-        while not over.is_set():
-            call(port, "POST", "/attack", body)
-            answered.append(1)
-
-    thread = threading.Thread(target=attack)
-    thread.start()
+    """While another process attacks the model. Raises RuntimeError where no attack was answered in the end."""
+    context = multiprocessing.get_context("spawn")  # a client of its own: it shares no interpreter with the other
+    over, answered = context.Event(), context.Value("i", 0)
+    client = context.Process(target=attack, args=(port, model, over, answered))
+    client.start()
     try:
+        while not answered.value and client.is_alive():
+            time.sleep(0.1)
         yield
     finally:
         over.set()
-        thread.join()
-    if not answered:
+        client.join()
+    if client.exitcode or not answered.value:
         raise RuntimeError("no attack was answered")
 
 
