@@ -47,7 +47,8 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
     storage = UploadStorage(settings.database_url)
     catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url)
     models = ServedModels(settings, catalog)
-    queue = BoundedQueue(PREDICTION_SLOTS, settings.share(settings.predict_queue), "predictions")
+    waiting = settings.share(settings.predict_queue)
+    predictions = BoundedQueue(PREDICTION_SLOTS, waiting, "predictions")
     classify = classify_requests(models, settings)
     threading.Thread(target=models.watch, args=(lambda: _settle(jobs),), name="models", daemon=True).start()
     return ApiServices(
@@ -55,9 +56,10 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
         keys_in_use=Keyring.of(settings) is not None,
         catalog=catalog,
         models=models,
-        queue=queue,
+        predictions=predictions,
+        generations=BoundedQueue(1, waiting, "generations"),
         classify=classify,
-        batcher=Batcher(queue, classify.answer_together, prompt=True),
+        batcher=Batcher(predictions, classify.answer_together, prompt=True),
         evalsets=EvalSetPreviews(EvaluationSets(settings.evalsets, storage)),
         jobs=jobs,
         compute=compute,

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from gauntlet.report.schema import ReportRequest
 from service import app, bento_tuning, supervisor
+from service.connections import use_limited_connections
 from service.endpoints import attacks, generation, health, pictures, predictions, reports
 from service.endpoints.compute_client import ComputeClient
 from service.exit_with_parent import PARENT, exit_with_parent
@@ -43,6 +44,9 @@ QUIET = {
     "metrics": {"enabled": False},  # BentoML labels with the raw path: ours are in service.observability.metrics
     "logging": {"access": {"enabled": False}},  # service.middleware.request_gate logs
 }
+
+
+use_limited_connections()  # uvicorn makes its protocol before a service begins
 
 
 def begin() -> tuple[Settings, ServiceLocks]:

@@ -85,13 +85,23 @@ class Settings(BaseSettings):
     """Bytes of a body that brings files: a model or a set of images. It is written to the temporary folder as it comes;
     each API process takes up to twice as many bytes of such bodies at once."""
     max_bodies: Positive = 512 * 2**20
-    """Bytes of the bodies of all requests that are being answered; more get 503."""
+    """Bytes of the bodies of all requests that are being answered; more get 503. And of the answers that their clients
+    have not read; where there are more, who has left one unread longest is disconnected."""
     body_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Seconds that the body of a request may take to arrive."""
+    connections: Positive = 16384
+    """Connections that may be open. Where there are more, the one is closed that has waited longest for a request; if
+    none waits, the new one gets 503."""
+    connections_of_one: Positive = 8192
+    """The same, of one address."""
+    header_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds that the headers of a request may take to arrive."""
+    read_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds without progress after which a client that does not read its answer is disconnected."""
     max_images: Positive = 1024
     """Images of one request."""
     predict_queue: Annotated[int, Field(ge=0)] = 256
-    """Predictions and generations that may wait; more get 429. Predictions of uploaded models have a second queue of
+    """Predictions that may wait, and generations; more get 429. Predictions of uploaded models have another queue of
     this length, in the compute process."""
     attack_budget: Positive = 200_000
     """Price of one /attack: images x gradient steps x restarts x (1 + transfer models); of one /classify with

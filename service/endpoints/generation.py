@@ -28,7 +28,9 @@ async def generate(api: ApiServices, request: GenerateRequest) -> Response:
     await api.models.wait_open(request.model)
     model = api.models.generator(request.model)
     limit = api.settings.max_images
-    return json_response(await api.queue.run(lambda: _response(model, request, _generated(model, request, limit))))
+    return json_response(
+        await api.generations.run(lambda: _response(model, request, _generated(model, request, limit)))
+    )
 
 
 def _generated(model: ServedGenerator, request: GenerateRequest, limit: int) -> Generated:

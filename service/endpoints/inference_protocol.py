@@ -4,6 +4,7 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gauntlet.artifacts.manifest import GeneratorManifest
 from gauntlet.version import __version__
 from service.endpoints.predictions import check_uploaded
 from service.endpoints.services import ApiServices, services
@@ -70,7 +71,9 @@ async def infer_endpoint(request: Request) -> Response:
         return await api.compute.forward(body)
     await api.models.wait_open(name)
     call = infer_call(request, body, api.settings)
-    return infer_response(await api.queue.run(lambda: infer(api.models.get(name), call)))
+    generator = isinstance(api.catalog.shipped[name], GeneratorManifest)
+    queue = api.generations if generator else api.predictions
+    return infer_response(await queue.run(lambda: infer(api.models.get(name), call)))
 
 
 async def get_index(request: Request) -> Response:

@@ -23,7 +23,7 @@ async def pictures(api: ApiServices, request: PicturesRequest) -> Response:
     manifest = await anyio.to_thread.run_sync(api.catalog.manifest, request.model)
     check_kind(manifest, "classifier", "model")
     assert isinstance(manifest, ClassifierManifest)
-    return json_response(await api.queue.run(lambda: _shown(manifest, request, api.settings.max_images)))
+    return json_response(await api.generations.run(lambda: _shown(manifest, request, api.settings.max_images)))
 
 
 def _shown(manifest: ClassifierManifest, request: PicturesRequest, limit: int) -> PicturesResponse:

@@ -33,7 +33,7 @@ async def classify(api: ApiServices, request: ClassifyRequest) -> Response:
     await api.models.wait_open(name)
     if len(request.images) <= SMALL and not request.resize:
         return json_response(await api.batcher.run(name, request))
-    return json_response(await api.queue.run(lambda: api.classify.answer(request)))
+    return json_response(await api.predictions.run(lambda: api.classify.answer(request)))
 
 
 async def check_uploaded(api: ApiServices, name: str, kind: str | None) -> None:

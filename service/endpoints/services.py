@@ -26,7 +26,8 @@ class ApiServices:
     keys_in_use: bool
     catalog: Catalog
     models: ServedModels
-    queue: BoundedQueue  # of predictions and generations
+    predictions: BoundedQueue
+    generations: BoundedQueue  # apart: one takes as long as hundreds of predictions
     classify: ClassifyRequests
     batcher: Batcher[ClassifyRequest, ClassifyResponse]
     evalsets: EvalSetPreviews
