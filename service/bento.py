@@ -22,6 +22,7 @@ from service.exit_with_parent import PARENT, exit_with_parent
 from service.middleware.drain import drain_on_sigterm
 from service.observability.exposition import count_together
 from service.observability.logs import configure
+from service.private_files import keep_private
 from service.process_lock import ServiceLocks
 from service.process_starter import ProcessStarter
 from service.schemas.certify import CertifyRequest, CertifyResponse
@@ -53,6 +54,7 @@ def begin() -> tuple[Settings, ServiceLocks]:
     """In each process of either service, before it opens anything."""
     exit_with_parent(int(os.environ[PARENT]))
     settings = Settings.load()
+    keep_private(settings.state)
     configure(settings.log_format)
     count_together(settings.metrics_folder)
     return settings, ServiceLocks(bento_tuning.socket_of(bento_tuning.COMPUTE))

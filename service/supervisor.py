@@ -19,6 +19,7 @@ from service.errors import ServiceError
 from service.jobs.database import Database
 from service.jobs.worker_registry import WorkerRegistry
 from service.observability.logs import LOGGER, configure
+from service.private_files import keep_private
 from service.process_lock import ProcessLock
 from service.process_starter import ProcessStarter, Started
 from service.settings import ROOT, Settings, SettingsError
@@ -54,6 +55,7 @@ def check(settings: Settings) -> None:
 
     Raises GauntletError.
     """
+    keep_private(settings.state)
     try:
         settings.state.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.state):
@@ -77,7 +79,7 @@ def begin_anew(settings: Settings) -> None:
         message = f"another service with GAUNTLET_PORT={settings.port} uses GAUNTLET_STATE={settings.state}"
         raise SettingsError(f"{message}: choose another port or another folder")
     shutil.rmtree(settings.run_folder, ignore_errors=True)
-    settings.metrics_folder.mkdir(mode=0o700, parents=True)
+    settings.metrics_folder.mkdir(parents=True)
 
 
 def start_worker(settings: Settings, position: int, starter: ProcessStarter) -> Started:

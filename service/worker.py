@@ -26,6 +26,7 @@ from service.jobs.worker_probe import Probe
 from service.jobs.worker_registry import WorkerRegistry
 from service.observability import logs
 from service.observability.worker_metrics import LIVENESS
+from service.private_files import keep_private
 from service.settings import Settings, SettingsError
 from service.sql import driver_message
 
@@ -132,6 +133,7 @@ def main() -> NoReturn:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
             exit_with_parent(parent)
         os.nice(NICE)
+        keep_private(settings.state)
         settings.state.mkdir(parents=True, exist_ok=True)
         executor = _name(settings)
         with hold_name(settings.state, executor):
