@@ -38,6 +38,7 @@ class ClassifierConfig(JobConfig):
     steps: int = 0  # adversarial, trades: of the attack
     penalty: float = 0.0  # penalty, trades, interval: weight of the second term
     warm_up: float = 0.0  # interval: share of the training in which eps rises
+    eps_ratio: float = 1.0  # interval: eps of the training over that of the proof
     clean_weight: float = 0.0  # interval: of the cross-entropy without bounds; the other has the rest
     sigma: float = 0.0  # noise: deviation of the Gaussian noise
     selected_by: Literal[

@@ -73,16 +73,17 @@ def interval_bounds(
     warm_up: float,
     penalty: float,
     clean_weight: float = 0.0,
+    eps_ratio: float = 1.0,
 ) -> Tensor:
     """Cross-entropy of the worst logits that interval bounds allow within Linf ``eps``, which rises from 0.
 
     Gowal et al., arXiv 1810.12715, with the regularisers of Shi et al., arXiv 2103.17268, weighted by ``penalty`` times
     what eps still lacks, and the cross-entropy of the images themselves by ``clean_weight``. ``progress`` is the share
-    of the training that is over; eps is reached when it is ``warm_up``.
+    of the training that is over; ``eps_ratio`` times eps is reached when it is ``warm_up``.
     """
     done = min(1.0, progress / warm_up)
     rise = done * done * (3 - 2 * done)
-    met, box = interval.propagate(network, x, rise * eps)
+    met, box = interval.propagate(network, x, rise * eps_ratio * eps)
     head = network[-1]
     assert isinstance(head, nn.Linear)
     loss = (1 - clean_weight) * functional.cross_entropy(interval.worst_logits(head, box, y), y)

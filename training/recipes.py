@@ -183,7 +183,14 @@ CLASSIFIERS = (
         eps=0.1,
     ),
     ClassifierConfig(
-        name="mnist-interval", dataset="mnist", **INTERVAL, filters=(32, 64), epochs=13, warm_up=0.5, eps=0.3
+        name="mnist-interval",
+        dataset="mnist",
+        **INTERVAL,
+        filters=(32, 64),
+        epochs=50,
+        warm_up=0.5,
+        eps=0.3,
+        eps_ratio=1.1,
     ),
     ClassifierConfig(
         name="cifar10-interval",

@@ -53,6 +53,8 @@ def test_without_a_distance_the_loss_is_cross_entropy_and_eps_rises_with_progres
     assert losses[0] < losses[1] < losses[2] == losses[3]
     mixed = interval_bounds(net, x, y, 1.0, **given, clean_weight=0.25)
     assert mixed == pytest.approx(0.25 * losses[0] + 0.75 * losses[3], rel=1e-5)
+    further = interval_bounds(net, x, y, 1.0, **{**given, "eps": 2 * EPS})
+    assert interval_bounds(net, x, y, 1.0, **given, eps_ratio=2.0) == further
 
 
 def test_the_regularisers_end_with_the_warm_up_and_spare_balanced_intervals() -> None:
