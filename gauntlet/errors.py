@@ -51,6 +51,10 @@ class ModelFailed(GauntletError):
     """Somebody's model, which runs in a process of its own, gave no answer: why."""
 
 
+class Unconfined(ModelFailed):
+    """No process was started for it: the machine cannot confine one, and it must be confined."""
+
+
 class DeadlineExceeded(GauntletError):
     """The time that a run was given is over."""
 

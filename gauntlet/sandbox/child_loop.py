@@ -52,4 +52,5 @@ def _limit_cpu_time(seconds: float) -> None:
     spent = time.process_time()
     cores = len(os.sched_getaffinity(0))
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(spent + (seconds + GRACE) * cores) + 1, hard))
+    most = int(spent + (seconds + GRACE) * cores) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (min(most, hard), hard))

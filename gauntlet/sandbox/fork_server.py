@@ -4,6 +4,7 @@ A fork of a process that has imported torch but computed nothing is ready in mil
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import select
@@ -17,11 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import IO, Literal
 
-from gauntlet.errors import ModelFailed, escaped
-from gauntlet.sandbox import protocol
+from gauntlet.errors import ModelFailed, Unconfined, escaped
+from gauntlet.runtime import core_count
+from gauntlet.sandbox import confinement, protocol
 from gauntlet.sandbox.fork_server_main import ENDED
 from gauntlet.sandbox.protocol import Array, Message
 
@@ -35,7 +37,8 @@ START_TIMEOUT = 120.0  # seconds that importing torch may take on a busy machine
 EXIT_TIMEOUT = 1.0  # ... a killed child may take to end
 POLL = 0.1  # ... between two looks whether an answer is still wanted
 STOP_TIMEOUT = 10.0  # ... a child may take until it stops computing
-LOGGED_OUTPUT = 2000  # bytes of what a child printed that reach the log
+MAX_OUTPUT = 2**16  # bytes of what a child printed that are kept
+LOGGED_OUTPUT = 2000  # ... that reach the log
 CLOSED = "it was closed"
 LOGGER = logging.getLogger("gauntlet.sandbox")
 
@@ -49,10 +52,11 @@ SIGNAL_REASONS: dict[int, str] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may take."""
+    """What a child may take, and whether there is none where this machine cannot confine it."""
 
     memory: int = 2 * 2**30  # bytes beyond what it has at its start
     threads: int = 0  # of one computation; 0: all cores
+    require_confinement: bool = False
 
 
 class Child:
@@ -154,15 +158,29 @@ class Child:
                 os.close(self._handle)
                 self._line.close()
                 self._printed.close()
-                self._folder.cleanup()
+                _remove(self._folder)
             return self._cause
+
+
+def _output_file() -> IO[bytes]:
+    """In memory, and of a fixed length: what a child prints beyond is lost, and no disk fills."""
+    handle = os.memfd_create("sandbox-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(handle, MAX_OUTPUT)
+    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return os.fdopen(handle, "rb")
+
+
+def _remove(folder: TemporaryDirectory[str]) -> None:
+    """With all that a child left in it: folders may lie in each other deeper than Python can follow."""
+    with contextlib.suppress(OSError):
+        subprocess.run(["/bin/rm", "-rf", folder.name], check=False, stderr=subprocess.DEVNULL)  # noqa: S603 - our name
+    folder.cleanup()
 
 
 def printed_end(file: IO[bytes]) -> str:
     """The end of what a child printed, on one line, escaped: it may be anything."""
-    size = os.fstat(file.fileno()).st_size
-    end = os.pread(file.fileno(), LOGGED_OUTPUT, max(0, size - LOGGED_OUTPUT))
-    return escaped(end.decode("utf-8", "replace").strip())
+    printed = os.pread(file.fileno(), MAX_OUTPUT, 0).rstrip(b"\0")
+    return escaped(printed[-LOGGED_OUTPUT:].decode("utf-8", "replace").strip())
 
 
 def exit_reason(status: int | None, printed: str) -> str:
@@ -186,6 +204,14 @@ class ForkServer:
         self._lock = threading.Lock()
         self._line: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._missing = confinement.missing()
+        if self._missing:
+            LOGGER.warning("uploaded files and models are confined only in part: %s", self.unconfined)
+
+    @property
+    def unconfined(self) -> str:
+        """What this machine lacks to confine a child; empty where it lacks nothing."""
+        return "; ".join(f"without {lack}" for lack in self._missing)
 
     @property
     def pid(self) -> int | None:
@@ -193,10 +219,15 @@ class ForkServer:
         return None if self._process is None else self._process.pid
 
     def child(self, work: Work) -> Child:
-        """A new one, for reading files (light) or for running models (torch). Raises ModelFailed where none starts."""
+        """A new one, for reading files (light) or for running models (torch).
+
+        Raises ModelFailed where none starts, Unconfined where none may.
+        """
+        if self._limits.require_confinement and self._missing:
+            raise Unconfined(f"this machine cannot confine the process that would read or run it: {self.unconfined}")
         ours, theirs = socket.socketpair()
         folder = TemporaryDirectory(prefix="gauntlet-", ignore_cleanup_errors=True)
-        printed = TemporaryFile()  # noqa: SIM115 - the child's, closed with it
+        printed = _output_file()
         with theirs, self._lock:
             for _ in range(2):  # a fork server that has died is replaced
                 try:
@@ -213,7 +244,8 @@ class ForkServer:
         if self._line is None:
             self._start()
         assert self._line is not None
-        order = f"{work} {self._limits.memory} {self._limits.threads} {folder}".encode()
+        threads = self._limits.threads or core_count.available()  # a child cannot read the limits of its group
+        order = f"{work} {self._limits.memory} {threads} {folder}".encode()
         self._line.settimeout(START_TIMEOUT)
         socket.send_fds(self._line, [order], [theirs.fileno(), printed.fileno()])
         pid, handles, _, _ = socket.recv_fds(self._line, 64, 1)
@@ -239,7 +271,7 @@ class ForkServer:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - every argument is ours
-                [sys.executable, "-m", SERVER_MODULE, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", SERVER_MODULE, str(theirs.fileno())],
                 env={**environment, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

@@ -1,31 +1,19 @@
 """``python -m gauntlet.sandbox.fork_server_main FD``: imports what children need, and forks them when asked to."""
 
-import ctypes
 import importlib
 import os
-import resource
 import signal
 import socket
 import sys
 import tempfile
 import traceback
-from pathlib import Path
 
-FILES = 256  # open at once in a child
-LONGEST_FILE = 2**31
+from gauntlet.sandbox import confinement
+
 PR_SET_PDEATHSIG = 1
 MODULES = {"files": "gauntlet.sandbox.file_child", "models": "gauntlet.sandbox.model_child"}
 """What a child runs, by its work."""
 ENDED = "ended "
-
-
-def _limit(memory: int) -> None:
-    """In a child that has just been forked: nothing that it does from here on can take more."""
-    initial = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (initial + memory,) * 2)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LONGEST_FILE,) * 2)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES,) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _redirect(printed: int) -> None:
@@ -36,12 +24,15 @@ def _redirect(printed: int) -> None:
 
 
 def _run_child(line: socket.socket, work: str, memory: int, threads: int, folder: str, parent: int) -> None:
-    """All that a child does. Its files lie in the folder."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """All that a child does. Its files lie in the folder. It is confined before it reads from its line."""
+    confinement.LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
-    _limit(memory)
+    os.setsid()  # it has no terminal
     tempfile.tempdir = folder
+    confinement.close_all_but({0, 1, 2, line.fileno()})
+    confinement.limit(memory)
+    confinement.confine(folder)
     importlib.import_module(MODULES[work]).run(line, threads)
 
 
