@@ -18,7 +18,7 @@ from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.runtime import core_count
 from gauntlet.runtime.cuda_driver import cuda_devices
 from gauntlet.runtime.served import device_kind
-from gauntlet.sandbox.fork_server import ForkServer
+from gauntlet.sandbox.fork_server import ForkServer, Limits
 from gauntlet.sandbox.sandboxed_classifier import read_pictures
 from service.auth.keys import Keyring, check_open
 from service.errors import ServiceError
@@ -141,12 +141,19 @@ def _reached(database: Database) -> sa.Connection:
         raise SettingsError(f"GAUNTLET_DATABASE_URL cannot be reached: {driver_message(error)}") from error
 
 
-def _sandbox(settings: Settings) -> str:  # noqa: ARG001 - every check takes them
+def _sandbox(settings: Settings) -> str:
     file = io.BytesIO()
     np.savez(file, images=np.zeros((1, 1, 8, 8), np.uint8), labels=np.zeros(1, np.int64))
-    with closing(ForkServer()) as server:
+    with closing(ForkServer(Limits(settings.upload_memory, settings.threads))) as server:
+        lacking = server.unconfined
+        if lacking and settings.sandbox_required:
+            raise SettingsError(f"GAUNTLET_SANDBOX=require: uploads are refused on this machine, {lacking}")
         read_pictures(server, file.getvalue(), ImageSetSettings(name="doctor"))
-    return "a confined child process read a file"
+    if lacking:
+        return (
+            f"a child process read a file, confined only in part: {lacking}; GAUNTLET_SANDBOX=require refuses uploads"
+        )
+    return "a child process read a file, confined: it reaches no other process or address, and no file but libraries"
 
 
 CHECKS: Mapping[str, Callable[[Settings], str]] = {

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     """Models, and evaluation sets, that users may keep in the job database."""
     upload_memory: Annotated[int, Field(ge=2**28)] = 2**31
     """Bytes that the process of an uploaded model may take beyond its start."""
+    sandbox: Literal["auto", "require"] = "auto"
+    """`auto`: uploads are confined as far as the kernel can; `require`: they are refused (503 `model_failed`) where it
+    lacks Landlock or seccomp. `python -m service doctor` says which it is."""
     drain_s: Positive = 25
     """Seconds that running requests have to finish after SIGTERM; new ones are refused."""
     access_log: bool = True
@@ -142,6 +145,11 @@ class Settings(BaseSettings):
         paths = {"MODELS": self.models, "DATA": self.data, "STATE": self.state, "KEYS_FILE": self.keys_file}
         found = {f"GAUNTLET_{name}": str(path) for name, path in paths.items() if path is not None}
         return {**found, "GAUNTLET_API_WORKERS": str(self.api_processes)}
+
+    @property
+    def sandbox_required(self) -> bool:
+        """Whether no process may touch an upload that this machine cannot confine."""
+        return self.sandbox == "require"
 
     def share(self, limit: int) -> int:
         """Each API process's equal share of a limit of the whole service."""

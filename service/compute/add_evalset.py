@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from gauntlet.artifacts import evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
-from gauntlet.errors import InvalidInput, ModelFailed
+from gauntlet.errors import InvalidInput, ModelFailed, Unconfined
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import read_pictures
@@ -27,12 +27,14 @@ def add_evalset(
 ) -> T:
     """What ``describe`` makes of them is the answer, and made before anything is kept.
 
-    Raises InvalidInput with the reason, ServiceError ``name_taken``, or ``uploads_full`` beyond ``limit``.
+    Raises InvalidInput with the reason, Unconfined, ServiceError ``name_taken``, or ``uploads_full`` beyond ``limit``.
     """
     if declared.name in sets.names:
         raise name_taken(declared.name)
     try:
         found = read_pictures(sandbox, data, declared)
+    except Unconfined:
+        raise
     except ModelFailed as error:
         raise InvalidInput(f"the file is refused: {error}", "file") from error
     packed = evaluation_sets.pack(found.images, found.labels, found.classes, declared.licence)

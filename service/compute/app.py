@@ -72,7 +72,7 @@ def open_compute(settings: Settings) -> ASGIApp:
     use_threads(settings.threads)
     memory.keep()
     storage = UploadStorage(settings.database_url)
-    sandbox = ForkServer(Limits(memory=settings.upload_memory, threads=settings.threads))
+    sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
     models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url)
     evalsets = EvaluationSets(settings.evalsets, storage)
     predictions = BoundedQueue(PREDICTION_SLOTS, settings.predict_queue, "predictions of uploaded models")

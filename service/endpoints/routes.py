@@ -246,7 +246,7 @@ EVALSETS = (
         forward,
         "Bring labelled images: an .npz with images and labels, or a zip of one folder per class",
         answers={201: uploads.EvalSetInfo},
-        errors=UPLOAD,
+        errors=(*UPLOAD, Code.MODEL_FAILED),
         body=ImageSetSettings,
         consumes=MULTIPART,
         answer_headers=LOCATION,

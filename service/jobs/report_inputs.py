@@ -28,7 +28,7 @@ class ReportInputs:
         self._settings = settings
         self._open: dict[str, Classifier] = {}
         storage = UploadStorage(settings.database_url)
-        sandbox = ForkServer(Limits(memory=settings.upload_memory, threads=settings.threads))
+        sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
         self._uploaded = UploadedModels(settings.max_uploads, storage, sandbox)
         self._evalsets = EvaluationSets(settings.evalsets, storage)
         self._evalset: EvalSet | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from gauntlet.artifacts.manifest import ClassifierManifest
-from gauntlet.errors import InvalidInput, ModelFailed
+from gauntlet.errors import InvalidInput, ModelFailed, Unconfined
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, adopt, open_sandboxed
@@ -79,13 +79,15 @@ class UploadedModels:
         What ``describe`` makes of the model is the answer, and made before anything is kept: whatever
         fails, nothing is.
 
-        Raises InvalidInput with the reason, ServiceError ``name_taken`` or ``uploads_full``.
+        Raises InvalidInput with the reason, Unconfined, ServiceError ``name_taken`` or ``uploads_full``.
         """
         if declared.name in reserved or self.manifests.get(declared.name) is not None:
             raise name_taken(declared.name)
         try:
             graph, manifest = adopt(self._fork_server, data, declared, weights)
             opened = open_sandboxed(self._fork_server, graph, manifest, new=True)
+        except Unconfined:
+            raise
         except ModelFailed as error:
             raise InvalidInput(f"the file is refused: {error}", "file") from error
         try:

@@ -22,7 +22,7 @@ from tests import tiny
 
 
 def compute_models(settings: Settings) -> ComputeModels:
-    sandbox = ForkServer(Limits(memory=settings.upload_memory, threads=settings.threads))
+    sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
     return ComputeModels(settings, UploadStorage(settings.database_url), sandbox)
 
 

@@ -37,7 +37,7 @@ def test_a_sound_machine_is_told_so(settings):
     assert findings.keys() == doctor.CHECKS.keys()
     assert all(finding.good for finding in findings.values()), findings
     assert "1 models and 1 evaluation sets" in findings["models"].text
-    assert "confined child" in findings["sandbox"].text
+    assert "a child process read a file" in findings["sandbox"].text
     assert not (settings().state / "jobs.sqlite").exists()  # it only looks
 
 
