@@ -1,0 +1,101 @@
+"""``python -m bench.sandbox``: what the confinement of uploads costs.
+
+Milliseconds from the order of a child to its first answer, and of one prediction of an uploaded model, each with and
+without the confinement, in turn. ``python -m bench.sandbox FD`` is the fork server that does not confine.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from gauntlet.onnx_import.settings import ModelSettings
+from gauntlet.sandbox import confinement, fork_server, fork_server_main
+from gauntlet.sandbox.fork_server import ForkServer, Work
+from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, adopt, open_sandboxed
+
+FILE = Path(__file__).resolve().parents[1] / "models" / "artifacts" / "fashion-mnist-standard" / "model.onnx"
+MODES = "confined", "unconfined"
+BATCH = 64  # images of a larger prediction, which computes longer
+
+
+@contextmanager
+def fork_servers() -> Iterator[dict[str, ForkServer]]:
+    """One of each mode, started."""
+    confining = fork_server.SERVER_MODULE
+    made: dict[str, ForkServer] = {}
+    with ExitStack() as stack:
+        stack.callback(setattr, fork_server, "SERVER_MODULE", confining)
+        for mode, module in zip(MODES, (confining, "bench.sandbox"), strict=True):
+            fork_server.SERVER_MODULE = module
+            made[mode] = stack.enter_context(closing(ForkServer()))
+            for work in ("files", "models"):
+                start(made[mode], work)
+        yield made
+
+
+def start(server: ForkServer, work: Work) -> float:
+    """Milliseconds until a new child answers that it does not know what it was asked."""
+    begun = time.perf_counter()
+    child = server.child(work)
+    child.ask({"ask": "nothing"}, seconds=60)
+    taken = time.perf_counter() - begun
+    child.close()
+    return 1000 * taken
+
+
+def predict(model: SandboxedClassifier, images: torch.Tensor) -> float:
+    """Milliseconds of one prediction."""
+    begun = time.perf_counter()
+    model.predict(images)
+    return 1000 * (time.perf_counter() - begun)
+
+
+def compare(name: str, measured: dict[str, partial[float]], repeats: int) -> None:
+    """Print the medians, of measurements in turn: what else the machine does slows both."""
+    found: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for turn in range(repeats):
+        for mode in MODES[:: 1 if turn % 2 else -1]:
+            found[mode].append(measured[mode]())
+    confined, free = (statistics.median(found[mode]) for mode in MODES)
+    print(
+        f"{name}: {confined:.3f} ms confined, {free:.3f} without: {confined - free:+.3f} ms, {confined / free - 1:+.1%}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.sandbox", description=__doc__)
+    parser.add_argument("--starts", type=int, default=50, help="children of each kind and mode")
+    parser.add_argument("--predictions", type=int, default=2000, help="of each size and mode")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    with fork_servers() as servers, ExitStack() as stack:
+        for work in ("files", "models"):
+            compare(f"start of a child for {work}", {m: partial(start, servers[m], work) for m in MODES}, chosen.starts)
+        graph, manifest = adopt(servers["confined"], FILE.read_bytes(), ModelSettings(name="bench"))
+        models = {m: stack.enter_context(closing(open_sandboxed(servers[m], graph, manifest))) for m in MODES}
+        for count in (1, BATCH):
+            images = torch.rand(count, *manifest.input_shape, generator=torch.Generator().manual_seed(0))
+            asked = {mode: partial(predict, models[mode], images) for mode in MODES}
+            compare(f"prediction of {count} image{'s' * (count > 1)}", asked, chosen.predictions)
+    return 0
+
+
+def serve_unconfined() -> None:
+    def leave(folder: str) -> None: ...
+
+    confinement.confine = leave
+    fork_server_main.main()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2 and sys.argv[1].isdigit():
+        serve_unconfined()
+    else:
+        sys.exit(main())
