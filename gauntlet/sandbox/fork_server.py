@@ -89,10 +89,12 @@ class Child:
         message: Message,
         *arrays: Array,
         seconds: float,
+        most: int = 0,
         check_cancelled: Callable[[], None] | None = None,
     ) -> tuple[Message, list[Array]]:
         """Its answer. Raises ModelFailed with the reason where it gives none; then it is gone.
 
+        The arrays of an answer have at most ``most`` bytes: it cannot make who asks take more memory.
         ``check_cancelled`` is called while it computes. Where that raises, the child is told to stop, and stays.
         """
         with self._lock:
@@ -103,8 +105,8 @@ class Child:
                 self._line.settimeout(seconds)
                 protocol.send(self._line, message | {"seconds": seconds}, *arrays)
                 if check_cancelled is not None:
-                    self._wait(deadline, check_cancelled)
-                return protocol.receive(self._line, deadline)
+                    self._wait(deadline, check_cancelled, most)
+                return protocol.receive(self._line, deadline, most)
             except TimeoutError:
                 cause = f"it took longer than {seconds:g} s and was stopped"
             except (EOFError, OSError):
@@ -113,13 +115,13 @@ class Child:
                 cause = f"it does not keep to the protocol ({error})"
             raise ModelFailed(self._end(cause))
 
-    def _wait(self, deadline: float, check_cancelled: Callable[[], None]) -> None:
+    def _wait(self, deadline: float, check_cancelled: Callable[[], None], most: int) -> None:
         """Until it answers, or the deadline."""
         while not self._readable(deadline):
             try:
                 check_cancelled()
             except BaseException:
-                self._cancel()
+                self._cancel(most)
                 raise
 
     def _readable(self, deadline: float) -> bool:
@@ -130,11 +132,11 @@ class Child:
         except ValueError as error:
             raise OSError(CLOSED) from error
 
-    def _cancel(self) -> None:
+    def _cancel(self, most: int) -> None:
         """Make it stop computing. Its answer, whatever it is, is of no use to anybody."""
         try:
             protocol.send(self._line, protocol.CANCEL)
-            protocol.receive(self._line, time.monotonic() + STOP_TIMEOUT)
+            protocol.receive(self._line, time.monotonic() + STOP_TIMEOUT, most)
         except (OSError, EOFError, protocol.Garbled):
             self._end("it did not stop when it was told to")
 

@@ -17,8 +17,8 @@ Array = NDArray[Any]
 Message = dict[str, Any]
 
 HEAD = struct.Struct("!I")
-MAX_JSON = 2**26
-MAX_ARRAYS = 2**32  # bytes of all arrays of a message
+MAX_JSON = 2**24
+MAX_ARRAYS = 2**32  # bytes of all arrays of a message, where who receives it expects no less
 CANCEL: Message = {"ask": "cancel"}
 """While an answer is computed: it is not wanted any more. Has no answer of its own."""
 DTYPES = frozenset({"uint8", "int64", "float32", "float64"})
@@ -43,8 +43,10 @@ def check_cancelled(source: socket.socket) -> None:
         raise Cancelled("nobody wants the answer any more")
 
 
-def receive(source: socket.socket, deadline: float | None = None) -> tuple[Message, list[Array]]:
-    """The next message, until ``deadline`` on the monotonic clock.
+def receive(
+    source: socket.socket, deadline: float | None = None, most: int = MAX_ARRAYS
+) -> tuple[Message, list[Array]]:
+    """The next message, until ``deadline`` on the monotonic clock, whose arrays have at most so many bytes.
 
     Raises EOFError at the end, TimeoutError, Garbled for what is none, OSError.
     """
@@ -61,7 +63,7 @@ def receive(source: socket.socket, deadline: float | None = None) -> tuple[Messa
     ):
         raise Garbled("its head is not what it should be")
     sizes = [math.prod(shape) * np.dtype(name).itemsize for name, shape in described]
-    if sum(sizes) > MAX_ARRAYS:
+    if sum(sizes) > most:
         raise Garbled("its arrays are too large")
     arrays = [
         np.frombuffer(_exactly(source, size, deadline), dtype=name).reshape(shape)

@@ -1,6 +1,7 @@
 """A classifier whose network lives in a child: to the attacks, the referee and the reports it is one like any other."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from gauntlet.bounds.prover import METHODS, Method, Proof
 from gauntlet.certify.lipschitz import Certificate
 from gauntlet.errors import InvalidInput, ModelFailed, escaped
 from gauntlet.norms import Norm
+from gauntlet.onnx_import import labelled_images
 from gauntlet.onnx_import.labelled_images import Pictures
 from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
 from gauntlet.runtime.session import at_once
@@ -30,6 +32,8 @@ PICTURES = 30.0  # ... all of a set of pictures to be decoded
 OPENING = 60.0  # ... its gradients to be verified and its certificate to be proved
 PACE = 2**22  # bytes of a file for which it may take a second more
 ANSWERING = 60.0  # ... one batch to be answered
+LARGEST_GRAPH = 2**31  # bytes
+FLOAT64 = 8  # bytes of a number
 GARBLED = "it does not keep to the protocol"
 
 
@@ -46,7 +50,7 @@ def adopt(
         asked = {"ask": "adopt", "declared": declared.model_dump(mode="json"), "beside": list(files)}
         sent = [np.frombuffer(content, np.uint8) for content in (data, *files.values())]
         seconds = READING + sum(map(len, sent)) / PACE
-        message, arrays = _request(child, asked, *sent, seconds=seconds)
+        message, arrays = _request(child, asked, *sent, seconds=seconds, most=LARGEST_GRAPH)
         return arrays[0].tobytes(), ClassifierManifest.model_validate_json(message["manifest"])
     except (KeyError, IndexError, ValidationError) as error:
         raise ModelFailed(GARBLED) from error
@@ -59,7 +63,8 @@ def read_pictures(fork_server: ForkServer, data: bytes, declared: ImageSetSettin
     child = fork_server.child("files")
     try:
         asked = {"ask": "pictures", "declared": declared.model_dump(mode="json")}
-        message, (images, labels) = _request(child, asked, np.frombuffer(data, np.uint8), seconds=PICTURES)
+        most = labelled_images.MAX_BYTES + FLOAT64 * labelled_images.MAX_IMAGES  # pixels and labels
+        message, (images, labels) = _request(child, asked, np.frombuffer(data, np.uint8), seconds=PICTURES, most=most)
         classes = tuple(map(str, message["classes"]))
         fits = images.ndim == 4 and images.dtype == np.uint8 and labels.dtype == np.int64
         if not fits or labels.shape != images.shape[:1] or not 0 <= labels.min() <= labels.max() < len(classes):
@@ -81,11 +86,11 @@ def open_sandboxed(
     child = fork_server.child("models")
     try:
         asked = {"ask": "open", "manifest": manifest.model_dump_json(), "new": new}
-        message, arrays = _request(child, asked, np.frombuffer(graph, np.uint8), seconds=OPENING + len(graph) / PACE)
+        seconds, count = OPENING + len(graph) / PACE, len(manifest.classes)
+        data = np.frombuffer(graph, np.uint8)
+        message, arrays = _request(child, asked, data, seconds=seconds, most=FLOAT64 * count**2)
         settled = ClassifierManifest.model_validate_json(message["manifest"])
-        return SandboxedClassifier(
-            settled, child, _certificate(message, arrays, len(manifest.classes)), message["slope"]
-        )
+        return SandboxedClassifier(settled, child, _certificate(message, arrays, count), message["slope"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         child.close()
         raise ModelFailed(GARBLED) from error
@@ -111,10 +116,11 @@ def _request(
     message: Message,
     *arrays: Array,
     seconds: float,
+    most: int = 0,
     check_cancelled: Callable[[], None] | None = None,
 ) -> tuple[Message, list[Array]]:
     """An answer that is none of its errors."""
-    reply, made = child.ask(message, *arrays, seconds=seconds, check_cancelled=check_cancelled)
+    reply, made = child.ask(message, *arrays, seconds=seconds, most=most, check_cancelled=check_cancelled)
     if "refused" in reply:
         raise InvalidInput(str(reply["refused"]), reply.get("field"))
     if "where" in reply:
@@ -153,8 +159,9 @@ class SandboxedClassifier:
 
     def ask(self, message: Message, x: Tensor, *more: Tensor) -> tuple[Message, Tensor]:
         """One tensor: logits, or for ``more`` a gradient of the shape of x."""
-        reply, made = self.request(message, x, *more, seconds=ANSWERING)
         wanted = tuple(x.shape) if more else (len(x), len(self.manifest.classes))
+        most = math.prod(wanted) * x.element_size()
+        reply, made = self.request(message, x, *more, seconds=ANSWERING, most=most)
         if len(made) != 1 or made[0].shape != wanted or torch.from_numpy(made[0]).dtype != x.dtype:
             raise self.garbled()
         return reply, torch.from_numpy(made[0].copy())
@@ -177,12 +184,13 @@ class SandboxedClassifier:
         message: Message,
         *tensors: Tensor,
         seconds: float,
+        most: int = 0,
         check_cancelled: Callable[[], None] | None = None,
     ) -> tuple[Message, list[Array]]:
-        """What the child answers, whatever that is. ``check_cancelled`` ends it by raising."""
+        """What the child answers, whatever that is, in ``most`` bytes. ``check_cancelled`` ends it by raising."""
         arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
         try:
-            return _request(self._child, message, *arrays, seconds=seconds, check_cancelled=check_cancelled)
+            return _request(self._child, message, *arrays, seconds=seconds, most=most, check_cancelled=check_cancelled)
         except ModelFailed as error:
             raise ModelFailed(f"{self.name}: {error}") from error
 
@@ -197,7 +205,8 @@ class _Bounder:
         found = []
         for rows in torch.split(torch.arange(len(x)), at_once(self._model.manifest.input_shape)):
             part = [tensor[rows] for tensor in (x, labels, eps, slack)]
-            _, made = self._model.request({"ask": "intervals"}, *part, seconds=ANSWERING)
+            most = FLOAT64 * len(rows)
+            _, made = self._model.request({"ask": "intervals"}, *part, seconds=ANSWERING, most=most)
             found.append(self._margins(made, len(rows)))
         return torch.cat(found)
 
@@ -215,8 +224,11 @@ class _Bounder:
         asked: Message = {"ask": "prove", "label": label, "norm": norm, "eps": eps, "slack": slack}
         asked |= {"methods": list(methods), "until": seconds}
         longest = ANSWERING + max(0.0, seconds)
-        told, made = self._model.request(asked, x, seconds=longest, check_cancelled=check_cancelled)
-        margins = self._margins(made, len(self._model.manifest.classes) - 1)
+        count = len(self._model.manifest.classes) - 1
+        told, made = self._model.request(
+            asked, x, seconds=longest, most=FLOAT64 * count, check_cancelled=check_cancelled
+        )
+        margins = self._margins(made, count)
         try:
             if told["method"] not in METHODS:
                 raise self._model.garbled()

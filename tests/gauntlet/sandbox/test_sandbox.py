@@ -212,6 +212,19 @@ def test_what_is_no_message_is_found_out():
                 protocol.receive(ours, time.monotonic() + 600)
 
 
+def test_an_answer_takes_no_more_memory_than_is_expected():
+    ours, theirs = socket.socketpair()
+    for most, passes in ((400, True), (399, False)):
+        protocol.send(theirs, {}, np.zeros(100, np.float32))
+        if passes:
+            assert protocol.receive(ours, most=most)[1][0].nbytes == most
+        else:
+            with pytest.raises(protocol.Garbled, match="too large"):
+                protocol.receive(ours, most=most)
+    ours.close()
+    theirs.close()
+
+
 def test_messages_come_through_as_they_went():
     arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((0, 4)), np.array(3, np.int64)]
     ours, theirs = socket.socketpair()
