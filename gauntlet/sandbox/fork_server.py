@@ -60,7 +60,10 @@ class Limits:
 
 
 class Child:
-    """A process that answers one question at a time. Safe to ask from several threads. Its files go with it."""
+    """A process that answers one question at a time, and is stopped in between.
+
+    Safe to ask from several threads. Its files go with it.
+    """
 
     def __init__(
         self,
@@ -101,19 +104,29 @@ class Child:
             if self._cause is not None:
                 raise ModelFailed(self._cause)
             deadline = time.monotonic() + seconds
+            self._signal(signal.SIGCONT)
             try:
                 self._line.settimeout(seconds)
                 protocol.send(self._line, message | {"seconds": seconds}, *arrays)
                 if check_cancelled is not None:
                     self._wait(deadline, check_cancelled, most)
-                return protocol.receive(self._line, deadline, most)
+                answer = protocol.receive(self._line, deadline, most)
             except TimeoutError:
                 cause = f"it took longer than {seconds:g} s and was stopped"
             except (EOFError, OSError):
                 cause = None
             except protocol.Garbled as error:
                 cause = f"it does not keep to the protocol ({error})"
+            else:
+                self._signal(signal.SIGSTOP)  # nobody asked it to compute anything more
+                return answer
             raise ModelFailed(self._end(cause))
+
+    def _signal(self, number: int) -> None:
+        """Nothing where it is gone."""
+        with self._ending, contextlib.suppress(ProcessLookupError):
+            if self._cause is None:
+                signal.pidfd_send_signal(self._handle, number)
 
     def _wait(self, deadline: float, check_cancelled: Callable[[], None], most: int) -> None:
         """Until it answers, or the deadline."""
@@ -137,6 +150,7 @@ class Child:
         try:
             protocol.send(self._line, protocol.CANCEL)
             protocol.receive(self._line, time.monotonic() + STOP_TIMEOUT, most)
+            self._signal(signal.SIGSTOP)
         except (OSError, EOFError, protocol.Garbled):
             self._end("it did not stop when it was told to")
 

@@ -143,6 +143,16 @@ def bury() -> None:
         os.chdir("d")
 
 
+def burn() -> None:
+    """Go on computing after the answer."""
+
+    def spin() -> None:
+        while True:
+            pass
+
+    threading.Thread(target=spin, daemon=True).start()
+
+
 def threads() -> int:
     """How many of eight ran."""
     ran: list[int] = []
@@ -169,6 +179,7 @@ def opened() -> list[int]:
 DEEDS: dict[str, Callable[[], object]] = {
     "cling": cling,
     "bury": bury,
+    "burn": burn,
     "threads": threads,
     "opened": opened,
     "shout": lambda: os.write(1, b"x" * 10_000_000),

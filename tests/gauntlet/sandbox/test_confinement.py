@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -143,6 +144,27 @@ def test_a_child_does_not_outlive_its_model_nor_who_started_it(fork_server: Fork
         _, alive = psutil.wait_procs(mine, 20)
         assert not alive
         child.close()
+
+
+def test_a_child_computes_nothing_while_nobody_asks_it(fork_server: ForkServer):
+    child = child_of(fork_server)
+    ask(child, ask="do", name="burn")
+    (mine,) = psutil.Process(fork_server.pid).children()
+    before = wait_until_stopped(mine)
+    time.sleep(0.5)
+    assert mine.cpu_times().user == before
+    while wait_until_stopped(mine) == before:  # it goes on whenever it is asked
+        assert ask(child, ask="do", name="threads") == 8
+    child.close()
+
+
+def wait_until_stopped(process: psutil.Process) -> float:
+    """Seconds that it has computed, once it does no more."""
+    deadline = time.monotonic() + 20
+    while process.status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return float(process.cpu_times().user)
 
 
 @confined
