@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from gauntlet.artifacts.manifest import Name, Sha256
+from gauntlet.artifacts.manifest import Name, PreprocessingTrial, Sha256
 from gauntlet.norms import Norm
 from gauntlet.report.records import (
     BoundsMeasurement,
@@ -274,6 +274,9 @@ class ModelReport(Record):
     family: str
     sha256: Sha256
     device: str
+    preprocessing: PreprocessingTrial | None = Field(
+        default=None, description="how labelled images chose what its owner did not declare; None: they did not"
+    )
     clean: Rate
     margins: Distribution
     checks: list[CheckRecord]
