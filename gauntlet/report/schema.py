@@ -70,6 +70,11 @@ class ReportRequest(Record):
     checked: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="images that the checks examine, at most; by default 64"
     )
+    budget_seconds: Annotated[float, Field(ge=1, le=604_800, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="plan a report of about that length on one worker: fewer images, then fewer attacks and checked "
+        "images, measured by passes of the models; `left_out` of the report says what that left out",
+    )
     smoothing: SmoothingSpec | None = Field(default=None, description="certify the smoothed classifier as well")
     bounds: BoundsSpec | None = Field(default=None, description="prove image by image what bounds of the logits can")
 
