@@ -135,6 +135,9 @@ def _named_by(images: EvalSet, manifest: ClassifierManifest) -> ClassifierManife
     assert manifest.adoption is not None
     reason = f"a guess: nothing names the outputs, which may be in another order than the classes of {images.name}"
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    choices = manifest.adoption.choices | {"classes": Choice(value=shown, given=False, reason=reason)}
+    choices = manifest.adoption.choices
+    remarks = choices["classes"].reason.partition("; ")[1:]  # on names that were found and do not fit
+    reason += "".join(remarks)
+    choices = choices | {"classes": Choice(value=shown, given=False, reason=reason)}
     adoption = manifest.adoption.model_copy(update={"choices": choices})
     return manifest.model_copy(update={"classes": names, "adoption": adoption})

@@ -41,8 +41,10 @@ def chosen(
     manifest = adopted.manifest
     channels, adoption = manifest.input_shape[0], manifest.adoption
     assert adoption is not None
-    usual = usual_preprocessing.undeclared(declared, channels)
-    if len(usual) < 2:  # what is left is what was declared
+    guess = adoption.scale, adoption.offset, adoption.bgr
+    known = usual_preprocessing.undeclared(declared, channels).items()
+    usual = {name: one for name, one in known if (*one.affine(channels), one.bgr) != guess}
+    if not usual:  # all was declared
         return adopted
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL_FILE

@@ -309,6 +309,10 @@ def test_an_order_that_nothing_says_is_called_a_guess(root, tmp_path, capsys):
     told = capsys.readouterr()
     assert "classes shade a, shade b" in told.err
     assert "(not said: a guess: nothing names the outputs" in told.err
+    (tmp_path / "bright.onnx").write_bytes(cases.read("bright.onnx"))
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    assert run(root, words.replace(str(cases.FOLDER), str(tmp_path))) == 0
+    assert "of shades; 'labels.txt' beside it names 2 classes for 12 outputs, not used)" in capsys.readouterr().err
     shades(tmp_path / "shades.zip", ["cat", "dog"])
     assert run(root, words) == 2
     assert "the 12 outputs of bright have no names; declare" in capsys.readouterr().err

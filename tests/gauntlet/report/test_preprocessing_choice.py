@@ -54,6 +54,7 @@ def test_the_guess_stays_where_nothing_is_clearly_better(tmp_path):
     adoption = open_classifier(path, images=x, labels=y).manifest.adoption
     assert (adoption.trial.taken, adoption.trial.guess) == (None, (200, 200))
     assert adoption.choices == open_classifier(path).manifest.adoption.choices
+    assert "pixels in 0..1" not in adoption.trial.right  # which is the guess
     assert "200 of 200 as guessed are classified correctly" in wording.trial(adoption.trial)
 
 
