@@ -109,6 +109,12 @@ def test_weights_may_be_larger_than_what_is_computed(monkeypatch: pytest.MonkeyP
     model = onnx.load_from_string(data)
     assert max(np.prod(tensor.dims) for tensor in model.graph.initializer) > 100
     assert adopt(data, ModelSettings(name="dense")) is not None
+    bytes_ = {"w": np.ones((64, 5), np.int8), "scale": np.float32(0.01)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["floats"]),
+        helper.make_node("MatMul", ["x", "floats"], ["y"]),
+    ]
+    assert validation.read(zoo.build(nodes, bytes_, ["n", 64], ["n", 5])) is not None
     monkeypatch.setattr(validation, "MAX_VALUES", 63)
     with pytest.raises(InvalidInput, match="the tensor x would hold"):
         adopt(data, ModelSettings(name="dense"))
