@@ -12,7 +12,7 @@ export BENTOML_DO_NOT_TRACK := True
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-busy test-all test-clients contract check fmt lock train data report figures paper reference screenshots packages docs bento image image-cpu container-check bench-attacks bench-bounds bench-serving gpu-check client clean
+.PHONY: help install serve test test-busy test-all test-clients contract check fmt lock train data report figures paper reference screenshots packages docs bento image image-cpu container-check bench-attacks bench-bounds bench-serving zoo gpu-check client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ bench-bounds: .venv/.dev .venv-bounds/.installed ## our bounds beside those of b
 bench-serving: .venv/.dev .venv-serving/.peers ## serving beside its peers: half an hour; BENCH=--publish writes docs/benchmarks.md
 	$(BIN)/python -m bench.serving $(BENCH)
 
+zoo: .venv-zoo/.installed ## export, quantise and open architectures of torchvision and timm into docs/zoo.md; BENCH=--all: hours
+	.venv-zoo/bin/python -m bench.zoo $(BENCH)
+
 packages: .venv/.dev ## wheels and sdists of library and client, into dist/packages
 	$(BIN)/python -m hatchling build -d dist/packages
 	cd client && ../$(BIN)/python -m hatchling build -d ../dist/packages
@@ -108,7 +111,7 @@ client: .venv/.dev ## write the client's answers again, from /openapi.json
 lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with hashes
 	$(BIN)/uv pip compile $(LOCK) --extra gpu --extra service --extra mlflow --group dev -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra gpu --extra service -c requirements/dev.txt -o requirements/service.txt
-	for group in training bench; do \
+	for group in training bench zoo; do \
 	  $(BIN)/uv pip compile $(LOCK) --extra gpu --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
 	$(BIN)/uv pip compile $(LOCK) deploy/container/cpu.in --extra service --override deploy/container/cpu-without.txt \
 	  -c requirements/dev.txt -o requirements/cpu.txt

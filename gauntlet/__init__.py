@@ -1,10 +1,9 @@
 """Attacks, certificates and reports on classifiers in ONNX files. Knows of no service, and of no training.
 
-Three lines from a file to a report::
+Two lines from a file to a report::
 
-    from gauntlet import open_classifier, robustness_report, write_report
-    model = open_classifier("model.onnx")
-    write_report(robustness_report([model], images, labels), "report.html")
+    from gauntlet import robustness_report, write_report
+    write_report(robustness_report(["model.onnx"], images, labels), "report.html")
 """
 
 import os

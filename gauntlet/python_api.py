@@ -1,8 +1,7 @@
-"""Gauntlet without a folder of artefacts: your own classifier and your own images, three lines to a report.
+"""Gauntlet without a folder of artefacts: your own classifier and your own images, two lines to a report.
 
-from gauntlet import open_classifier, robustness_report, write_report
-model = open_classifier("model.onnx")  # or a torch module, with an example of its input
-write_report(robustness_report([model], images, labels), "report.html")
+from gauntlet import robustness_report, write_report
+write_report(robustness_report(["model.onnx"], images, labels), "report.html")  # or what open_classifier returned
 """
 
 import hashlib
@@ -10,6 +9,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,17 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from gauntlet.artifacts.evaluation_sets import EvalSet
-from gauntlet.artifacts.manifest import MODEL_FILE
+from gauntlet.artifacts.manifest import MODEL_FILE, ClassifierManifest
 from gauntlet.errors import InvalidInput
-from gauntlet.onnx_import.conversion import adopt
+from gauntlet.onnx_import import class_name_files
+from gauntlet.onnx_import.class_name_files import NamesFile
+from gauntlet.onnx_import.conversion import Adopted, adopt
+from gauntlet.onnx_import.detection import Shape
 from gauntlet.onnx_import.external_weights import in_folder
 from gauntlet.onnx_import.opening import open_saved, save
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.onnx_import.validation import MAX_BYTES
-from gauntlet.report import exports, requirements
+from gauntlet.report import exports, preprocessing_choice, requirements
 from gauntlet.report.build import build, ignore_progress
 from gauntlet.report.exports.gate import Gate
 from gauntlet.report.schema import Report, ReportRequest
@@ -37,13 +40,22 @@ from gauntlet.runtime.served import Device
 OPSET = 20
 OWN = "own-images"
 
+Labelled = Callable[[ClassifierManifest], EvalSet | None]
+"""Labelled images as a model of this manifest takes them and numbers its classes; None: they do not fit it."""
+
+
+def no_images(_: ClassifierManifest) -> None:
+    """A file that is opened without labelled images."""
+
 
 def open_classifier(
     source: str | Path | nn.Module,
     *,
     name: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | Path | None = None,
     example: Tensor | None = None,
+    images: Tensor | NDArray[Any] | None = None,
+    labels: Tensor | NDArray[Any] | Sequence[int] | None = None,
     device: Device = "auto",
     **said: Any,
 ) -> Classifier:
@@ -57,13 +69,40 @@ def open_classifier(
         source: the file, its weights in it or in files beside it; or the module, which needs ``example`` and the
             extra ``gauntlet-robustness[export]``.
         name: by default the file's or the module's.
-        classes: K names; by default their numbers.
+        classes: K names, or a file of them; by default those in the file or beside it, otherwise their numbers.
         example: a batch of at least two images as the module takes them.
+        images: labelled images, as ``robustness_report`` takes them. They choose among the usual preprocessings that
+            agree with what is said: one that is right clearly more often than the guess is taken.
+        labels: (N,), of these images.
         device: where attacks run.
         said: fields of ``gauntlet.onnx_import.settings.ModelSettings`` that would be guessed otherwise.
 
     Raises:
         InvalidInput: a file that is no such classifier and why, a field that does not fit.
+    """
+    labelled: Labelled = no_images
+    shape = None
+    if images is not None:
+        x = np.asarray(images)
+        labelled = partial(_labelled, x, np.asarray([] if labels is None else labels, np.int64))
+        shape = _shape_of(x)
+    return open_labelled(source, labelled, shape, name=name, classes=classes, example=example, device=device, **said)
+
+
+def open_labelled(
+    source: str | Path | nn.Module,
+    labelled: Labelled,
+    shape: Shape | None = None,
+    *,
+    name: str | None = None,
+    classes: Sequence[str] | Path | None = None,
+    example: Tensor | None = None,
+    device: Device = "auto",
+    **said: Any,
+) -> Classifier:
+    """``open_classifier`` with images that are made to fit once the model's classes and input are known.
+
+    ``shape`` is theirs, for a graph that leaves it open.
     """
     with tempfile.TemporaryDirectory() as root:
         if isinstance(source, nn.Module):
@@ -75,11 +114,26 @@ def open_classifier(
         else:
             file = Path(source)
             name = name or file.stem
-        fields = _declared({"name": plain(name), "dataset": OWN, "classes": classes, **said})
-        adopted = adopt(file.read_bytes(), fields, in_folder(file.parent, MAX_BYTES))
+        names = [class_name_files.given(classes)] if isinstance(classes, Path) else class_name_files.in_folder(file)
+        listed = None if isinstance(classes, Path) else classes
+        fields = _declared({"name": plain(name), "dataset": OWN, "classes": listed, **said})
+        adopted = _adopted(file, fields, names, labelled, shape)
         manifest, folder = adopted.manifest, save(Path(root), adopted.graph, adopted.manifest.name)
         del adopted  # as large as the model
         return open_saved(folder, manifest, new=True, device=device)
+
+
+def _adopted(
+    file: Path, declared: ModelSettings, names: Sequence[NamesFile], labelled: Labelled, shape: Shape | None
+) -> Adopted:
+    """The file adopted, with the preprocessing that the images choose where there are any."""
+
+    def adopted(settings: ModelSettings) -> Adopted:
+        return adopt(file.read_bytes(), settings, in_folder(file.parent, MAX_BYTES), names, shape)
+
+    guessed = adopted(declared)
+    images = labelled(guessed.manifest)
+    return guessed if images is None else preprocessing_choice.chosen(guessed, declared, images, adopted)
 
 
 def plain(name: str) -> str:
@@ -88,7 +142,7 @@ def plain(name: str) -> str:
 
 
 def robustness_report(
-    models: Sequence[Classifier],
+    models: Sequence[Classifier | str | Path],
     images: Tensor | NDArray[Any],
     labels: Tensor | NDArray[Any] | Sequence[int],
     *,
@@ -98,7 +152,8 @@ def robustness_report(
     """The robustness report of these models on these images.
 
     Args:
-        models: of the same classes and input shape.
+        models: of the same classes and input shape; or files, which are opened with these images, so that these
+            choose the preprocessing (``open_classifier``).
         images: (N, C, H, W), (N, H, W, C) or, of one channel, (N, H, W); in [0, 1], or 0 to 255 as uint8. They are
             rounded to 8 bits, like any picture.
         labels: (N,).
@@ -108,15 +163,16 @@ def robustness_report(
     Raises:
         InvalidInput: images, labels or a field that cannot be used.
     """
-    manifest = models[0].manifest
-    by_channel = _by_channel(np.asarray(images), manifest.input_shape)
-    evalset = _evalset(by_channel, np.asarray(labels, dtype=np.int64), manifest.classes)
-    fields = {"models": [model.name for model in models], "dataset": OWN, "n": len(evalset.labels), **asked}
+    x, y = np.asarray(images), np.asarray(labels, dtype=np.int64)
+    opened = [open_classifier(one, images=x, labels=y) if isinstance(one, str | Path) else one for one in models]
+    manifest = opened[0].manifest
+    evalset = _evalset(_by_channel(x, manifest.input_shape), y, manifest.classes)
+    fields = {"models": [model.name for model in opened], "dataset": OWN, "n": len(evalset.labels), **asked}
     try:
         request = ReportRequest.model_validate(fields, strict=False)  # tuples and numpy's numbers will do here
     except ValidationError as error:
         raise _first(error) from error
-    return build(request, {model.name: model for model in models}, {OWN: evalset}, on_progress=on_progress)
+    return build(request, {model.name: model for model in opened}, {OWN: evalset}, on_progress=on_progress)
 
 
 def write_report(made: Report, *paths: str | Path, require: Sequence[str] = ()) -> list[str]:
@@ -180,6 +236,26 @@ def _by_channel(images: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[An
         return images[:, None]
     last = images.transpose(0, 3, 1, 2) if images.ndim == 4 else images
     return last if images.shape[1:] != shape and last.shape[1:] == shape else images
+
+
+def _shape_of(images: NDArray[Any]) -> Shape | None:
+    """C, H, W of images (N, H, W), (N, C, H, W) or (N, H, W, C); None for others."""
+    if images.ndim == 3:
+        return 1, images.shape[1], images.shape[2]
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images.shape[1], images.shape[2], images.shape[3]
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return images.shape[3], images.shape[1], images.shape[2]
+    return None
+
+
+def _labelled(images: NDArray[Any], labels: NDArray[np.int64], manifest: ClassifierManifest) -> EvalSet:
+    """Raises InvalidInput where the images are not those that the model takes."""
+    found = _evalset(_by_channel(images, manifest.input_shape), labels, manifest.classes)
+    if found.images.shape[1:] != manifest.input_shape:
+        shapes = f"{manifest.input_shape}, these images are {found.images.shape[1:]}"
+        raise InvalidInput(f"{manifest.name} takes {shapes}", "images")
+    return found
 
 
 def _evalset(images: NDArray[Any], labels: NDArray[np.int64], classes: tuple[str, ...]) -> EvalSet:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -37,7 +37,7 @@ class Endpoint:
     body: type[BaseModel] | None = None
     media: str = JSON
     consumes: str = JSON  # multipart: a part `file`, and a part `settings` with the JSON of ``body``
-    more_files: str | None = None  # multipart: the name of parts with further files
+    more_files: Mapping[str, int] = field(default_factory=dict)  # multipart: parts with further files, and how many
     query: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
     answer_headers: tuple[str, ...] = ()

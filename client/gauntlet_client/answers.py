@@ -290,6 +290,16 @@ class PicturesResponse(BaseModel):
     images: list[str]
 
 
+class PreprocessingTrial(BaseModel):
+    """
+    The usual preprocessings that were tried on labelled images, because their owner declared none.
+    """
+
+    taken: str | None
+    guess: tuple[int, int]
+    right: dict[str, tuple[int, int]]
+
+
 class Rate(BaseModel):
     """
     ``k`` of ``n`` with the 95 % Wilson interval; ``value`` is None where there was nothing to count.
@@ -570,6 +580,7 @@ class Adoption(BaseModel):
     scale: list[float] | None = None
     offset: list[float] | None = None
     bgr: bool | None = False
+    trial: PreprocessingTrial | None = None
 
 
 class AttackResult(BaseModel):
@@ -961,6 +972,10 @@ class ReportRequest(BaseModel):
     """
     images that the checks examine, at most; by default 64
     """
+    budget_seconds: float | None = None
+    """
+    plan a report of about that length on one worker: fewer images, then fewer attacks and checked images, measured by passes of the models; `left_out` of the report says what that left out
+    """
     smoothing: SmoothingSpec | None = None
     """
     certify the smoothed classifier as well
@@ -1040,6 +1055,10 @@ class ModelReport(BaseModel):
     family: str
     sha256: str
     device: str
+    preprocessing: PreprocessingTrial | None = None
+    """
+    how labelled images chose what its owner did not declare; None: they did not
+    """
     clean: Rate
     margins: Distribution
     checks: list[CheckRecord]

@@ -271,12 +271,16 @@ class Client:
         """The manifests of all models."""
         return self._get(answers.ModelList, "/models").models
 
-    def add_model(self, onnx: Path | bytes, *, weights: Sequence[Path] = (), **settings: Any) -> answers.ModelAdded:
+    def add_model(
+        self, onnx: Path | bytes, *, weights: Sequence[Path] = (), class_names: Path | None = None, **settings: Any
+    ) -> answers.ModelAdded:
         """Bring an ONNX classifier. ``settings``: ``name``, ``classes``, ``layout``... what is left out is guessed.
 
         ``weights``: the files in which it keeps its weights, where they are not in the ONNX file itself.
+        ``class_names``: a file that names its classes, one a line, or a ``config.json`` with ``id2label``.
         """
-        return self._upload(answers.ModelAdded, "/models", onnx, settings, weights)
+        more = [("weights", one) for one in weights] + ([] if class_names is None else [("classes", class_names)])
+        return self._upload(answers.ModelAdded, "/models", onnx, settings, more)
 
     def delete_model(self, name: str) -> None:
         """Forget an uploaded model."""
@@ -300,9 +304,9 @@ class Client:
         path: str,
         file: Path | bytes,
         settings: dict[str, Any],
-        weights: Sequence[Path] = (),
+        more: Sequence[tuple[str, Path]] = (),
     ) -> Answer:
         content = file.read_bytes() if isinstance(file, Path) else file
-        files = [("file", ("file", content)), *(("weights", (one.name, one.read_bytes())) for one in weights)]
+        files = [("file", ("file", content)), *((part, (one.name, one.read_bytes())) for part, one in more)]
         parts: dict[str, Any] = {"files": files, "data": {"settings": json.dumps(settings)}}
         return answer.model_validate_json(self._transport.ask("POST", path, repeatable=False, **parts).content)

@@ -66,6 +66,14 @@ class Choice(Frozen):
     reason: str
 
 
+class PreprocessingTrial(Frozen):
+    """The usual preprocessings that were tried on labelled images, because their owner declared none."""
+
+    taken: str | None  # None: none is right clearly more often than the guess, which stays
+    guess: tuple[int, int]  # images that the model classifies correctly as it was guessed, and images tried
+    right: dict[str, tuple[int, int]]  # the same of every usual preprocessing by its name, the best first
+
+
 class Adoption(Frozen):
     """How somebody's own file became this artefact."""
 
@@ -75,6 +83,7 @@ class Adoption(Frozen):
     scale: tuple[float, ...] | None = None  # per channel: the network gets pixel * scale + offset; None: not recorded
     offset: tuple[float, ...] | None = None
     bgr: bool = False  # the network gets blue first; scale and offset are in its order
+    trial: PreprocessingTrial | None = None  # None: no labelled images were there, or nothing was left open
 
 
 class _Manifest(Frozen):

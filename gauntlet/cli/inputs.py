@@ -25,7 +25,8 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help=f"what is not to be guessed of *.onnx files; fields: {', '.join(ModelSettings.model_fields)}",
+        help=f"what is not to be guessed of *.onnx files; fields: {', '.join(ModelSettings.model_fields)}; "
+        "classes=@FILE reads the names from a file",
     )
     parser.add_argument("--n", type=int, default=100, help="first n images (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -40,21 +41,25 @@ def open_inputs(options: argparse.Namespace, names: Sequence[str]) -> tuple[list
             f"--declare {min(of_a_model)} is about a model's own file (*.onnx); a shipped model's manifest says it"
         )
         raise InvalidInput(message, "declare")
-    images = user_files.images(options.dataset, said.get("classes")) if brought else None
+    images = user_files.images(options.dataset, user_files.class_list(said.get("classes"))) if brought else None
+    if images is None and options.dataset is not None:
+        images = _shipped_images(options, options.dataset)
     shipped = [name for name in names if not user_files.is_model(name)]
     found = classifier.open_all(options.root / "artifacts", options.device, only=shipped) if shipped else {}
     models: list[Classifier] = []
     for name in names:
-        model = user_files.classifier(name, said, images, options.device) if user_files.is_model(name) else found[name]
+        brings = user_files.is_model(name)
+        model = user_files.classifier(name, said, images, options.device, naming=brought) if brings else found[name]
         if not isinstance(model, OnnxClassifier):
             raise InvalidInput(f"{name} is a generator; attacks and reports need a classifier", "model")
         models.append(model)
-    found_images = _shipped_images(options, models[0]) if images is None else images
-    return models, evaluation_sets.matched(found_images, models[0].manifest.classes, models[0].name)
+    if images is None:
+        images = _shipped_images(options, models[0].manifest.dataset)
+    return models, evaluation_sets.matched(images, models[0].manifest.classes, models[0].name)
 
 
-def _shipped_images(options: argparse.Namespace, model: Classifier) -> EvalSet:
-    name, paths = options.dataset or model.manifest.dataset, evaluation_sets.find(evalset_folders(options))
+def _shipped_images(options: argparse.Namespace, name: str) -> EvalSet:
+    paths = evaluation_sets.find(evalset_folders(options))
     if name == python_api.OWN:
         raise InvalidInput("say which images: --dataset NAME, or an .npz file with images and labels", "dataset")
     if name not in paths:

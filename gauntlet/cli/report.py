@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
@@ -15,7 +14,7 @@ from gauntlet.cli import outputs, user_files
 from gauntlet.cli.inputs import add_input_options, fields, open_inputs, positive
 from gauntlet.errors import InvalidInput
 from gauntlet.norms import NORMS
-from gauntlet.report import budget, plan, requirements
+from gauntlet.report import budget, requirements
 from gauntlet.report.build import build
 from gauntlet.report.records import BoundsSpec, SmoothingSpec
 from gauntlet.report.requirements import Requirement
@@ -107,14 +106,11 @@ def _files(options: argparse.Namespace, models: Sequence[Classifier]) -> dict[st
 def _within(
     request: ReportRequest, models: Sequence[Classifier], images: EvalSet, seconds: float
 ) -> tuple[ReportRequest, tuple[str, ...]]:
-    """What of the request fits the time, measured by a pass of each model; the plan goes to standard error."""
-    request = request.model_copy(update={"n": min(request.n, len(images.labels))})
-    x = torch.from_numpy(images.part(0, min(request.n, budget.TIMED))[0])
-    per_pass = [budget.seconds_per_pass(model, x) for model in models]
-    planned = budget.fit(request, per_pass, seconds)
-    estimate = plan.cost(planned.request) * sum(per_pass) / len(per_pass)
+    """What of the request fits the time; the plan goes to standard error."""
+    request = request.model_copy(update={"n": min(request.n, len(images.labels)), "budget_seconds": seconds})
+    planned = budget.planned(request, {model.name: model for model in models}, images)
     names = ", ".join(planned.request.attacks)
-    sys.stderr.write(f"plan: {planned.request.n} images, {names}; about {estimate:.0f} s of {seconds:.0f} s\n")
+    sys.stderr.write(f"plan: {planned.request.n} images, {names}; about {planned.seconds:.0f} s of {seconds:.0f} s\n")
     return planned.request, planned.left_out
 
 

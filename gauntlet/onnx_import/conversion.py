@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from gauntlet.artifacts.manifest import MODEL_FILE, STRAIGHT_THROUGH, VERIFIED, 
 from gauntlet.errors import refused
 from gauntlet.onnx_import import (
     binary_output,
+    class_name_files,
     detection,
     external_weights,
     graph_edits,
@@ -25,6 +26,8 @@ from gauntlet.onnx_import import (
     rounded_output,
     validation,
 )
+from gauntlet.onnx_import.class_name_files import NamesFile
+from gauntlet.onnx_import.detection import Shape
 from gauntlet.onnx_import.external_weights import Beside, nothing
 from gauntlet.onnx_import.large_weights import LargeWeights
 from gauntlet.onnx_import.original_model import Original, short
@@ -46,15 +49,28 @@ class Adopted:
     manifest: ClassifierManifest
 
 
-def adopt(data: bytes, declared: ModelSettings, beside: Beside = nothing) -> Adopted:
+def adopt(
+    data: bytes,
+    declared: ModelSettings,
+    beside: Beside = nothing,
+    names: Sequence[NamesFile] = (),
+    images: Shape | None = None,
+) -> Adopted:
     """Rewrite somebody's file. Raises InvalidInput, its ``field`` ``file`` or one of ModelSettings, with the reason.
 
     The file, an ONNX model or a zip that holds one, may be hostile: call this only in a process that may die.
-    ``beside`` gives the files that the model keeps its weights in; a zip brings its own.
+
+    Args:
+        data: the file.
+        declared: what its owner says; the rest is guessed.
+        beside: gives the files that the model keeps its weights in; a zip brings its own.
+        names: files that may name its classes; a zip brings its own.
+        images: the shape of the images that it is opened with, for a graph that leaves it open.
     """
     digest = hashlib.sha256(data)
     if data.startswith(external_weights.ZIP):
         data, beside = external_weights.unzip(data, validation.MAX_BYTES)
+        names = [*class_name_files.among(beside), *names]
 
     def read(name: str) -> bytes | None:
         content = beside(name)
@@ -66,16 +82,23 @@ def adopt(data: bytes, declared: ModelSettings, beside: Beside = nothing) -> Ado
     with tempfile.TemporaryDirectory() as folder:
         weights = LargeWeights(Path(folder))
         model = weights.without(model)
-        return _adopted(model, weights, digest.hexdigest(), declared)
+        return _adopted(model, weights, digest.hexdigest(), declared, names, images)
 
 
-def _adopted(model: ModelProto, weights: LargeWeights, source: str, declared: ModelSettings) -> Adopted:
+def _adopted(
+    model: ModelProto,
+    weights: LargeWeights,
+    source: str,
+    declared: ModelSettings,
+    names: Sequence[NamesFile],
+    images: Shape | None,
+) -> Adopted:
     """The graph and its manifest; ``source`` is the sha256 of what came."""
     graph_edits.free_names(model.graph, OURS)
     in_float32, alone = original_model.make_runnable(model, weights), original_model.one_at_a_time(model)
     opset, labels = validation.opset(model), detection.labels(model.graph)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    way, choices = _entrance(model, declared)
+    way, choices = _entrance(model, declared, images)
     several = len(model.graph.output) > 1
     output, output_reason = detection.answer(model.graph, declared.output_name)
     file = original_model.ask(model, weights, way, output)
@@ -83,7 +106,7 @@ def _adopted(model: ModelProto, weights: LargeWeights, source: str, declared: Mo
     eight_bits = quantised_graph.is_quantised(file.model)
     found = _head(file, declared)
     count = 2 if found.form == "single" else file.answers.shape[1]
-    classes, choices["classes"] = detection.named_classes(declared, count, metadata, labels)
+    classes, choices["classes"] = detection.named_classes(declared, count, metadata, labels, names)
     choices["output"] = found.choice
     if several:
         given = declared.output_name is not None
@@ -115,9 +138,11 @@ def _adopted(model: ModelProto, weights: LargeWeights, source: str, declared: Mo
     return Adopted(graph, manifest)
 
 
-def _entrance(model: ModelProto, declared: ModelSettings) -> tuple[Preprocessing, dict[str, Choice]]:
+def _entrance(
+    model: ModelProto, declared: ModelSettings, images: Shape | None
+) -> tuple[Preprocessing, dict[str, Choice]]:
     """How pixels get into the graph, and what of it was said or guessed."""
-    door = detection.door(model.graph, declared)
+    door = detection.door(model.graph, declared, images)
     limits, range_choice = pixel_detection.pixel_range(model.graph, door, declared)
     colours = pixel_detection.channels(model.graph, door, declared)
     normalisation = pixel_detection.normalisation(model.graph, door, limits, declared)

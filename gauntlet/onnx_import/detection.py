@@ -1,13 +1,15 @@
 """What a graph lets one guess of the size of its pictures and of the answers that it gives."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx import GraphProto, NodeProto, TensorProto
 
 from gauntlet.artifacts.manifest import Choice
 from gauntlet.errors import InvalidInput, refused
-from gauntlet.onnx_import import class_names, graph_edits
+from gauntlet.onnx_import import class_name_files, class_names, graph_edits
+from gauntlet.onnx_import.class_name_files import NamesFile
 from gauntlet.onnx_import.settings import Layout, ModelSettings
 
 Shape = tuple[int, int, int]
@@ -30,8 +32,11 @@ class InputDescription:
     choices: dict[str, Choice]
 
 
-def door(graph: GraphProto, declared: ModelSettings) -> InputDescription:
-    """The one input and how an image (C, H, W) fits it. Raises InvalidInput where it cannot be known."""
+def door(graph: GraphProto, declared: ModelSettings, images: Shape | None = None) -> InputDescription:
+    """The one input and how an image (C, H, W) fits it. Raises InvalidInput where it cannot be known.
+
+    ``images``: the shape of those that it is opened with, which is taken where the graph leaves it open.
+    """
     values = graph_edits.inputs(graph)
     if len(values) != 1:
         raise refused(f"it has {len(values)} inputs, a classifier of images has one")
@@ -42,18 +47,23 @@ def door(graph: GraphProto, declared: ModelSettings) -> InputDescription:
     dims = graph_edits.dims(value)
     if len(dims) < 2 or not value.type.tensor_type.HasField("shape"):
         raise refused("its input has no batch and pixels; it must be (batch, ...)")
-    layout, image, choices = _layout(tuple(dims[1:]), declared)
+    layout, image, choices = _layout(tuple(dims[1:]), declared, images)
     _check_fit(tuple(dims[1:]), layout, image)
     if max(image[1:]) > MAX_SIDE:
         raise refused(f"its images are {image[2]}x{image[1]}, at most {MAX_SIDE} pixels a side are taken")
     return InputDescription(value.name, kind, tuple(dims[1:]), dims[0], layout, image, choices)
 
 
-def _layout(dims: tuple[int | None, ...], declared: ModelSettings) -> tuple[Layout, Shape, dict[str, Choice]]:
+def _layout(
+    dims: tuple[int | None, ...], declared: ModelSettings, images: Shape | None
+) -> tuple[Layout, Shape, dict[str, Choice]]:
     told = declared.layout is not None
     layout, why = (declared.layout, "") if declared.layout else _guess_layout(dims)
     assert layout is not None
+    reason = "said" if declared.input_shape else f"the graph's input is {_words(dims)}"
     image = declared.input_shape or _guess_image(dims, layout)
+    if image is None and images is not None:
+        image, reason = images, f"{reason}, and the images are of this size"
     if image is None:
         message = f"the graph leaves the size of its images open ({_words(dims)}): say input_shape as [C, H, W]"
         raise InvalidInput(message, "input_shape")
@@ -65,7 +75,7 @@ def _layout(dims: tuple[int | None, ...], declared: ModelSettings) -> tuple[Layo
             "input_shape": Choice(
                 value="x".join(map(str, image)),
                 given=declared.input_shape is not None,
-                reason="said" if declared.input_shape else f"the graph's input is {_words(dims)}",
+                reason=reason,
             ),
         },
     )
@@ -162,22 +172,36 @@ def _uncut(made: dict[str, NodeProto], name: str) -> str:
 
 
 def named_classes(
-    declared: ModelSettings, count: int, metadata: dict[str, str], labels: list[str]
+    declared: ModelSettings,
+    count: int,
+    metadata: dict[str, str],
+    labels: list[str],
+    files: Sequence[NamesFile] = (),
 ) -> tuple[tuple[str, ...], Choice]:
-    """K names: as said, as in the file, or numbers. Raises InvalidInput for another number of names than classes."""
+    """K names: as said, as in the file or in ``files``, or numbers. Raises InvalidInput for another number of names."""
     if count > MAX_CLASSES:
         raise refused(f"it gives {count} numbers for an image, a classifier gives at most {MAX_CLASSES}")
+    given = class_name_files.from_given(files, count)
+    if given is not None and declared.classes is not None:
+        raise InvalidInput("the classes are named twice, in a file and in a list", "classes")
     if declared.classes is not None:
         if len(declared.classes) != count:
             message = f"{len(declared.classes)} names for the {count} outputs of the model"
             raise InvalidInput(message, "classes")
         return _chosen(declared.classes, True, "said")
+    if given is not None:
+        return _chosen(given.names, True, given.reason)
     if len(labels) == count and all(0 < len(name) <= 200 for name in labels):
         return _chosen(tuple(labels), False, "the class labels of an operator of ai.onnx.ml in the file")
-    found, remarks = class_names.from_metadata(metadata, count)
+    inside, remarks = class_names.from_metadata(metadata, count)
+    beside, more = class_name_files.from_beside(files, count)
+    found = inside or beside
+    if inside is not None and beside is not None and inside.names != beside.names:
+        more.append(f"{beside.reason.partition(',')[0]} says otherwise and is not used")
     if found is not None:
-        return _chosen(found.names, False, found.reason, *remarks)
-    return _chosen(tuple(map(str, range(count))), False, "nothing in the file names them: numbers", *remarks)
+        return _chosen(found.names, False, found.reason, *remarks, *more)
+    nothing = "nothing in the file names them: numbers"
+    return _chosen(tuple(map(str, range(count))), False, nothing, *remarks, *more)
 
 
 def _chosen(found: tuple[str, ...], given: bool, *reasons: str) -> tuple[tuple[str, ...], Choice]:

@@ -13,13 +13,13 @@ from gauntlet.errors import InvalidInput
 from gauntlet.onnx_import import graph_edits
 from gauntlet.onnx_import.detection import PASSIVE, InputDescription
 from gauntlet.onnx_import.settings import ModelSettings, Range
+from gauntlet.onnx_import.usual_preprocessing import CAFFE_MEAN, IMAGENET_MEAN, IMAGENET_STD
 
 ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 ARITHMETIC = frozenset({"Add", "BatchNormalization", "Div", "Mul", "Sub"})
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_SIDE, IMAGENET_CLASSES = 128, 1000
-CAFFE_BGR = np.array([103.939, 116.779, 123.68])
+CAFFE_BGR = np.array(CAFFE_MEAN[::-1])
 MEANS_APART = 2.0  # by which rounded means may differ
 
 

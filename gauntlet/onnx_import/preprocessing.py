@@ -54,14 +54,17 @@ def entrance(
     door: InputDescription, limits: Range, mean: Numbers | None, std: Numbers | None, *, bgr: bool = False
 ) -> Preprocessing:
     """Range and normalisation as one product and sum. Raises InvalidInput for another number of channels."""
-    channels = door.image[0]
-    low, high = RANGES[limits]
-    means, stds = _channels(mean, 0.0, channels, "mean"), _channels(std, 1.0, channels, "std")
-    scale = tuple((high - low) / s for s in stds)
-    offset = tuple((low - m) / s for m, s in zip(means, stds, strict=True))
+    scale, offset = affine(limits, mean, std, door.image[0])
     if max(map(abs, (*scale, *offset))) > LARGEST:
         raise InvalidInput("std is so small that normalised pixels are beyond float32", "std")
     return Preprocessing(door, scale, offset, bgr)
+
+
+def affine(limits: Range, mean: Numbers | None, std: Numbers | None, channels: int) -> tuple[Numbers, Numbers]:
+    """Scale and offset of each channel that make (value - mean) / std, of pixels in ``limits``, from [0, 1]."""
+    low, high = RANGES[limits]
+    means, stds = _channels(mean, 0.0, channels, "mean"), _channels(std, 1.0, channels, "std")
+    return tuple((high - low) / s for s in stds), tuple((low - m) / s for m, s in zip(means, stds, strict=True))
 
 
 def _channels(values: tuple[float, ...] | None, default: float, channels: int, field: str) -> tuple[float, ...]:

@@ -148,6 +148,12 @@ def _check_sizes(model: onnx.ModelProto) -> None:
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise refused(f"its shapes contradict each other ({_first_line(error)})") from error
     weights = {tensor.name for tensor in model.graph.initializer}
+    weights |= {
+        name
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights
+        for name in node.output
+    }
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         if value.name in weights:  # bounded by the bytes of the file
             continue

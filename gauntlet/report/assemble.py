@@ -115,6 +115,7 @@ def _model_report(
         family=model.manifest.family,
         sha256=model.manifest.model_sha256,
         device=model.device.type,
+        preprocessing=None if model.manifest.adoption is None else model.manifest.adoption.trial,
         clean=statistics.rate(measured.correct),
         margins=statistics.distribution(np.asarray([m for m in measured.clean.margins if m is not None])),
         checks=checks,

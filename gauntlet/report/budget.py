@@ -4,12 +4,13 @@ Fewer images come before weaker attacks; checks get at most a fifth. What is lef
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.attacks import ATTACKS
 from gauntlet.checks import white_box
 from gauntlet.report import plan
@@ -24,10 +25,22 @@ TIMED = 4  # images of the passes that are timed
 
 @dataclass(frozen=True)
 class Planned:
-    """A request that fits, and sentences on what it leaves out."""
+    """A request that fits, without a budget; sentences on what it leaves out; how long it will take."""
 
     request: ReportRequest
     left_out: tuple[str, ...]
+    seconds: float = 0.0
+
+
+def planned(request: ReportRequest, models: Mapping[str, Classifier], images: EvalSet) -> Planned:
+    """As much of the request as its ``budget_seconds`` pay for, measured by a pass of each model.
+
+    A request without a budget stays what it is.
+    """
+    if request.budget_seconds is None:
+        return Planned(request, ())
+    x = torch.from_numpy(images.part(0, min(request.n, TIMED))[0])
+    return fit(request, [seconds_per_pass(models[name], x) for name in request.models], request.budget_seconds)
 
 
 def seconds_per_pass(model: Classifier, x: Tensor) -> float:
@@ -57,8 +70,9 @@ def fit(request: ReportRequest, per_pass: Sequence[float], seconds: float) -> Pl
         attacks.remove(dearest)
         n = _affordable(request, attacks, passes)
     checked = max(1, min(n, white_box.EXAMINED, int(CHECKS * passes / white_box.cost(1))))
-    made = request.model_copy(update={"n": max(1, n), "attacks": attacks, "checked": checked})
-    return Planned(made, tuple(_left_out(request, made, seconds)))
+    made = request.model_copy(update={"n": max(1, n), "attacks": attacks, "checked": checked, "budget_seconds": None})
+    estimate = plan.cost(made) * sum(per_pass) / len(per_pass)
+    return Planned(made, tuple(_left_out(request, made, seconds)), estimate)
 
 
 def _affordable(request: ReportRequest, attacks: Sequence[str], passes: float) -> int:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.report.assemble import assemble
+from gauntlet.report.budget import planned
 from gauntlet.report.measure import measure, nothing
 from gauntlet.report.plan import aligned, cells, cost, validate
 from gauntlet.report.schema import Report, ReportRequest
 from gauntlet.report.shards import Shard, join, shards
 from gauntlet.runtime.classifier import Classifier
 
-__all__ = ["Shard", "aligned", "assemble", "build", "cells", "cost", "join", "measure", "shards", "validate"]
+__all__ = ["Shard", "aligned", "assemble", "build", "cells", "cost", "join", "measure", "planned", "shards", "validate"]
 
 
 def ignore_progress(_: float) -> None:
@@ -25,12 +26,16 @@ def build(
     on_progress: Callable[[float], None] = ignore_progress,
     check_cancelled: Callable[[], None] = nothing,
 ) -> Report:
-    """Measure every cell and assemble the report. ``on_progress`` hears the share of the cost done, rising to 1.
+    """Measure every cell and assemble the report: of as much of the request as its budget pays for, if it has one.
+
+    ``on_progress`` hears the share of the cost done, rising to 1.
 
     Raises InvalidInput as ``validate`` does, and whatever ``check_cancelled`` raises.
     """
     validate(request, models, evalsets)
     evalset = aligned(request, models, evalsets[request.dataset])
+    plan = planned(request, models, evalset)
+    request = plan.request
     total, done = cost(request), 0
     results = []
     for cell in cells(request):
@@ -40,4 +45,4 @@ def build(
 
         results.append(measure(cell, request, models, evalset, check_cancelled=check_cancelled, on_images=heard))
         done += cell.cost
-    return assemble(request, results, models, evalset)
+    return assemble(request, results, models, evalset).model_copy(update={"left_out": list(plan.left_out)})

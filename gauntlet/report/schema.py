@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from gauntlet.artifacts.manifest import Name, Sha256
+from gauntlet.artifacts.manifest import Name, PreprocessingTrial, Sha256
 from gauntlet.norms import Norm
 from gauntlet.report.records import (
     BoundsMeasurement,
@@ -69,6 +69,11 @@ class ReportRequest(Record):
     seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what every JSON reader keeps exact
     checked: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="images that the checks examine, at most; by default 64"
+    )
+    budget_seconds: Annotated[float, Field(ge=1, le=604_800, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="plan a report of about that length on one worker: fewer images, then fewer attacks and checked "
+        "images, measured by passes of the models; `left_out` of the report says what that left out",
     )
     smoothing: SmoothingSpec | None = Field(default=None, description="certify the smoothed classifier as well")
     bounds: BoundsSpec | None = Field(default=None, description="prove image by image what bounds of the logits can")
@@ -274,6 +279,9 @@ class ModelReport(Record):
     family: str
     sha256: Sha256
     device: str
+    preprocessing: PreprocessingTrial | None = Field(
+        default=None, description="how labelled images chose what its owner did not declare; None: they did not"
+    )
     clean: Rate
     margins: Distribution
     checks: list[CheckRecord]

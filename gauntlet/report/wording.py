@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gauntlet.artifacts.manifest import PreprocessingTrial
 from gauntlet.norms import Norm
 from gauntlet.report.records import Rate
 from gauntlet.report.schema import CheckRecord, ModelReport, Perturbation, Report, Robustness
@@ -20,6 +21,8 @@ TEMPERATURE_SOURCES = {
     "none fitted": "nothing: the evaluation set is too small",
 }
 NOT_AVAILABLE = "–"
+CHOSEN = "chosen by the images, not declared"
+TRIED = 3  # other preprocessings in a sentence
 
 APPLIES = (
     "The duties of Article 15 of the EU AI Act apply from 2 December 2027 to the high-risk systems of its Annex III, "
@@ -70,6 +73,7 @@ def verdict(report: Report) -> list[Finding]:
         *(Finding(text) for norm in norms for text in _ranking(report, norm)),
         *(Finding(text) for norm in norms for text in _shared_medians(report, norm)),
         *(Finding(_what_holds(report, model)) for model in report.models),
+        *(Finding(text) for model in report.models for text in _preprocessing(model)),
         *(Finding(text) for text in report.left_out),
     ]
 
@@ -132,6 +136,28 @@ def _ranking(report: Report, norm: Norm) -> list[str]:
             f"images stand against all the attacks together; next is {other} with {percent(next_best.accuracy)}."
         )
     return sentences
+
+
+def _preprocessing(model: ModelReport) -> list[str]:
+    """What was chosen by the same images that the figures are of."""
+    found = model.preprocessing
+    if found is None or found.taken is None:
+        return []
+    return [f"The preprocessing of {model.name}, {found.taken}, was {CHOSEN}: {trial(found)}."]
+
+
+def trial(found: PreprocessingTrial) -> str:
+    """How often a model is right with the preprocessing that was taken, as guessed and with the next best."""
+    best = next(iter(found.right)) if found.taken is None else found.taken
+    guess = f"{_of(found.guess)} as guessed"
+    if found.taken is None:
+        return f"{guess} are classified correctly, {_of(found.right[best])} with {best}, which is not clearly more"
+    others = [f"{_of(found.right[name])} with {name}" for name in found.right if name != best][:TRIED]
+    return f"{_of(found.right[best])} are classified correctly, {', '.join([guess, *others])}"
+
+
+def _of(tally: tuple[int, int]) -> str:
+    return f"{tally[0]} of {tally[1]}"
 
 
 def smallest(model: ModelReport, norm: Norm) -> Perturbation | None:

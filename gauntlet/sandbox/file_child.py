@@ -4,7 +4,8 @@ import socket
 
 import numpy as np
 
-from gauntlet.onnx_import import external_weights, labelled_images
+from gauntlet.onnx_import import class_name_files, external_weights, labelled_images
+from gauntlet.onnx_import.class_name_files import NamesFile
 from gauntlet.onnx_import.conversion import adopt
 from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
 from gauntlet.sandbox.child_loop import Answer, serve
@@ -16,10 +17,14 @@ def run(line: socket.socket, _: int) -> None:
 
 
 def _adopt(message: Message, arrays: list[Array]) -> Answer:
-    beside = {name: content.tobytes() for name, content in zip(message["beside"], arrays[1:], strict=True)}
-    adopted = adopt(
-        arrays[0].tobytes(), ModelSettings.model_validate(message["declared"]), external_weights.among(beside)
-    )
+    files = [content.tobytes() for content in arrays[1:]]
+    count = len(message["beside"])
+    beside = dict(zip(message["beside"], files[:count], strict=True))
+    names = [
+        NamesFile(name, content, given=True) for name, content in zip(message["names"], files[count:], strict=True)
+    ]
+    declared, find = ModelSettings.model_validate(message["declared"]), external_weights.among(beside)
+    adopted = adopt(arrays[0].tobytes(), declared, find, [*names, *class_name_files.among(find)])
     return {"manifest": adopted.manifest.model_dump_json()}, [np.frombuffer(adopted.graph, np.uint8)]
 
 

@@ -38,17 +38,23 @@ GARBLED = "it does not keep to the protocol"
 
 
 def adopt(
-    fork_server: ForkServer, data: bytes, declared: ModelSettings, beside: Mapping[str, bytes] | None = None
+    fork_server: ForkServer,
+    data: bytes,
+    declared: ModelSettings,
+    beside: Mapping[str, bytes] | None = None,
+    names: Mapping[str, bytes] | None = None,
 ) -> tuple[bytes, ClassifierManifest]:
     """Convert a file in a child of its own: the graph and its manifest. Raises InvalidInput or ModelFailed.
 
-    ``beside`` has the files, by name, in which the model may keep its weights.
+    ``beside`` has the files, by name, in which the model may keep its weights, and ``names`` one that its owner gives
+    for the names of its classes.
     """
-    files = dict(beside or {})
+    files, named = dict(beside or {}), dict(names or {})
     child = fork_server.child("files")
     try:
-        asked = {"ask": "adopt", "declared": declared.model_dump(mode="json"), "beside": list(files)}
-        sent = [np.frombuffer(content, np.uint8) for content in (data, *files.values())]
+        said = declared.model_dump(mode="json")
+        asked = {"ask": "adopt", "declared": said, "beside": list(files), "names": list(named)}
+        sent = [np.frombuffer(content, np.uint8) for content in (data, *files.values(), *named.values())]
         seconds = READING + sum(map(len, sent)) / PACE
         message, arrays = _request(child, asked, *sent, seconds=seconds, most=LARGEST_GRAPH)
         return arrays[0].tobytes(), ClassifierManifest.model_validate_json(message["manifest"])

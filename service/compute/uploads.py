@@ -1,6 +1,6 @@
 """What users upload: models and evaluation sets, taken in and deleted; and folders, looked at again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -31,7 +31,15 @@ from service.inference_protocol.schemas import RepositoryRequest
 from service.jobs.queue import Jobs
 from service.responses import json_response
 from service.schemas.evalset_info import evalset_info
-from service.schemas.uploads import CertificateInfo, ModelAdded, SamplesQuery, UploadSettings
+from service.schemas.uploads import (
+    CLASSES,
+    MORE_FILES,
+    WEIGHTS,
+    CertificateInfo,
+    ModelAdded,
+    SamplesQuery,
+    UploadSettings,
+)
 from service.uploads.evalset_previews import preview
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.storage import UploadStorage
@@ -39,7 +47,7 @@ from service.uploads.storage import UploadStorage
 D = TypeVar("D", bound=BaseModel)
 T = TypeVar("T")
 
-WEIGHTS, MAX_WEIGHTS = "weights", 8  # the part with a file in which the model keeps weights, and how many may come
+NO_MORE: Mapping[str, int] = {}  # files
 WAITING = 8  # uploads that may wait while one is looked at
 
 
@@ -64,7 +72,7 @@ class Uploads:
         return await anyio.to_thread.run_sync(work, limiter=self._slot)
 
     async def add_model(self, request: Request) -> Response:
-        files, declared = await _parts(request, UploadSettings, weights=MAX_WEIGHTS)
+        files, declared = await _parts(request, UploadSettings, MORE_FILES)
         return await self.one_at_a_time(lambda: self._add_model(files, declared))
 
     def _add_model(self, files: "Files", declared: UploadSettings) -> Response:
@@ -76,8 +84,15 @@ class Uploads:
                 calibrate(model, images)
             return model_added(model)
 
-        uploaded, reserved = self.models.uploaded, self.models.catalog.reserved
-        return uploaded.add(files.data, declared.of_the_file(), reserved, weights=files.beside, describe=describe)
+        uploaded, reserved, more = self.models.uploaded, self.models.catalog.reserved, files.more
+        return uploaded.add(
+            files.data,
+            declared.of_the_file(),
+            reserved,
+            weights=more.get(WEIGHTS),
+            names=more.get(CLASSES),
+            describe=describe,
+        )
 
     def delete_model(self, request: Request) -> Response:
         """Also one that has been unloaded: its name is taken until it is deleted."""
@@ -158,22 +173,25 @@ def _evalset_added(made: EvalSet) -> Response:
 
 @dataclass(frozen=True)
 class Files:
-    """What an upload brought: a file, and others beside it by their names."""
+    """What an upload brought: a file, and by the name of a part the others in such parts, by their own names."""
 
     data: bytes
-    beside: dict[str, bytes]
+    more: dict[str, dict[str, bytes]]
 
 
-async def _parts(request: Request, kind: type[D], weights: int = 0) -> tuple[Files, D]:
-    """The file, up to ``weights`` files beside it, and what is declared of it. Raises ServiceError."""
+async def _parts(request: Request, kind: type[D], more: Mapping[str, int] = NO_MORE) -> tuple[Files, D]:
+    """The file, ``more`` files in other parts, and what is declared of it. Raises ServiceError."""
     try:
-        async with request.form(max_files=1 + weights, max_fields=1) as form:
-            parts = [part for name in ("file", WEIGHTS) for part in form.getlist(name) if isinstance(part, UploadFile)]
+        async with request.form(max_files=1 + sum(more.values()), max_fields=1) as form:
             named, settings = isinstance(form.get("file"), UploadFile), form.get("settings")
             if not named or not isinstance(settings, str):
                 message = "send two parts: file, with a file name, and settings, a JSON object with a name"
                 raise ServiceError(Code.INVALID, message, field="settings" if named else "file")
-            files = await _files(parts)
+            parts = {name: [part for part in form.getlist(name) if isinstance(part, UploadFile)] for name in more}
+            for name, most in more.items():
+                if len(parts[name]) > most:
+                    raise ServiceError(Code.MALFORMED, f"{len(parts[name])} parts {name}, at most {most} are read")
+            files = await _files([part for part in form.getlist("file") if isinstance(part, UploadFile)], parts)
     except HTTPException as error:
         raise ServiceError(Code.MALFORMED, f"the body is not multipart/form-data: {error.detail}") from error
     try:
@@ -186,7 +204,11 @@ async def _parts(request: Request, kind: type[D], weights: int = 0) -> tuple[Fil
         raise invalid(problems) from error
 
 
-async def _files(parts: list[UploadFile]) -> Files:
-    """The first part is the file, or the first that is called *.onnx where both are sent as ``file``."""
-    file = next((part for part in parts if (part.filename or "").endswith(".onnx")), parts[0])
-    return Files(await file.read(), {part.filename or "": await part.read() for part in parts if part is not file})
+async def _files(sent: list[UploadFile], parts: Mapping[str, list[UploadFile]]) -> Files:
+    """Of several that are ``sent`` as `file`, the first that is called *.onnx is it, and the others hold weights."""
+    file = next((part for part in sent if (part.filename or "").endswith(".onnx")), sent[0])
+    more = {name: {part.filename or "": await part.read() for part in given} for name, given in parts.items()}
+    others = {part.filename or "": await part.read() for part in sent if part is not file}
+    if others:
+        more[WEIGHTS] = others | more.get(WEIGHTS, {})
+    return Files(await file.read(), more)

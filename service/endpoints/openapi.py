@@ -89,8 +89,10 @@ def _operation(endpoint: Endpoint, refs: Refs, keyed: bool) -> dict[str, Any]:
         if endpoint.consumes != "application/json":
             file = {"type": "string", "format": "binary"}
             parts = {"file": file, "settings": schema}
-            more_files = endpoint.more_files
-            more = {} if more_files is None else {more_files: {"type": "array", "items": file}}
+            more = {
+                name: file if most == 1 else {"type": "array", "items": file, "maxItems": most}
+                for name, most in endpoint.more_files.items()
+            }
             schema = {"type": "object", "required": list(parts), "properties": {**parts, **more}}
             schema["additionalProperties"] = False
         content: dict[str, Any] = {endpoint.consumes: {"schema": schema}}

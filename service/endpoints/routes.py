@@ -190,13 +190,14 @@ MODELS = (
         "/models",
         Scope.ADMIN,
         forward,
-        "Bring an ONNX classifier, alone, in a zip with the files of its weights, or with these as `weights`; what "
-        "`settings` leave out is guessed from the graph and shown",
+        "Bring an ONNX classifier, alone, in a zip with the files of its weights, or with these as `weights`; a text "
+        "file or config.json as `classes` names its classes; what `settings` leave out is guessed from the graph and "
+        "shown",
         answers={201: uploads.ModelAdded},
         errors=(*UPLOAD, Code.MODEL_FAILED, Code.UNKNOWN_DATASET),
         body=uploads.UploadSettings,
         consumes=MULTIPART,
-        more_files="weights",
+        more_files=uploads.MORE_FILES,
         answer_headers=LOCATION,
     ),
     _row(

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 QUEUE, SHARDS = "reports", "shards"
 WORKFLOW, SHARD = "robustness_report", "report_shard"
-VERSION = "3"
+VERSION = "4"
 """Of the order of a workflow's steps, and of what a shard returns. A worker only takes jobs of its own version: change
 both together, and name the former in OLDER."""
 
-OLDER = ("1", "2")
+OLDER = ("1", "2", "3")
 """Versions whose waiting jobs a worker adopts: the request has stayed what it was."""
 
 IDEMPOTENCY = uuid.UUID("6f0f4f0e-6c1f-4a53-9a57-2d5c3f1f7f11")

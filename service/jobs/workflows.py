@@ -75,9 +75,12 @@ def robustness_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> dict[
 def _report(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str]) -> dict[str, Any]:
     from gauntlet.report import build  # noqa: PLC0415  an idle worker does without torch
 
+    progress = begin(jobs(), job_id)
+    left_out: list[str] = []
+    if body.get("budget_seconds") is not None:
+        body, left_out = planned_report(body, pins)
     request = ReportRequest.model_validate(body)
     shards = build.shards(request)
-    progress = begin(jobs(), job_id)
     ids = [
         DBOS.enqueue_workflow(SHARDS, report_shard, job_id, body, pins, shard.model_dump(mode="json")).workflow_id
         for shard in shards
@@ -87,9 +90,24 @@ def _report(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str]) -> di
     results = [CellResult.model_validate_json(returned[shard_id]) for shard_id in ids]
     with COMPUTING, LIVENESS.computing():
         with _inputs().open(request, pins) as (models, evalset):
-            report = build.assemble(request, build.join(results), models, evalset)
+            measured = build.assemble(request, build.join(results), models, evalset)
+        report = measured.model_copy(update={"left_out": left_out})
         wait_for_database(lambda: jobs().set_attributes(job_id, sound=report.sound))
         return {"report": report.model_dump(mode="json")}
+
+
+@DBOS.step(name="planned_report")
+def planned_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """What of a request its budget pays for, and what that leaves out.
+
+    A step: its result is kept, so that a worker that takes the report over cuts it into the same shards.
+    """
+    from gauntlet.report import build  # noqa: PLC0415  an idle worker does without torch
+
+    request = ReportRequest.model_validate(body)
+    with COMPUTING, LIVENESS.computing(), _inputs().open(request, pins) as (models, evalset):
+        plan = build.planned(request, models, evalset)
+    return plan.request.model_dump(mode="json"), list(plan.left_out)
 
 
 @DBOS.workflow(name=SHARD, max_recovery_attempts=LIVES)

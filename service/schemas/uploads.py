@@ -8,6 +8,10 @@ from gauntlet.artifacts.manifest import ClassifierManifest, Name, Sha256
 from gauntlet.onnx_import.settings import ModelSettings
 from service.schemas.main_calls import Answer, Class, Png, Request
 
+WEIGHTS, CLASSES = "weights", "classes"
+MORE_FILES = {WEIGHTS: 8, CLASSES: 1}
+"""Parts of an upload beside `file`: those in which the model keeps weights, one that names its classes."""
+
 
 class UploadSettings(ModelSettings):
     """What somebody says of a model that they upload."""

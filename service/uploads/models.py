@@ -72,9 +72,10 @@ class UploadedModels:
         reserved: frozenset[str],
         *,
         weights: Mapping[str, bytes] | None = None,
+        names: Mapping[str, bytes] | None = None,
         describe: Callable[[SandboxedClassifier], T],
     ) -> T:
-        """Take a file in, and the files by name in which it keeps weights.
+        """Take a file in, and the files by name in which it keeps weights, and in which its classes are named.
 
         What ``describe`` makes of the model is the answer, and made before anything is kept: whatever
         fails, nothing is.
@@ -84,7 +85,7 @@ class UploadedModels:
         if declared.name in reserved or self.manifests.get(declared.name) is not None:
             raise name_taken(declared.name)
         try:
-            graph, manifest = adopt(self._fork_server, data, declared, weights)
+            graph, manifest = adopt(self._fork_server, data, declared, weights, names)
             opened = open_sandboxed(self._fork_server, graph, manifest, new=True)
         except Unconfined:
             raise

@@ -38,6 +38,15 @@ def test_an_onnx_file_alone_is_enough_for_a_report(tmp_path, pictures):
     assert json.loads(paths[1].read_text())["models"][0]["family"] == "custom"
 
 
+def test_a_file_that_leaves_its_size_open_is_opened_for_the_images(tmp_path, pictures):
+    (tmp_path / "open.onnx").write_bytes(zoo.dense_open())
+    images = pictures[0].permute(0, 2, 3, 1).numpy()
+    made = python_api.robustness_report([tmp_path / "open.onnx"], images, pictures[1], **ASKED)
+    assert made.models[0].clean.n == 12
+    with pytest.raises(InvalidInput, match="say input_shape"):
+        python_api.open_classifier(tmp_path / "open.onnx")
+
+
 def test_a_torch_module_is_the_same_model(pictures):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))

@@ -133,7 +133,7 @@ def test_it_says_which_bodies_may_be_left_out_and_what_an_upload_has(document: d
     parts = bodies["/models"]["content"]["multipart/form-data"]["schema"]
     assert (sorted(parts["required"]), parts["additionalProperties"]) == (["file", "settings"], False)
     assert (sorted(parts["properties"]), parts["properties"]["weights"]["type"]) == (
-        ["file", "settings", "weights"],
+        ["classes", "file", "settings", "weights"],
         "array",
     )
     assert "weights" not in bodies["/evalsets"]["content"]["multipart/form-data"]["schema"]["properties"]

@@ -47,6 +47,20 @@ def test_from_the_request_to_the_page(server: Server):
     assert page.headers["content-type"].startswith("text/html")
 
 
+def test_a_report_with_a_budget_is_planned_by_a_worker_and_says_what_it_left_out(server: Server):
+    done = server.finished(server.submit({**LONG_REPORT, "budget_seconds": 1}))
+    assert done["status"] == "succeeded"
+    assert done["n"] == LONG_REPORT["n"]
+    report = Report.model_validate(done["report"])
+    assert report.request.n < LONG_REPORT["n"]
+    assert report.models[0].clean.n == report.request.n
+    (left_out,) = report.left_out
+    assert left_out.startswith("To end within 1 s, this was left out: ")
+    assert left_out in server.client.get(done["report_url"]).text
+    answer = server.client.post("/robustness-report", json={**LONG_REPORT, "budget_seconds": 0})
+    assert (answer.status_code, answer.json()["error"]["details"]["field"]) == (422, "budget_seconds")
+
+
 def test_progress_rises_the_eta_falls_and_classify_answers_meanwhile(server: Server):
     report = running(server, cells_done=1)
     seen: list[dict[str, Any]] = []

@@ -58,8 +58,9 @@ def test_it_brings_models_and_images(gauntlet: Client, tmp_path: Path):
     weights = [cases.FOLDER / "torch_default.onnx.data"]
     gauntlet.add_model(cases.FOLDER / "torch_default.onnx", weights=weights, name="second")
     gauntlet.delete_model("second")
-    added = gauntlet.add_model(zoo.dense((1, 8, 8)), name="brought")
-    assert added.manifest.name == "brought"
+    (tmp_path / "labels.txt").write_text("v\nw\nx\ny\nz\n")
+    added = gauntlet.add_model(zoo.dense((1, 8, 8)), class_names=tmp_path / "labels.txt", name="brought")
+    assert (added.manifest.name, added.manifest.classes) == ("brought", list("vwxyz"))
     assert "brought" in [model.name for model in gauntlet.models()]
     assert gauntlet.add_evalset(tiny.evalset(tmp_path / "some.npz"), name="some").uploaded
     assert "some" in [data.name for data in gauntlet.evalsets()]

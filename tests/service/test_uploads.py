@@ -373,12 +373,47 @@ def test_weights_that_are_missing_or_too_many(client: httpx.Client):
     assert client.get("/models/second").status_code == 404
 
 
+NAMED = ("config.json", json.dumps({"id2label": {str(i): name for i, name in enumerate("vwxyz")}}).encode())
+
+
+def test_a_file_of_the_upload_names_the_classes(client: httpx.Client):
+    files: list[Any] = [("file", ("m.onnx", zoo.dense((1, 8, 8)))), ("classes", NAMED)]
+    answer = client.post("/models", files=files, data={"settings": json.dumps({"name": "named"})})
+    assert answer.status_code == 201, answer.text
+    manifest = answer.json()["manifest"]
+    assert manifest["classes"] == list("vwxyz")
+    choice = manifest["adoption"]["choices"]["classes"]
+    assert (choice["given"], choice["reason"]) == (True, "said; the file 'config.json', by its keys")
+    assert client.delete("/models/named").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "message"),
+    [
+        ([("l.txt", b"cat\ndog\n")], {}, "'l.txt' has 2 names for the 5 outputs"),
+        ([("l.txt", b"[" * 5000)], {}, "'l.txt' has 0 names for the 5 outputs"),
+        ([NAMED], {"classes": CLASSES}, "named twice"),
+        ([NAMED, NAMED], {}, "2 parts classes, at most 1"),
+    ],
+)
+def test_names_that_do_not_fit(client: httpx.Client, names: list[Any], settings: dict[str, Any], message: str):
+    files: list[Any] = [("file", ("m.onnx", zoo.dense((1, 8, 8)))), *(("classes", one) for one in names)]
+    answer = client.post("/models", files=files, data={"settings": json.dumps({"name": "named", **settings})})
+    assert answer.status_code == (400 if len(names) > 1 else 422)
+    error = answer.json()["error"]
+    assert message in error["message"]
+    assert len(names) > 1 or error["details"]["field"] == "classes"
+    assert client.get("/models/named").status_code == 404
+
+
 def test_a_folder_keeps_weights_beside_its_model(server: Server):
     folder = server.folder / "models" / "artifacts" / "torch"
     folder.mkdir()
     (folder / "model.onnx").write_bytes(TORCH["file"][1])
     (folder / DATA[0]).write_bytes(DATA[1])
+    (folder / "labels.txt").write_text("\n".join(f"class {i}" for i in range(10)))
     assert server.client.post("/models/reload").json() == {"loaded": ["torch"], "refused": {}}
+    assert server.client.get("/models/torch").json()["classes"][9] == "class 9"
     shutil.rmtree(folder)
     assert server.client.delete("/models/torch").status_code == 204
 

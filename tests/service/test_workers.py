@@ -171,6 +171,19 @@ def test_a_second_worker_helps_re_runs_nothing_and_goes_on_for_the_dead(fleet: F
     assert timeless(output["report"]) == expected(fleet)
 
 
+def test_who_takes_a_planned_report_over_keeps_its_plan(fleet: Fleet):
+    fleet.start("first")
+    report = fleet.submit({**REPORT, "budget_seconds": 60})
+    wait_for(lambda: len(fleet.done(report)) >= 2)
+    fleet.kill("first")
+    planned = {row.workflow_uuid for row in fleet.shards(report)}
+    fleet.start("second")
+    made = fleet.finished(report)["report"]
+    assert fleet.holder(report) == "second"
+    assert {row.workflow_uuid for row in fleet.shards(report)} == planned
+    assert made["request"]["budget_seconds"] is None
+
+
 def test_jobs_of_the_previous_release_complete(fleet: Fleet):
     """One had not begun; one was being computed by a worker named as all were then, and has steps of then."""
     body = {**REPORT, "n": 5, "attacks": ["pgd"]}

@@ -309,9 +309,58 @@ def test_an_order_that_nothing_says_is_called_a_guess(root, tmp_path, capsys):
     told = capsys.readouterr()
     assert "classes shade a, shade b" in told.err
     assert "(not said: a guess: nothing names the outputs" in told.err
+    (tmp_path / "bright.onnx").write_bytes(cases.read("bright.onnx"))
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    assert run(root, words.replace(str(cases.FOLDER), str(tmp_path))) == 0
+    assert "of shades; 'labels.txt' beside it names 2 classes for 12 outputs, not used)" in capsys.readouterr().err
     shades(tmp_path / "shades.zip", ["cat", "dog"])
     assert run(root, words) == 2
     assert "the 12 outputs of bright have no names; declare" in capsys.readouterr().err
+
+
+def test_names_of_classes_lie_beside_the_model_or_in_a_file_that_is_declared(root, own, capsys):
+    words = f"attack {own}/Mine.onnx noise --eps 0 --n 4 --dataset '{own}/My images.npz'"
+    (own / "config.json").write_text('{"model_type": "vit", "id2label": {"1": "dog", "0": "cat", "2": "eel"}}')
+    assert run(root, f"{words} --declare classes=cat,dog,eel") == 0
+    assert "(as you say)" in capsys.readouterr().err
+    assert run(root, words) == 0
+    assert "classes cat, dog, eel (not said: the file 'config.json' beside it, by its keys)" in capsys.readouterr().err
+    (own / "names.txt").write_text("2: eel\n0: cat\n1: dog\n")
+    assert run(root, f"{words} --declare classes=@{own}/names.txt") == 0
+    told = capsys.readouterr().err
+    assert "classes cat, dog, eel (as you say; the file 'names.txt', by the numbers of its lines)" in told
+    (own / "names.txt").write_text("cat\ndog\n")
+    assert run(root, f"{words} --declare classes=@{own}/names.txt") == 2
+    assert "'names.txt' has 2 names for the 3 outputs" in capsys.readouterr().err
+    assert run(root, f"{words} --declare classes=@{own}/none.txt") == 2
+    assert "none.txt: cannot be read (No such file" in capsys.readouterr().err
+
+
+def test_images_choose_the_preprocessing_that_is_not_declared(root, tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("Flatten", ["x"], ["flat"]),
+        onnx.helper.make_node("Gemm", ["flat", "w", "b"], ["y"], transB=1),
+    ]
+    w = (draw.normal(size=(3, 64)) / 200).astype(np.float32)
+    images = draw.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    logits = images.reshape(60, -1) @ w.T
+    b = -np.median(logits, axis=0).astype(np.float32)  # of the size that pixels to 255 need
+    tiny.save_graph(tmp_path / "bytes.onnx", nodes, {"w": w, "b": b}, tiny.SHAPE, (3,))
+    np.savez(tmp_path / "images.npz", images=images, labels=(logits + b).argmax(axis=1))
+    words = f"report --model {tmp_path}/bytes.onnx --dataset {tmp_path}/images.npz --n 20 --threats l2=0.1"
+    assert run(root, f"{words} --out {tmp_path}/r.json") == 0
+    told = capsys.readouterr()
+    assert "bytes: pixel_range 0..255 (not said: chosen by the images, not declared: pixels in 0..255)" in told.err
+    assert "bytes: preprocessing pixels in 0..255, chosen by the images, not declared (60 of 60" in told.err
+    assert "The preprocessing of bytes, pixels in 0..255, was chosen by the images, not declared: 60 of 60" in told.out
+    (model,) = Report.model_validate_json((tmp_path / "r.json").read_bytes()).models
+    assert model.preprocessing.taken == "pixels in 0..255"
+    assert model.preprocessing.right["pixels in 0..255"] == (60, 60)
+    assert run(root, f"{words} --declare pixel_range=0..1 mean=0 std=1") == 2  # the check raises its alarm
+    told = capsys.readouterr()
+    assert "bytes: preprocessing" not in told.err
+    assert "ALARM: bytes: The model is right far more often with pixels in 0..255" in told.out
 
 
 def test_weights_beside_a_model_are_read(root, tmp_path, capsys):

@@ -1,12 +1,16 @@
 """Class names in the dialects in which they lie in a model's metadata."""
 
+import io
 import json
+import zipfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gauntlet.onnx_import import class_names
+from gauntlet.errors import InvalidInput
+from gauntlet.onnx_import import class_name_files, class_names
+from gauntlet.onnx_import.class_name_files import NamesFile
 from gauntlet.onnx_import.conversion import adopt
 from gauntlet.onnx_import.settings import ModelSettings
 from tests import cases, zoo
@@ -103,3 +107,67 @@ def test_what_is_not_used_and_what_is_not_unique_is_said() -> None:
     assert found == ("crane", "b", "crane", "d", "e")
     assert "several classes are called 'crane'" in reason
     assert classes({})[1] == "nothing in the file names them: numbers"
+
+
+def named(files: dict[str, str], metadata: dict[str, str] | None = None, given: bool = False, **said: object):
+    found = [NamesFile(name, text.encode("utf-8-sig"), given) for name, text in files.items()]
+    model = ModelSettings.model_validate({"name": "m", **said})
+    manifest = adopt(zoo.dense((64,), metadata=metadata), model, names=found).manifest
+    return manifest.classes, manifest.adoption.choices["classes"]  # type: ignore[union-attr]
+
+
+LINES = "v\nw\nx\ny\nz\n"
+
+
+def test_a_file_beside_the_model_names_what_the_file_itself_does_not() -> None:
+    found, choice = named({"labels.txt": LINES})
+    assert (found, choice.given) == (tuple("vwxyz"), False)
+    assert choice.reason == "the file 'labels.txt' beside it, in the order of its lines"
+    found, choice = named({"labels.txt": LINES}, {"names": "a,b,c,d,e"})
+    assert found == tuple("abcde")
+    assert "'labels.txt' beside it says otherwise and is not used" in choice.reason
+    assert named({"labels.txt": LINES}, classes=("1", "2", "3", "4", "5"))[0] == tuple("12345")
+
+
+def test_a_file_beside_the_model_that_does_not_fit_is_told_and_not_used() -> None:
+    found, choice = named({"labels.txt": "background\n" + LINES, "config.json": '{"hidden_size": 5}'})
+    assert found == tuple("01234")
+    assert choice.reason.endswith("'labels.txt' beside it names 6 classes for 5 outputs, not used")
+    assert "config.json" not in choice.reason
+    placeholders = json.dumps({"id2label": {str(i): f"LABEL_{i}" for i in range(5)}})
+    assert named({"config.json": placeholders})[0] == tuple("01234")
+    assert named({"labels.txt": "v\nw\nx\ny\n" + "z" * 201})[0] == tuple("01234")
+
+
+def test_a_file_that_its_owner_gives_must_fit() -> None:
+    found, choice = named({"anything.json": '{"4": "z", "0": "v", "1": "w", "2": "x", "3": "y"}'}, given=True)
+    assert (found, choice.given, choice.reason) == (tuple("vwxyz"), True, "said; the file 'anything.json', by its keys")
+    for text, message in (
+        ("cat\ndog", "2 names for the 5"),
+        ("", "0 names"),
+        ("v\nw\nx\ny\n" + "z" * 201, "longer than 200"),
+    ):
+        with pytest.raises(InvalidInput, match=message) as caught:
+            named({"names.txt": text}, given=True)
+        assert caught.value.field == "classes"
+    with pytest.raises(InvalidInput, match="named twice"):
+        named({"names.txt": LINES}, given=True, classes=("1", "2", "3", "4", "5"))
+
+
+def test_a_zip_brings_its_names_along() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("folder/model.onnx", zoo.dense((64,)))
+        archive.writestr("folder/classes.txt", LINES)
+    manifest = adopt(buffer.getvalue(), ModelSettings(name="m")).manifest
+    assert manifest.classes == tuple("vwxyz")
+
+
+def test_files_beside_a_model_are_found_by_their_usual_names(tmp_path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "labels.txt").symlink_to(tmp_path / "config.json")
+    (tmp_path / "classes.txt").mkdir()
+    (tmp_path / "other.txt").write_text(LINES)
+    found = class_name_files.in_folder(tmp_path / "model.onnx")
+    assert [file.name for file in found] == ["labels.txt", "config.json"]
+    assert not any(file.given for file in found)

@@ -45,6 +45,21 @@ def test_a_size_that_is_no_number_is_one_that_is_left_open(size: int):
     assert ask(adopt(model.SerializeToString(), ModelSettings(name="m")).graph, pictures(SHAPE)).shape == (3, 10)
 
 
+def test_a_size_that_the_graph_leaves_open_is_that_of_the_images():
+    model = onnx.load_from_string(network())
+    for dim in model.graph.input[0].type.tensor_type.shape.dim:
+        dim.Clear()
+    with pytest.raises(InvalidInput, match=r"leaves the size of its images open \(\(batch, \?, \?, \?\)\)"):
+        adopt(model.SerializeToString(), ModelSettings(name="m"))
+    manifest = adopt(model.SerializeToString(), ModelSettings(name="m"), images=SHAPE).manifest
+    assert manifest.input_shape == SHAPE
+    assert manifest.adoption is not None
+    choice = manifest.adoption.choices["input_shape"]
+    reason = "the graph's input is (batch, ?, ?, ?), and the images are of this size"
+    assert (choice.value, choice.given, choice.reason) == ("3x8x8", False, reason)
+    assert adopt(network(), ModelSettings(name="m"), images=(3, 9, 9)).manifest.input_shape == SHAPE
+
+
 @pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.DOUBLE])
 def test_what_onnx_runtime_has_no_operators_for_is_computed_in_float32(kind: int):
     model, dtype = onnx.load_from_string(network()), helper.tensor_dtype_to_np_dtype(kind)
@@ -94,6 +109,12 @@ def test_weights_may_be_larger_than_what_is_computed(monkeypatch: pytest.MonkeyP
     model = onnx.load_from_string(data)
     assert max(np.prod(tensor.dims) for tensor in model.graph.initializer) > 100
     assert adopt(data, ModelSettings(name="dense")) is not None
+    bytes_ = {"w": np.ones((64, 5), np.int8), "scale": np.float32(0.01)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["floats"]),
+        helper.make_node("MatMul", ["x", "floats"], ["y"]),
+    ]
+    assert validation.read(zoo.build(nodes, bytes_, ["n", 64], ["n", 5])) is not None
     monkeypatch.setattr(validation, "MAX_VALUES", 63)
     with pytest.raises(InvalidInput, match="the tensor x would hold"):
         adopt(data, ModelSettings(name="dense"))

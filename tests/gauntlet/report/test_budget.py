@@ -1,10 +1,12 @@
 """What of a report fits a time: fewer images first, then fewer attacks, never a norm without one; and it says so."""
 
 import pytest
+from pydantic import ValidationError
 
 from gauntlet.attacks import ATTACKS
 from gauntlet.checks import white_box
-from gauntlet.report import budget, plan
+from gauntlet.report import budget, plan, wording
+from gauntlet.report.build import build
 from gauntlet.report.schema import ReportRequest
 
 ASKED = ReportRequest(models=["m"], dataset="d", n=500)
@@ -51,3 +53,23 @@ def test_more_time_never_measures_less():
     sizes = [(len(made.attacks), made.n, made.checked) for made in plans]
     assert [size[0] for size in sizes] == sorted(size[0] for size in sizes)
     assert [size[2] for size in sizes] == sorted(size[2] for size in sizes)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, -1, 1e9, float("inf"), float("nan"), True, "60"])
+def test_a_budget_that_is_no_time_is_refused(seconds: object):
+    with pytest.raises(ValidationError, match="budget_seconds"):
+        ReportRequest.model_validate({"models": ["m"], "dataset": "d", "n": 5, "budget_seconds": seconds})
+
+
+def test_a_report_with_a_budget_says_what_it_left_out(models, evalsets, asked, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(budget, "seconds_per_pass", lambda model, x: PASS)
+    request = asked.model_copy(update={"budget_seconds": 100.0})
+    planned = budget.planned(request, models, evalsets["tiny"])
+    assert planned.seconds <= 100.0
+    assert planned.request.budget_seconds is None
+    assert budget.planned(planned.request, models, evalsets["tiny"]).request == planned.request
+    made = build(request, models, evalsets)
+    assert made.request == planned.request
+    assert made.request.n < asked.n
+    assert made.left_out == list(planned.left_out)
+    assert made.left_out[0] in [finding.text for finding in wording.verdict(made)]

@@ -8,6 +8,7 @@ import torch
 from onnx import helper
 
 from gauntlet import open_classifier
+from gauntlet.onnx_import.usual_preprocessing import USUAL, candidates
 from gauntlet.random_numbers import KeyedRandom
 from gauntlet.report import preprocessing_check
 from tests import tiny
@@ -42,18 +43,13 @@ def pictures(channels):
     return KeyedRandom.span(0, 0, 200).uniform(0, (channels, SIDE, SIDE))
 
 
-CASES = [
-    (channels, name)
-    for channels in (1, 3)
-    for name in preprocessing_check.candidates(channels)
-    if name != "pixels in 0..1"
-]
+CASES = [(channels, name) for channels in (1, 3) for name in candidates(channels) if name != "pixels in 0..1"]
 
 
 @pytest.mark.parametrize(("channels", "name"), CASES)
 def test_the_right_pixels_are_named(channels, name, tmp_path):
     path, x = saved(tmp_path, channels), pictures(channels)
-    y = answers(path, preprocessing_check.candidates(channels)[name].feed(x))
+    y = answers(path, preprocessing_check.prepared(candidates(channels)[name], x))
     (found,) = preprocessing_check.check(open_classifier(path), x, y)
     own = int((answers(path, x) == y).sum())
     assert found.measured.startswith(f"{own} of 200")
@@ -64,7 +60,7 @@ def test_the_right_pixels_are_named(channels, name, tmp_path):
 def test_a_model_that_was_opened_as_it_was_trained_raises_no_alarm(tmp_path):
     path, x = saved(tmp_path, 3), pictures(3)
     for seed, name in itertools.product(range(2), ("pixels in -1..1", "pixels in 0..1")):
-        y = answers(path, preprocessing_check.USUAL[name].feed(x))
+        y = answers(path, preprocessing_check.prepared(USUAL[name], x))
         wrong = KeyedRandom(seed, torch.arange(200)).uniform(0) < 0.2  # a fifth of the labels is another
         y = torch.where(wrong, (y + 1) % 3, y)
         opened = open_classifier(path, mean=[0.5], std=[0.5]) if "-1" in name else open_classifier(path)
