@@ -13,7 +13,7 @@ from gauntlet.report.wording import NORM_NAMES, listed
 from service.endpoints.openapi import document
 from service.endpoints.routes import ENDPOINTS
 from service.errors import STATUS, Code
-from service.jobs.metrics import JobMetrics
+from service.jobs.queue_metrics import JobMetrics
 from service.jobs.status import Backlog, Status
 from service.observability import metrics, worker_metrics
 

@@ -11,17 +11,17 @@ from starlette.routing import Route
 
 from gauntlet.runtime.session import THREAD_POOL
 from service.auth.keys import Keyring
-from service.catalog import Catalog
 from service.endpoint import Endpoint
 from service.endpoints.compute_client import ComputeClient
 from service.endpoints.readiness import unready
 from service.endpoints.routes import ENDPOINTS
 from service.endpoints.services import ApiServices
-from service.jobs.metrics import JobMetrics
 from service.jobs.queue import Jobs
+from service.jobs.queue_metrics import JobMetrics
 from service.middleware.drain import Drain
 from service.middleware.request_gate import RequestGate
 from service.middleware.security_headers import SecurityHeaders, cors
+from service.model_catalog import Catalog
 from service.observability import metrics
 from service.predictions.classify_requests import ClassifyRequests
 from service.predictions.served_models import ServedModels

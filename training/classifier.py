@@ -13,10 +13,10 @@ from gauntlet.threat import Threat
 from training import attack_metrics, bound_metrics, interval
 from training.calibration import DIAGRAM_FILE, calibrate
 from training.classifier_config import ClassifierConfig
+from training.classifier_objectives import head_of, margin_loss
 from training.data import Examples, TrainingData, augment, to_pixels
 from training.export import Graph, Measured, Product, predict, session
 from training.lipschitz import certified_radii, freeze
-from training.objectives import head_of, margin_loss
 from training.plots import learning_curves, sheet
 from training.run import Run, Stateful
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training import networks, objectives
+from training import classifier_objectives, networks
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ one widens the intervals. Weights begin as in arXiv 2103.17268.""",
 }
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "margin": Objective(objectives.margin),
-    "penalty": Objective(objectives.penalty),
-    "adversarial": Objective(objectives.adversarial),
-    "trades": Objective(objectives.trades),
-    "noise": Objective(objectives.noise),
-    "interval": Objective(objectives.interval_bounds, scheduled=True),
+    "margin": Objective(classifier_objectives.margin),
+    "penalty": Objective(classifier_objectives.penalty),
+    "adversarial": Objective(classifier_objectives.adversarial),
+    "trades": Objective(classifier_objectives.trades),
+    "noise": Objective(classifier_objectives.noise),
+    "interval": Objective(classifier_objectives.interval_bounds, scheduled=True),
 }
 
 LIPSCHITZ = Family("""\

@@ -14,7 +14,7 @@ from gauntlet.cli import outputs, user_files
 from gauntlet.cli.inputs import add_input_options, fields, open_inputs, positive
 from gauntlet.errors import InvalidInput
 from gauntlet.norms import NORMS
-from gauntlet.report import budget, requirements
+from gauntlet.report import requirements, time_budget
 from gauntlet.report.build import build
 from gauntlet.report.records import BoundsSpec, SmoothingSpec
 from gauntlet.report.requirements import Requirement
@@ -108,7 +108,7 @@ def _within(
 ) -> tuple[ReportRequest, tuple[str, ...]]:
     """What of the request fits the time; the plan goes to standard error."""
     request = request.model_copy(update={"n": min(request.n, len(images.labels)), "budget_seconds": seconds})
-    planned = budget.planned(request, {model.name: model for model in models}, images)
+    planned = time_budget.planned(request, {model.name: model for model in models}, images)
     names = ", ".join(planned.request.attacks)
     sys.stderr.write(f"plan: {planned.request.n} images, {names}; about {planned.seconds:.0f} s of {seconds:.0f} s\n")
     return planned.request, planned.left_out

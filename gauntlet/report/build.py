@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.report.assemble import assemble
-from gauntlet.report.budget import planned
 from gauntlet.report.measure import measure, nothing
 from gauntlet.report.plan import aligned, cells, cost, validate
 from gauntlet.report.schema import Report, ReportRequest
 from gauntlet.report.shards import Shard, join, shards
+from gauntlet.report.time_budget import planned
 from gauntlet.runtime.classifier import Classifier
 
 __all__ = ["Shard", "aligned", "assemble", "build", "cells", "cost", "join", "measure", "planned", "shards", "validate"]

@@ -9,8 +9,8 @@ from gauntlet.certify.proof_cache import ProofCache
 from gauntlet.errors import ArtefactError
 from gauntlet.runtime.classifier import Classifier, Generator, OnnxClassifier, choose_device, open_model
 from gauntlet.sandbox.fork_server import ForkServer
-from service.catalog import AnyManifest, Catalog, check_kind, verified
 from service.errors import Code, ServiceError
+from service.model_catalog import AnyManifest, Catalog, check_kind, verified
 from service.replace_file import replace_text
 from service.settings import Settings
 from service.uploads.models import UploadedModels

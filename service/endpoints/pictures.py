@@ -5,8 +5,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gauntlet.artifacts.manifest import ClassifierManifest
-from service.catalog import check_kind
 from service.endpoints.services import ApiServices, services
+from service.model_catalog import check_kind
 from service.responses import json_response
 from service.schemas.image_codec import decode, png
 from service.schemas.main_calls import PicturesRequest, PicturesResponse

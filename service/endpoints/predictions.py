@@ -4,8 +4,8 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.catalog import check_kind
 from service.endpoints.services import ApiServices, services
+from service.model_catalog import check_kind
 from service.request_context import CALL
 from service.responses import json_response
 from service.scheduling.batching import SMALL

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from service.catalog import Catalog
 from service.endpoints.compute_client import ComputeClient
 from service.jobs.queue import Jobs
+from service.model_catalog import Catalog
 from service.observability.exposition import CollectorRegistry
 from service.predictions.classify_requests import ClassifyRequests
 from service.predictions.served_models import ServedModels

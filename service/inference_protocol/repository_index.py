@@ -1,7 +1,7 @@
 """The index of the model repository, as the protocol wants it."""
 
-from service.catalog import Catalog
 from service.inference_protocol.schemas import IndexEntry, RepositoryIndex
+from service.model_catalog import Catalog
 
 
 def repository_index(catalog: Catalog, *, ready: bool) -> RepositoryIndex:

@@ -14,8 +14,8 @@ from gauntlet.certify.lipschitz import Certificate
 from gauntlet.certify.proof_cache import ProofCache
 from gauntlet.errors import GauntletError
 from gauntlet.runtime.served import DeviceKind, ServedClassifier, ServedGenerator, device_kind
-from service.catalog import AnyManifest, Catalog, check_kind, verified
 from service.errors import Code, ServiceError
+from service.model_catalog import AnyManifest, Catalog, check_kind, verified
 from service.settings import Settings
 
 PATIENCE = 10.0  # seconds that a request waits for its model to be opened

@@ -12,7 +12,7 @@ import yaml
 
 from gauntlet.errors import GauntletError
 from service.endpoints import routes
-from service.jobs.metrics import JobMetrics
+from service.jobs.queue_metrics import JobMetrics
 from service.jobs.status import Backlog, Status
 from service.middleware.drain import SPARE
 from service.middleware.request_gate import FILES_AT_ONCE

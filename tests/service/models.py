@@ -9,10 +9,10 @@ from starlette.applications import Starlette
 
 from gauntlet.sandbox.fork_server import ForkServer, Limits
 from service import app
-from service.catalog import Catalog
 from service.compute.app import open_compute
 from service.compute.models import ComputeModels
 from service.endpoints.compute_client import ComputeClient
+from service.model_catalog import Catalog
 from service.predictions.classify_requests import ClassifyRequests
 from service.predictions.served_models import ServedModels
 from service.settings import Settings

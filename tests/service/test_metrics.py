@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.endpoints.routes import ENDPOINTS
 from service.jobs.database import WORKFLOWS
 from service.jobs.job import Job
-from service.jobs.metrics import JobMetrics
 from service.jobs.queue import Jobs
+from service.jobs.queue_metrics import JobMetrics
 from service.observability import metrics
 from service.observability.exposition import SHARED, AllProcesses, Histogram, generate_latest
 from tests.service.conftest import ROOT, SHORT_REPORT, Server, arrays, pngs, wait_for

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from gauntlet.artifacts import store
 from gauntlet.artifacts.manifest import ClassifierManifest
-from training import interval, objectives
+from training import classifier_objectives, interval
 from training.interval import Box
 from training.networks import interval_cnn
 
@@ -29,7 +29,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def interval_bounds(*given: object, **chosen: float) -> float:
-    return float(objectives.interval_bounds(*given, **chosen).detach())  # type: ignore[arg-type]
+    return float(classifier_objectives.interval_bounds(*given, **chosen).detach())  # type: ignore[arg-type]
 
 
 def test_no_image_of_the_box_leaves_the_worst_logits() -> None:

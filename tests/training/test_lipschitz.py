@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from training.classifier_objectives import head_of, margin_loss
 from training.lipschitz import (
     AolConv2d,
     AolLinear,
@@ -15,7 +16,6 @@ from training.lipschitz import (
     freeze,
 )
 from training.networks import constrained_paper_cnn, lipschitz_cnn
-from training.objectives import head_of, margin_loss
 
 LAYERS = {
     "conv": (lambda: OrthogonalConv2d(3, 6), (3, 8, 8)),

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from gauntlet.attacks import ATTACKS
 from gauntlet.checks import white_box
-from gauntlet.report import budget, plan, wording
+from gauntlet.report import plan, time_budget, wording
 from gauntlet.report.build import build
 from gauntlet.report.schema import ReportRequest
 
@@ -17,14 +17,14 @@ PASS = 0.01  # seconds
 @pytest.mark.parametrize("models", [1, 3])
 def test_what_is_planned_costs_no_more_than_its_time(seconds: float, models: int):
     asked = ASKED.model_copy(update={"models": [f"m{i}" for i in range(models)]})
-    made = budget.fit(asked, [PASS] * models, seconds).request
+    made = time_budget.fit(asked, [PASS] * models, seconds).request
     assert plan.cost(made) * PASS <= seconds
     checks = sum(cell.cost for cell in plan.cells(made) if cell.kind == "checks")
-    assert checks * PASS <= budget.CHECKS * seconds or made.checked == 1
+    assert checks * PASS <= time_budget.CHECKS * seconds or made.checked == 1
 
 
 def test_all_is_measured_where_there_is_time():
-    made = budget.fit(ASKED, [PASS], 1e6)
+    made = time_budget.fit(ASKED, [PASS], 1e6)
     assert made.request.n == ASKED.n
     assert made.request.attacks == ASKED.attacks
     assert made.request.checked == white_box.EXAMINED
@@ -32,14 +32,14 @@ def test_all_is_measured_where_there_is_time():
 
 
 def test_images_are_left_out_before_attacks():
-    some = budget.fit(ASKED, [PASS], 600.0)
-    assert budget.FEWEST <= some.request.n < ASKED.n
+    some = time_budget.fit(ASKED, [PASS], 600.0)
+    assert time_budget.FEWEST <= some.request.n < ASKED.n
     assert some.request.attacks == ASKED.attacks
     assert f"{ASKED.n - some.request.n} of 500 images" in some.left_out[0]
 
 
 def test_then_the_dearest_attacks_but_no_norm_is_left_without_one():
-    few = budget.fit(ASKED, [PASS], 20.0)
+    few = time_budget.fit(ASKED, [PASS], 20.0)
     assert len(few.request.attacks) < len(ASKED.attacks)
     for threat in ASKED.threats:
         assert any(threat.norm in ATTACKS[name].norms for name in few.request.attacks)
@@ -49,7 +49,7 @@ def test_then_the_dearest_attacks_but_no_norm_is_left_without_one():
 
 
 def test_more_time_never_measures_less():
-    plans = [budget.fit(ASKED, [PASS], seconds).request for seconds in (10.0, 30.0, 100.0, 300.0, 1000.0)]
+    plans = [time_budget.fit(ASKED, [PASS], seconds).request for seconds in (10.0, 30.0, 100.0, 300.0, 1000.0)]
     sizes = [(len(made.attacks), made.n, made.checked) for made in plans]
     assert [size[0] for size in sizes] == sorted(size[0] for size in sizes)
     assert [size[2] for size in sizes] == sorted(size[2] for size in sizes)
@@ -62,12 +62,12 @@ def test_a_budget_that_is_no_time_is_refused(seconds: object):
 
 
 def test_a_report_with_a_budget_says_what_it_left_out(models, evalsets, asked, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(budget, "seconds_per_pass", lambda model, x: PASS)
+    monkeypatch.setattr(time_budget, "seconds_per_pass", lambda model, x: PASS)
     request = asked.model_copy(update={"budget_seconds": 100.0})
-    planned = budget.planned(request, models, evalsets["tiny"])
+    planned = time_budget.planned(request, models, evalsets["tiny"])
     assert planned.seconds <= 100.0
     assert planned.request.budget_seconds is None
-    assert budget.planned(planned.request, models, evalsets["tiny"]).request == planned.request
+    assert time_budget.planned(planned.request, models, evalsets["tiny"]).request == planned.request
     made = build(request, models, evalsets)
     assert made.request == planned.request
     assert made.request.n < asked.n

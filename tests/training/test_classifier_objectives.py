@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn import functional
 
 from training.classifier import noisy
+from training.classifier_objectives import REACH, adversarial, ascend, margin, noise, penalty, trades
 from training.data import Examples
 from training.gan import move_average, steepness
 from training.generation_metrics import frechet_distance, halves, precision_and_recall
-from training.objectives import REACH, adversarial, ascend, margin, noise, penalty, trades
 
 SHAPE = (1, 4, 4)
 
