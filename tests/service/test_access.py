@@ -11,6 +11,7 @@ from service.auth.keys import Keyring, digest
 from service.endpoints import openapi
 from service.endpoints.routes import ENDPOINTS, is_inference_protocol
 from service.jobs.worker_probe import Probe
+from service.observability import worker_metrics
 from service.observability.logs import AUDIT
 from service.request_context import Scope
 from tests.service.conftest import free_port
@@ -98,6 +99,7 @@ def test_metrics_need_a_key_unless_they_are_open(settings):
 
 def test_the_workers_metrics_likewise_and_its_livez_never(caplog, monkeypatch):
     monkeypatch.setattr(AUDIT, "propagate", True)
+    monkeypatch.setattr(worker_metrics, "LIVENESS", worker_metrics.Liveness())  # that of this process is as old as it
     port, ring = free_port(), Keyring(keys.parse(LINES, "test"), None)
     with Probe(IPv4Address("127.0.0.1"), port, ring) as probe, caplog.at_level(logging.INFO, AUDIT.name):
         url = f"http://127.0.0.1:{port}"
