@@ -9,7 +9,7 @@ import torch
 from gauntlet.attacks import ATTACKS, Attack
 from gauntlet.attacks.base import shortfall
 from gauntlet.evaluation import referee
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat
 from tests import tiny
 from tests.gauntlet.conftest import exact_distances, labels_of, opened
