@@ -17,7 +17,7 @@ from gauntlet.report.schema import ReportRequest
 from gauntlet.runtime import memory
 from gauntlet.runtime.classifier import use_threads
 from gauntlet.sandbox.fork_server import ForkServer, Limits
-from service.auth.admission import owner
+from service.auth.admission import owner, visible_owner
 from service.compute.attack_request import attack
 from service.compute.certify_request import certify
 from service.compute.internal_call import InternalCalls
@@ -45,6 +45,7 @@ from service.schemas.main_calls import (
 )
 from service.schemas.reading import read_json
 from service.settings import Settings
+from service.sql import ANSWER_S
 from service.startup import tell_failure
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.storage import UploadStorage
@@ -71,9 +72,9 @@ def open_compute(settings: Settings) -> ASGIApp:
     """The whole application. Raises GauntletError where it cannot be."""
     use_threads(settings.threads)
     memory.keep()
-    storage = UploadStorage(settings.database_url)
+    storage = UploadStorage(settings.database_url, ANSWER_S)
     sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
-    models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url)
+    models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url, ANSWER_S)
     evalsets = EvaluationSets(settings.evalsets, storage)
     predictions = BoundedQueue(PREDICTION_SLOTS, settings.predict_queue, "predictions of uploaded models")
     classify = ClassifyRequests(lambda name: prediction_model(models, name), settings.max_images)
@@ -83,7 +84,7 @@ def open_compute(settings: Settings) -> ASGIApp:
         predictions=predictions,
         costly=BoundedQueue(settings.attack_slots, settings.attack_queue, "attacks and certificates"),
         classify=classify,
-        batcher=Batcher(predictions, classify.answer_together),
+        batcher=Batcher(predictions, lambda _, asked: classify.answer_together(asked[0].model, asked)),
         reports=ReportRequests(models, evalsets, jobs),
     )
     threading.Thread(target=_prove, args=(models,), name="prover", daemon=True).start()
@@ -115,7 +116,9 @@ async def post_classify(request: Request) -> Response:
             services, lambda check: classify_smoothed(services.models, asked, smoothing, check), FEWER_SAMPLES
         )
     if len(asked.images) <= SMALL and not asked.resize:
-        return json_response(await services.batcher.run(asked.model, asked))
+        # A batch is computed in the context of its first call: all of it sees the same uploads.
+        batch = f"{visible_owner(CALL.get())} {asked.model}"
+        return json_response(await services.batcher.run(batch, asked))
     return json_response(await services.predictions.run(lambda: services.classify.answer(asked)))
 
 
