@@ -87,10 +87,14 @@ def _launch(settings: Settings, executor: str, executors: WorkerRegistry) -> Non
         workflows.jobs().database.migrate()
         executors.check(executor)
         DBOS.launch()
-        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=POLL, on_conflict="always_update")
-        DBOS.register_queue(
-            SHARDS, worker_concurrency=workflows.AHEAD, polling_interval_sec=POLL, on_conflict="always_update"
-        )
+        for queue, of_one in ((QUEUE, 1), (SHARDS, workflows.AHEAD)):
+            DBOS.register_queue(
+                queue,
+                worker_concurrency=of_one * workflows.REQUESTERS,
+                partition_worker_concurrency=of_one,
+                polling_interval_sec=POLL,
+                on_conflict="always_update",
+            )
     except sa.exc.DBAPIError as error:
         raise SettingsError(f"the job database cannot be used: {driver_message(error)}") from error
 

@@ -69,6 +69,7 @@ class RequestGate:
             await answer.error(error)
         finally:
             body.close()
+            self._admission.leave(call)
             if call.notes.admin and endpoint is not None:
                 audit("admin", call, path=scope["path"][:200], status=answer.status)
             CALL.reset(token)
