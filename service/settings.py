@@ -4,7 +4,15 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, IPvAnyAddress, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    IPvAnyAddress,
+    IPvAnyNetwork,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gauntlet.errors import GauntletError
@@ -71,6 +79,11 @@ class Settings(BaseSettings):
     """The lines of such a file, in the environment; with either, a call needs a key."""
     metrics_open: bool = False
     """`true`: /metrics needs no key, the worker's neither."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of /metrics alone, on GAUNTLET_HOST; then there is none on GAUNTLET_PORT. 0: no such port."""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Addresses and networks (10.0.0.0/8) of the proxies in front, with commas: only their X-Forwarded-For is
+    believed, in limits and in the audit log."""
     requests_per_minute: Limit | None = None
     """Requests of one key, or of one address where no keys are in use, to one service; 0: no limit; none: 6000 for a
     key, no limit for an address."""

@@ -22,10 +22,9 @@ from service.exit_with_parent import exit_with_parent
 from service.jobs import workflows
 from service.jobs.queue import QUEUE, SHARDS, VERSION
 from service.jobs.takeover import SilenceDetector, has_ended, hold_name, remove_stale_locks
-from service.jobs.worker_probe import Probe
 from service.jobs.worker_registry import WorkerRegistry
-from service.observability import logs
-from service.observability.worker_metrics import LIVENESS
+from service.monitoring_port import METRICS, TEXT, MonitoringPort, metrics_page
+from service.observability import logs, worker_metrics
 from service.private_files import keep_private
 from service.settings import Settings, SettingsError
 from service.sql import driver_message
@@ -37,6 +36,15 @@ POLL = 0.2  # seconds between two looks for work
 POOL = 5  # connections to the job database that DBOS keeps
 HOUSEKEEPING = 3600.0  # seconds between two looks for what is too old
 NICE = 5  # the API process computes for somebody who waits: it goes first
+
+
+def _livez() -> tuple[int, bytes, str]:
+    reason = worker_metrics.LIVENESS.why_hung()
+    return 200 if reason is None else 503, f"{reason or 'alive'}\n".encode(), TEXT
+
+
+PAGES = {"/livez": _livez, METRICS: metrics_page(worker_metrics.REGISTRY)}
+"""Of the worker's own port."""
 
 
 class WorkerLoop:
@@ -111,9 +119,9 @@ def _work(settings: Settings, executor: str) -> None:
     while True:
         try:
             loop.turn(time.monotonic())
-            LIVENESS.loop_turned("told")
+            worker_metrics.LIVENESS.loop_turned("told")
         except ServiceError:  # a database that is away for a moment costs no work
-            LIVENESS.loop_turned("failed")
+            worker_metrics.LIVENESS.loop_turned("failed")
         with contextlib.suppress(Empty):
             over.get(timeout=HEARTBEAT)
             break
@@ -143,7 +151,8 @@ def main() -> NoReturn:
         with hold_name(settings.state, executor):
             if settings.worker_port:
                 check_open(settings, str(settings.host))
-                Probe(settings.host, settings.worker_port, None if settings.metrics_open else Keyring.of(settings))
+                keys = None if settings.metrics_open else Keyring.of(settings)
+                MonitoringPort("GAUNTLET_WORKER_PORT", settings.host, settings.worker_port, PAGES, keys)
             _work(settings, executor)
         os._exit(0)  # what is being computed has been given back: nobody waits for it
     except (GauntletError, ServiceError) as error:
