@@ -31,6 +31,7 @@ RATIO = 3.0  # of the p99 beside the greedy key to that of an idle service
 ATTACK = 10.0  # seconds within which one image is attacked
 GREEDY, OTHER = "greedy", "other"
 REPORTS = 101
+LARGE = 2000  # images of one
 ENDED = ("succeeded", "failed", "cancelled")
 REPORT = {"dataset": "fashion-mnist", "attacks": ["pgd", "ddn"], "threats": [{"norm": "l2", "eps": [0.25, 0.5]}]}
 
@@ -85,7 +86,7 @@ def be_greedy(port: int, model: str, connections: int, over: Event, asked: "Sync
     }
     with client(port, GREEDY) as session:
         accepted = [
-            session.post("/robustness-report", json={**REPORT, "models": [model], "n": 10_000 - i}).status_code
+            session.post("/robustness-report", json={**REPORT, "models": [model], "n": LARGE - i}).status_code
             for i in range(REPORTS)
         ]
     print(f"greedy key: reports {dict(Counter(accepted))}", flush=True)
@@ -130,14 +131,21 @@ def timed_attack(session: httpx.Client, asks: Asks) -> float:
 
 
 def begun(session: httpx.Client, model: str) -> float:
-    """Seconds until a report of the other key has made progress."""
+    """Seconds until a report of the other key has made progress. It is cancelled then."""
     begin = time.monotonic()
     answer = session.post("/robustness-report", json={**REPORT, "models": [model], "n": 128}).raise_for_status()
-    while True:
-        status = session.get(answer.json()["status_url"]).raise_for_status().json()
-        if status["progress"] > 0 or status["status"] in ENDED:
-            return time.monotonic() - begin
+    path = answer.json()["status_url"]
+
+    def status() -> Any:
+        return session.get(path).raise_for_status().json()
+
+    while (found := status())["progress"] == 0 and found["status"] not in ENDED:
         time.sleep(0.1)
+    seconds = time.monotonic() - begin
+    session.post(f"{path}/cancel")
+    while status()["status"] not in ENDED:
+        time.sleep(0.1)
+    return seconds
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ A shard that is done is never computed again: after a kill the next worker goes 
 stop a worker than to end it, so that what survives a kill is what is always used.
 """
 
+import concurrent.futures
 import contextlib
 import logging
 import time
@@ -57,14 +58,22 @@ def _inputs() -> "ReportInputs":
 
 
 @contextlib.contextmanager
-def computing_for(workflow_id: str) -> Iterator[None]:
-    """While it is this workflow's turn to compute."""
+def computing_for(workflow_id: str, report: str) -> Iterator[None]:
+    """While it is this workflow's turn to compute. Raises Cancelled if its report is no longer wanted before that."""
     turn = COMPUTING.enter(wait_for_database(lambda: jobs().requester(workflow_id)))
     try:
-        turn.granted.result()
+        while not concurrent.futures.wait([turn.granted], LOOK).done:
+            check_wanted(report)
         yield
     finally:
         COMPUTING.leave(turn)
+
+
+def check_wanted(report: str) -> None:
+    """Raises Cancelled if it is not. A database that is away for a moment costs no work."""
+    with contextlib.suppress(ServiceError):
+        if not jobs().wanted(report):
+            raise Cancelled("the report is no longer wanted")
 
 
 @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=RESTARTS)
@@ -101,7 +110,7 @@ def _report(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str]) -> di
     follow(jobs(), job_id, {shard_id: shard.cost for shard_id, shard in zip(ids, shards, strict=True)}, progress)
     returned = wait_for_database(lambda: jobs().results(job_id))
     results = [CellResult.model_validate_json(returned[shard_id]) for shard_id in ids]
-    with computing_for(job_id), LIVENESS.computing():
+    with computing_for(job_id, job_id), LIVENESS.computing():
         with _inputs().open(request, pins) as (models, evalset):
             measured = build.assemble(request, build.join(results), models, evalset)
         report = measured.model_copy(update={"left_out": left_out})
@@ -118,7 +127,8 @@ def planned_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> tuple[di
     from gauntlet.report import build  # noqa: PLC0415  an idle worker does without torch
 
     request = ReportRequest.model_validate(body)
-    with computing_for(str(DBOS.workflow_id)), LIVENESS.computing(), _inputs().open(request, pins) as (models, evalset):
+    job_id = str(DBOS.workflow_id)
+    with computing_for(job_id, job_id), LIVENESS.computing(), _inputs().open(request, pins) as (models, evalset):
         plan = build.planned(request, models, evalset)
     return plan.request.model_dump(mode="json"), list(plan.left_out)
 
@@ -127,13 +137,13 @@ def planned_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> tuple[di
 def report_shard(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str], part: Mapping[str, Any]) -> str | None:
     """One shard of a report: the JSON of its CellResult, or None where the report is no longer wanted."""
     shard_id = str(DBOS.workflow_id)
-    with computing_for(shard_id):
-        try:
+    try:
+        with computing_for(shard_id, job_id):
             return _measure(_ShardWatch(job_id, shard_id), body, pins, part)
-        except Cancelled:
-            return None
-        except Exception as error:
-            raise _explained(shard_id, error) from error
+    except Cancelled:
+        return None
+    except Exception as error:
+        raise _explained(shard_id, error) from error
 
 
 def _measure(watch: "_ShardWatch", body: Mapping[str, Any], pins: Mapping[str, str], part: Mapping[str, Any]) -> str:
@@ -187,9 +197,8 @@ class _ShardWatch:
             return
         self._looked = now
         LIVENESS.computation_moved()
-        with contextlib.suppress(ServiceError):  # a database that is away for a moment costs no work
-            if not jobs().wanted(self._job_id):
-                raise Cancelled("the report is no longer wanted")
+        check_wanted(self._job_id)
+        with contextlib.suppress(ServiceError):
             jobs().set_attributes(self._shard_id, done=self._done(self._calls))
 
     def begin(self, shard: "Shard", chunk: int) -> Callable[[int], None]:
