@@ -7,12 +7,15 @@ BIN := .venv/bin
 BENCH ?=
 OPTIONS ?=
 JOBS ?= 2
+AUDITED ?= requirements/service.txt requirements/cpu.txt
+MODELS ?= models
+SUPPLY ?= dist/supply
 REPORT ?= --models fashion-mnist-standard fashion-mnist-lipschitz --n 500
 export BENTOML_DO_NOT_TRACK := True
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-busy test-all test-clients contract check fmt lock train data report figures paper reference screenshots packages docs bento image image-cpu container-check bench-attacks bench-bounds bench-serving zoo gpu-check client clean
+.PHONY: help install serve test test-busy test-all test-clients contract check fmt lock train data report figures paper reference screenshots packages docs bento image image-cpu container-check bench-attacks bench-bounds bench-serving zoo sbom audit sign verify gpu-check client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -28,7 +31,7 @@ test: .venv/.dev ## the tests, in JOBS=2 processes: minutes, no network, no data
 test-busy: .venv/.dev ## ten times `make test` while other processes keep every core busy: an hour; BENCH="--runs 3" for fewer
 	$(BIN)/python -m bench.busy $(BENCH)
 
-test-all: .venv/.dev .venv-clients/.installed .venv-contract/.installed .venv-docs/.installed .venv-helm/.installed ## the slow tests too, and those for a GPU where there is one
+test-all: .venv/.dev .venv-clients/.installed .venv-contract/.installed .venv-docs/.installed .venv-helm/.installed .venv-supply/.installed ## the slow tests too, and those for a GPU where there is one
 	$(BIN)/python -m pytest
 
 test-clients: .venv/.dev .venv-clients/.installed ## the Open Inference Protocol with the clients of Triton and KServe
@@ -90,6 +93,23 @@ packages: .venv/.dev ## wheels and sdists of library and client, into dist/packa
 docs: .venv-docs/.installed ## the documentation site, into dist/site; a warning or a dead link is an error
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 
+sbom: .venv-supply/.installed ## bills of materials (CycloneDX) of the wheel and of both images, into dist/supply
+	@mkdir -p $(SUPPLY)
+	@{ cat requirements/cpu.txt; sed -n 's/^ARG TORCH=//p' deploy/container/Dockerfile.cpu; } > $(SUPPLY)/cpu.txt
+	@cp requirements/library.txt $(SUPPLY)/wheel.txt && cp requirements/service.txt $(SUPPLY)/cuda.txt
+	@for list in wheel cpu cuda; do .venv-supply/bin/python -W ignore -m cyclonedx_py requirements $(SUPPLY)/$$list.txt \
+	  --pyproject pyproject.toml --of JSON --output-reproducible -o $(SUPPLY)/$$list.cdx.json || exit 1; rm $(SUPPLY)/$$list.txt; done
+
+audit: .venv-supply/.installed ## known vulnerabilities of whatever the images hold; needs PyPI's advisories, and fails where it cannot read them
+	.venv-supply/bin/pip-audit --strict --disable-pip --require-hashes $(AUDITED:%=-r %)
+
+sign: .venv-supply/.installed ## sign models/ with KEY=private.pem, into dist/supply/models.sig
+	@mkdir -p $(SUPPLY)
+	.venv-supply/bin/model_signing sign key $(MODELS) --private_key "$(KEY)" --signature $(SUPPLY)/models.sig
+
+verify: .venv-supply/.installed ## whether models/ is what was signed, by KEY=public.pem and dist/supply/models.sig
+	.venv-supply/bin/model_signing verify key $(MODELS) --public_key "$(KEY)" --signature $(SUPPLY)/models.sig
+
 bento: .venv/.service ## build the bento
 	$(BIN)/bentoml build
 
@@ -113,10 +133,12 @@ lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with ha
 	$(BIN)/uv pip compile $(LOCK) --extra gpu --extra service -c requirements/dev.txt -o requirements/service.txt
 	for group in training bench zoo; do \
 	  $(BIN)/uv pip compile $(LOCK) --extra gpu --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; done
+	$(BIN)/uv pip compile $(LOCK) --extra gpu -c requirements/dev.txt -o requirements/library.txt
 	$(BIN)/uv pip compile $(LOCK) deploy/container/cpu.in --extra service --override deploy/container/cpu-without.txt \
 	  -c requirements/dev.txt -o requirements/cpu.txt
 	$(BIN)/uv pip compile $(HOW) --group docs -c requirements/dev.txt -o requirements/docs.txt
 	$(BIN)/uv pip compile $(HOW) --group helm -o requirements/helm.txt
+	$(BIN)/uv pip compile $(HOW) --group supply -o requirements/supply.txt
 	$(BIN)/uv pip compile $(HOW) --group clients -o requirements/clients.txt
 	$(BIN)/uv pip compile $(HOW) --group contract -o requirements/contract.txt
 	$(BIN)/uv pip compile $(HOW) --group bounds -c requirements/dev.txt -o requirements/bounds.txt

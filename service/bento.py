@@ -21,6 +21,7 @@ from service.endpoints import attacks, generation, health, pictures, predictions
 from service.endpoints.compute_client import ComputeClient
 from service.exit_with_parent import PARENT, exit_with_parent
 from service.middleware.drain import drain_on_sigterm
+from service.monitoring_port import open_metrics_port
 from service.observability.exposition import count_together
 from service.observability.logs import configure
 from service.private_files import keep_private
@@ -108,6 +109,7 @@ class Gauntlet:
         self.compute = None  # what BentoML would make of it, decodes and encodes again
         self.services = or_end_service(settings, lambda: app.open_services(settings, client))
         API_APP.state.services = self.services
+        or_end_service(settings, lambda: open_metrics_port(settings, self.services.metrics))
         bento_tuning.settle(self)
 
     @bentoml.on_deployment

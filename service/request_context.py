@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers
 
@@ -18,6 +19,7 @@ NO_REQUEST = "none"
 
 REQUEST_ID = "x-request-id"
 CALLER = "x-gauntlet-caller"
+CLIENT = "x-gauntlet-client"
 
 
 class Scope(StrEnum):
@@ -35,11 +37,13 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose key a call was made with. A limit of None is that of the settings; 0: no limit."""
+    """Whose key a call was made with. A limit of None is that of service.auth.limits; 0: no limit."""
 
     name: str
     scope: Scope
     requests_per_minute: int | None = None
+    requests_at_once: int | None = None
+    waiting_reports: int | None = None
     reports_per_day: int | None = None
     stored_reports: int | None = None
 
@@ -51,6 +55,7 @@ class Notes:
     error_is_ours: bool = False  # the body of the error under way is the envelope already
     metrics_label: str | None = None  # of the route, where its template does not tell work of another kind
     audit: Scope | None = None  # the call is written to the audit, as one that needed this scope
+    counted: str | None = None  # the requester among whose requests at once this one is
 
 
 async def never() -> None:
@@ -75,6 +80,22 @@ class Call:
     body: Callable[[], bytes] = bytes  # as it was received
     notes: Notes = field(default_factory=Notes)
 
+    @property
+    def requester(self) -> str:
+        """Who is counted, and served in turn with others: a key, or where keys are not in use an address."""
+        return f"key {self.caller.name}" if self.caller else f"address {client_network(self.client)}"
+
+
+def client_network(host: str) -> str:
+    """What of an address is one client: all of an IPv4 address, the first half of an IPv6 one."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:  # a test client, or a Unix socket
+        return host
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ip_address(int(address) >> 64 << 64))
+
 
 CALL: ContextVar[Call] = ContextVar("CALL", default=Call())  # noqa: B039  every request sets its own
 
@@ -82,12 +103,12 @@ CALL: ContextVar[Call] = ContextVar("CALL", default=Call())  # noqa: B039  every
 def internal_headers(call: Call) -> dict[str, str]:
     """The identity of a call, for the compute process."""
     caller = {} if call.caller is None else {CALLER: json.dumps(asdict(call.caller))}
-    return {REQUEST_ID: call.request_id, **caller}
+    return {REQUEST_ID: call.request_id, CLIENT: call.client, **caller}
 
 
-def identity(headers: Mapping[str, str]) -> tuple[str, Caller | None]:
-    """What ``internal_headers`` said: the id of the request, and whose key it was made with."""
+def identity(headers: Mapping[str, str]) -> tuple[str, str, Caller | None]:
+    """What ``internal_headers`` said: the id of the request, the client's address, and whose key it was made with."""
     caller = json.loads(headers[CALLER]) if CALLER in headers else None
     if caller is not None:
         caller = Caller(**{**caller, "scope": Scope(caller["scope"])})
-    return headers.get(REQUEST_ID, NO_REQUEST), caller
+    return headers.get(REQUEST_ID, NO_REQUEST), headers.get(CLIENT, ""), caller

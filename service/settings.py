@@ -4,7 +4,15 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, IPvAnyAddress, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    IPvAnyAddress,
+    IPvAnyNetwork,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gauntlet.errors import GauntletError
@@ -71,12 +79,23 @@ class Settings(BaseSettings):
     """The lines of such a file, in the environment; with either, a call needs a key."""
     metrics_open: bool = False
     """`true`: /metrics needs no key, the worker's neither."""
-    requests_per_minute: Limit = 0
-    """Requests of one key, or of one address where no keys are in use, to one service; 0: no limit."""
-    reports_per_day: Limit = 0
-    """Reports that one key may ask for, by the UTC day; 0: no limit."""
-    stored_reports: Limit = 0
-    """Reports that one key may have in the job database; 0: no limit."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of /metrics alone, on GAUNTLET_HOST; then there is none on GAUNTLET_PORT. 0: no such port."""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Addresses and networks (10.0.0.0/8) of the proxies in front, with commas: only their X-Forwarded-For is
+    believed, in limits and in the audit log."""
+    requests_per_minute: Limit | None = None
+    """Requests of one key, or of one address where no keys are in use, to one service; 0: no limit; none: 6000 for a
+    key, no limit for an address."""
+    requests_at_once: Limit | None = None
+    """How many of these may be answered at the same time; 0: no limit; none: 64 for a key, no limit for an address."""
+    waiting_reports: Limit | None = None
+    """Reports of one key, or of one address where no keys are in use, that may wait for a worker; 0: no limit; none: 20
+    for a key, no limit for an address."""
+    reports_per_day: Limit | None = None
+    """Reports that one key may ask for, by the UTC day; 0: no limit; none: 200."""
+    stored_reports: Limit | None = None
+    """Reports that one key may have in the job database; 0: no limit; none: 1000."""
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Origins whose pages may ask, as https://example.org, with commas; or *."""
     max_body: Positive = 32 * 2**20
@@ -101,8 +120,8 @@ class Settings(BaseSettings):
     max_images: Positive = 1024
     """Images of one request."""
     predict_queue: Annotated[int, Field(ge=0)] = 256
-    """Predictions that may wait, and generations; more get 429. Predictions of uploaded models have another queue of
-    this length, in the compute process."""
+    """Predictions that may wait for one model, and generations. Where more come, whoever has most waiting gets 429 for
+    the newest. Predictions of uploaded models have queues of this length in the compute process."""
     attack_budget: Positive = 200_000
     """Price of one /attack: images x gradient steps x restarts x (1 + transfer models); of one /classify with
     smoothing: images x draws."""
@@ -111,7 +130,7 @@ class Settings(BaseSettings):
     attack_slots: Positive = 1
     """How many of these compute at the same time."""
     attack_queue: Annotated[int, Field(ge=0)] = 8
-    """How many of these may wait for a slot; more get 429."""
+    """How many of these may wait for a slot. Where more come, whoever has most waiting gets 429 for the newest."""
     report_queue: Positive = 100
     """Reports that may wait for a worker; more get 429."""
     max_uploads: Annotated[int, Field(ge=0)] = 100

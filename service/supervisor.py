@@ -18,6 +18,7 @@ from service.auth.keys import check_open
 from service.errors import ServiceError
 from service.jobs.database import Database
 from service.jobs.worker_registry import WorkerRegistry
+from service.monitoring_port import check_metrics_port
 from service.observability.logs import LOGGER, configure
 from service.private_files import keep_private
 from service.process_lock import ProcessLock
@@ -35,6 +36,7 @@ def prepare(starter: ProcessStarter) -> None:
         settings = Settings.load()
         check_open(settings, _host())
         check(settings)
+        check_metrics_port(settings)
         begin_anew(settings)
     except GauntletError as error:
         sys.stderr.write(f"gauntlet: {error}\n")

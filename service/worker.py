@@ -23,10 +23,9 @@ from service.exit_with_parent import exit_with_parent
 from service.jobs import workflows
 from service.jobs.queue import QUEUE, SHARDS, VERSION
 from service.jobs.takeover import SilenceDetector, has_ended, hold_name, remove_stale_locks
-from service.jobs.worker_probe import Probe
 from service.jobs.worker_registry import WorkerRegistry
-from service.observability import logs
-from service.observability.worker_metrics import LIVENESS
+from service.monitoring_port import METRICS, TEXT, MonitoringPort, metrics_page
+from service.observability import logs, worker_metrics
 from service.private_files import keep_private
 from service.settings import Settings, SettingsError
 from service.sql import driver_message
@@ -38,6 +37,15 @@ POLL = 0.5  # seconds between two looks for work
 POOL = 5  # connections to the job database that DBOS keeps
 HOUSEKEEPING = 3600.0  # seconds between two looks for what is too old
 NICE = 10  # the API and compute processes work for somebody who waits: they go first
+
+
+def _livez() -> tuple[int, bytes, str]:
+    reason = worker_metrics.LIVENESS.why_hung()
+    return 200 if reason is None else 503, f"{reason or 'alive'}\n".encode(), TEXT
+
+
+PAGES = {"/livez": _livez, METRICS: metrics_page(worker_metrics.REGISTRY)}
+"""Of the worker's own port."""
 
 
 class WorkerLoop:
@@ -88,10 +96,14 @@ def _launch(settings: Settings, executor: str, executors: WorkerRegistry) -> Non
         workflows.jobs().database.migrate()
         executors.check(executor)
         DBOS.launch()
-        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=POLL, on_conflict="always_update")
-        DBOS.register_queue(
-            SHARDS, worker_concurrency=workflows.AHEAD, polling_interval_sec=POLL, on_conflict="always_update"
-        )
+        for queue, of_one in ((QUEUE, 1), (SHARDS, workflows.AHEAD)):
+            DBOS.register_queue(
+                queue,
+                worker_concurrency=of_one * workflows.REQUESTERS,
+                partition_worker_concurrency=of_one,
+                polling_interval_sec=POLL,
+                on_conflict="always_update",
+            )
     except sa.exc.DBAPIError as error:
         raise SettingsError(f"the job database cannot be used: {driver_message(error)}") from error
 
@@ -108,9 +120,9 @@ def _work(settings: Settings, executor: str) -> None:
     while True:
         try:
             loop.turn(time.monotonic())
-            LIVENESS.loop_turned("told")
+            worker_metrics.LIVENESS.loop_turned("told")
         except ServiceError:  # a database that is away for a moment costs no work
-            LIVENESS.loop_turned("failed")
+            worker_metrics.LIVENESS.loop_turned("failed")
         with contextlib.suppress(Empty):
             over.get(timeout=HEARTBEAT)
             break
@@ -140,7 +152,8 @@ def main() -> NoReturn:
         with hold_name(settings.state, executor):
             if settings.worker_port:
                 check_open(settings, str(settings.host))
-                Probe(settings.host, settings.worker_port, None if settings.metrics_open else Keyring.of(settings))
+                keys = None if settings.metrics_open else Keyring.of(settings)
+                MonitoringPort("GAUNTLET_WORKER_PORT", settings.host, settings.worker_port, PAGES, keys)
             _work(settings, executor)
         os._exit(0)  # what is being computed has been given back: nobody waits for it
     except (GauntletError, ServiceError) as error:

@@ -4,13 +4,15 @@ import logging
 from dataclasses import replace
 from functools import cached_property
 
+from service.auth.at_once import RequestsAtOnce
 from service.auth.keys import Keyring, presented
-from service.auth.quota import Owner
-from service.auth.rates import RateLimiter, client_network
+from service.auth.limits import limit
+from service.auth.quota import Owner, Requester
+from service.auth.rates import RateLimiter
 from service.endpoint import Endpoint
 from service.errors import Code, ServiceError
 from service.observability.logs import AUDIT
-from service.request_context import Call, Caller, Scope
+from service.request_context import Call, Caller, Scope, client_network
 from service.settings import Settings
 
 REALM = 'Bearer realm="gauntlet"'
@@ -29,6 +31,10 @@ class Admission:
         """Opened where somebody is limited."""
         return RateLimiter(self._settings.rates_file)
 
+    @cached_property
+    def _at_once(self) -> RequestsAtOnce:
+        return RequestsAtOnce(self._settings.rates_file)
+
     def admit(self, call: Call, endpoint: Endpoint) -> Call:
         """The call with who makes it. Raises ServiceError 401, 403 or 429 where it may not pass."""
         needed = None if endpoint.path == "/metrics" and self._settings.metrics_open else endpoint.scope
@@ -38,13 +44,15 @@ class Admission:
             call = replace(call, anonymous=True)
         if endpoint.metered:
             self._meter(call)
-        if call.caller is not None and needed is not None and not call.caller.scope.includes(needed):
-            audit("scope refused", call, needed=needed)
-            message = f"this call needs a key with the scope {needed}; the key {call.caller.name} has "
-            challenge = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{needed}"'}
-            raise ServiceError(Code.FORBIDDEN, message + call.caller.scope, headers=challenge, scope=needed)
+        if needed is not None:
+            require(call, needed)
         call.notes.audit = needed if needed in (Scope.UPLOAD, Scope.ADMIN) else None
         return call
+
+    def leave(self, call: Call) -> None:
+        """It has been answered, whether it was admitted or not."""
+        if call.notes.counted is not None:
+            self._at_once.leave(call.notes.counted)
 
     def _identify(self, keys: Keyring, call: Call) -> Caller:
         """Whose key a request brings. Raises ServiceError 401, or 429 where an address has brought too many."""
@@ -53,7 +61,7 @@ class Admission:
         if found is not None:
             return found.caller
         if wait := self._rates.take(f"wrong {client_network(call.client)}", FAILURES):
-            raise _too_often(wait, "too many requests without a valid key")
+            raise _too_often(wait, f"{FAILURES} requests a minute without a valid key are allowed to an address")
         audit("no key" if secret is None else "unknown key", call)
         if secret is None:
             message = "a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"
@@ -62,14 +70,24 @@ class Admission:
         raise ServiceError(Code.UNAUTHENTICATED, "this key is not known here", headers=challenge)
 
     def _meter(self, call: Call) -> None:
-        caller = call.caller
-        own = None if caller is None else caller.requests_per_minute
-        rate = self._settings.requests_per_minute if own is None else own
-        if rate == 0:
-            return
-        name = f"key {caller.name}" if caller else f"address {client_network(call.client)}"
-        if wait := self._rates.take(name, rate):
-            raise _too_often(wait, f"{rate} requests a minute are allowed")
+        requester = call.requester
+        rate = limit("requests_per_minute", call.caller, self._settings)
+        if rate and (wait := self._rates.take(requester, rate)):
+            raise _too_often(wait, f"{rate} requests a minute are allowed to the {requester}")
+        most = limit("requests_at_once", call.caller, self._settings)
+        if most and not self._at_once.enter(requester, most):
+            raise _too_often(1, f"{most} requests of the {requester} are being answered, as many as may be at once")
+        call.notes.counted = requester if most else None
+
+
+def require(call: Call, needed: Scope) -> None:
+    """Raises ServiceError ``forbidden``, and tells the audit, where the call's key has not this scope."""
+    if call.caller is None or call.caller.scope.includes(needed):
+        return
+    audit("scope refused", call, needed=needed)
+    message = f"this call needs a key with the scope {needed}; the key {call.caller.name} has {call.caller.scope}"
+    challenge = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{needed}"'}
+    raise ServiceError(Code.FORBIDDEN, message, headers=challenge, scope=needed)
 
 
 def owner(call: Call, settings: Settings) -> Owner | None:
@@ -77,9 +95,12 @@ def owner(call: Call, settings: Settings) -> Owner | None:
     caller = call.caller
     if caller is None:
         return None
-    a_day = settings.reports_per_day if caller.reports_per_day is None else caller.reports_per_day
-    stored = settings.stored_reports if caller.stored_reports is None else caller.stored_reports
-    return Owner(caller.name, a_day, stored)
+    return Owner(caller.name, limit("reports_per_day", caller, settings), limit("stored_reports", caller, settings))
+
+
+def requester(call: Call, settings: Settings) -> Requester:
+    """Among whom the workers are shared."""
+    return Requester(call.requester, limit("waiting_reports", call.caller, settings))
 
 
 NOBODY = ""

@@ -35,12 +35,14 @@ class Key(BaseModel):
     sha256: Sha256
     scope: Scope
     requests_per_minute: Quota | None = None
+    requests_at_once: Quota | None = None
+    waiting_reports: Quota | None = None
     reports_per_day: Quota | None = None
     stored_reports: Quota | None = None
 
     @property
     def caller(self) -> Caller:
-        return Caller(self.name, self.scope, self.requests_per_minute, self.reports_per_day, self.stored_reports)
+        return Caller(**self.model_dump(exclude={"sha256"}))
 
 
 def digest(secret: str) -> str:

@@ -18,6 +18,7 @@ USAGE = sa.Table(
 )
 KEPT = timedelta(days=31)
 FULL = 3600  # seconds after which to try again where only deleting helps
+WAIT = 60  # seconds after which to try again where a report must begin
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,25 @@ class Owner:
     name: str
     reports_per_day: int = 0
     stored_reports: int = 0
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Among whom the workers are shared: a key, or where keys are not in use an address. 0: any number may wait."""
+
+    name: str
+    waiting_reports: int = 0
+
+
+ANYBODY = Requester("address ")
+"""Where nothing is known of who asks."""
+
+
+def check_waiting(requester: Requester, waiting: int) -> None:
+    """Raises ServiceError ``quota_exceeded`` where as many reports of this requester wait as may."""
+    if requester.waiting_reports and waiting >= requester.waiting_reports:
+        message = f"{waiting} reports of the {requester.name} wait, as many as may; wait for one to begin or cancel it"
+        raise _exceeded(message, requester.waiting_reports, WAIT)
 
 
 def reserve(connection: sa.Connection, owner: Owner, stored: int) -> None:

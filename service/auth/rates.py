@@ -10,14 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
 
+from service.auth.shared_file import connect
 from service.observability.logs import LOGGER
 
 BURST = 0.25  # minutes: a bucket holds as many requests as are allowed in so long, and at least one
 PURGE = 1000  # requests between two removals of the buckets that are full again, which are as good as none
-BUSY = 0.5  # seconds that a process waits for another's statement, which takes microseconds
 
 TABLE = "CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, full_at REAL NOT NULL) WITHOUT ROWID"
 TAKE = """
@@ -40,13 +39,7 @@ class RateLimiter:
 
     @cached_property
     def _database(self) -> sqlite3.Connection:
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        made = sqlite3.connect(self._path or ":memory:", timeout=BUSY, isolation_level=None, check_same_thread=False)
-        made.execute("PRAGMA journal_mode=WAL")
-        made.execute("PRAGMA synchronous=OFF")  # a lost bucket is a full one
-        made.execute(TABLE)
-        return made
+        return connect(self._path, TABLE)  # a lost bucket is a full one
 
     def take(self, name: str, per_minute: int) -> int:
         """Take one token of this bucket. Returns the seconds to wait for the next if there is none, else 0.
@@ -72,14 +65,3 @@ class RateLimiter:
         self._taken += 1
         if self._taken % PURGE == 0:
             self._database.execute("DELETE FROM buckets WHERE full_at < ?", [now])
-
-
-def client_network(host: str) -> str:
-    """What of an address is one client: all of an IPv4 address, the first half of an IPv6 one."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:  # a test client, or a Unix socket
-        return host
-    if address.version == 4:
-        return str(address)
-    return str(address.ipv4_mapped or ip_address(int(address) >> 64 << 64))

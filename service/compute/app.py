@@ -17,7 +17,7 @@ from gauntlet.report.schema import ReportRequest
 from gauntlet.runtime import memory
 from gauntlet.runtime.classifier import use_threads
 from gauntlet.sandbox.fork_server import ForkServer, Limits
-from service.auth.admission import owner, visible_owner
+from service.auth.admission import owner, requester, visible_owner
 from service.compute.attack_request import attack
 from service.compute.certify_request import certify
 from service.compute.internal_call import InternalCalls
@@ -168,7 +168,9 @@ async def post_report(request: Request) -> Response:
 
 
 def _submit(services: ComputeServices, asked: ReportRequest, key: str | None) -> Response:
-    job, new = services.reports.submit(asked, key, owner(CALL.get(), services.settings))
+    call = CALL.get()
+    whose, asks = owner(call, services.settings), requester(call, services.settings)
+    job, new = services.reports.submit(asked, key, whose, asks)
     accepted = ReportAccepted(id=job.id, status=job.status, status_url=job.status_url, report_url=job.report_url)
     return json_response(accepted, 202 if new else 200, job.status_url)
 

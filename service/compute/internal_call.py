@@ -24,11 +24,12 @@ class InternalCalls:
                 pass
 
         headers = Headers(scope=scope)
-        request_id, caller = identity(headers)
+        request_id, client, caller = identity(headers)
         call = Call(
             request_id=request_id,
             method=scope["method"],
             target=scope["path"],
+            client=client,
             headers=headers,
             caller=caller,
             inference_protocol=scope["path"].startswith("/v2/"),

@@ -4,7 +4,7 @@ from gauntlet.artifacts.manifest import Unopened
 from gauntlet.attacks import ATTACKS
 from gauntlet.report.plan import validate
 from gauntlet.report.schema import ReportRequest
-from service.auth.quota import Owner
+from service.auth.quota import Owner, Requester
 from service.compute.models import ComputeModels
 from service.errors import Code, ServiceError
 from service.jobs.job import Job
@@ -18,10 +18,12 @@ class ReportRequests:
     def __init__(self, models: ComputeModels, evalsets: EvaluationSets, jobs: Jobs) -> None:
         self._models, self._evalsets, self._jobs = models, evalsets, jobs
 
-    def submit(self, request: ReportRequest, idempotency_key: str | None, owner: Owner | None) -> tuple[Job, bool]:
+    def submit(
+        self, request: ReportRequest, idempotency_key: str | None, owner: Owner | None, requester: Requester
+    ) -> tuple[Job, bool]:
         """The job, and whether it is new. Raises ServiceError or InvalidInput."""
         pins, limit = self.check(request), self._models.settings.report_queue
-        return self._jobs.submit(request.model_dump(mode="json"), pins, idempotency_key, limit, owner)
+        return self._jobs.submit(request.model_dump(mode="json"), pins, idempotency_key, limit, owner, requester)
 
     def check(self, request: ReportRequest) -> dict[str, str]:
         """The sha256 of every model and of the evaluation set, by ``models/NAME`` and ``evalsets/NAME``.

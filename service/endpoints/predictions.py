@@ -4,9 +4,10 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.auth.admission import require
 from service.endpoints.services import ApiServices, services
 from service.model_catalog import check_kind
-from service.request_context import CALL
+from service.request_context import CALL, Scope
 from service.responses import json_response
 from service.scheduling.batching import SMALL
 from service.schemas.main_calls import ClassifyRequest
@@ -25,6 +26,7 @@ async def classify(api: ApiServices, request: ClassifyRequest) -> Response:
     api.catalog.refresh()
     name = request.model
     if request.smoothing is not None:
+        require(CALL.get(), Scope.ATTACK)  # it costs as much as an attack
         CALL.get().notes.metrics_label = SMOOTHED
         return await api.compute.forward()
     if name not in api.catalog.shipped:

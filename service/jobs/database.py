@@ -45,6 +45,7 @@ WORKFLOWS = sa.Table(
             "executor_id",
             "owner_xid",
             "queue_name",
+            "queue_partition_key",
             "application_version",
             "authenticated_user",
             "parent_workflow_id",

@@ -1,6 +1,7 @@
 """Robustness reports as durable jobs: what the API process asks of the job database, and what a worker tells it.
 
-One DBOS workflow is one report, its children are the shards. Attributes carry what is alive: of a report ``cancel``
+One DBOS workflow is one report, its children are the shards. Both queues are parted by requester, so that workers serve
+requesters in turn. Attributes carry what is alive: of a report ``cancel``
 (asked for by the API), ``progress``, ``eta``, ``at``, ``sound``, ``error`` and ``failed`` (told by the worker that has
 the report), of a shard ``done`` and ``error`` (told by the worker that computes it). CANCELLED is written by whoever
 knows that nothing computes: by the API for a job that no worker had begun when the wish was recorded, by the worker for
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from gauntlet.text import cleaned, storable
 from service.auth import quota
-from service.auth.quota import Owner
+from service.auth.quota import ANYBODY, Owner, Requester
 from service.errors import Code, ServiceError
 from service.jobs.database import ENQUEUED, EXECUTORS, WORKFLOWS, Database
 from service.jobs.job import Job, read
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 QUEUE, SHARDS = "reports", "shards"
 WORKFLOW, SHARD = "robustness_report", "report_shard"
-VERSION = "4"
+VERSION = "5"
 """Of the order of a workflow's steps, and of what a shard returns. A worker only takes jobs of its own version: change
 both together, and name the former in OLDER."""
 
-OLDER = ("1", "2", "3")
+OLDER = ("1", "2", "3", "4")
 """Versions whose waiting jobs a worker adopts: the request has stayed what it was."""
 
 IDEMPOTENCY = uuid.UUID("6f0f4f0e-6c1f-4a53-9a57-2d5c3f1f7f11")
@@ -67,13 +68,14 @@ class Jobs:
         key: str | None,
         limit: int,
         owner: Owner | None = None,
+        requester: Requester = ANYBODY,
     ) -> tuple[Job, bool]:
         """Enqueue a report, or find the one that the owner's same Idempotency-Key has; says whether it is new.
 
         ``pins`` are the sha256 of what it is to be measured on: a worker takes no other (service.jobs.report_inputs).
 
         Raises ServiceError ``idempotency_mismatch`` for a known key with another request, ``too_busy`` over the limit,
-        ``quota_exceeded`` over the owner's.
+        ``quota_exceeded`` over the owner's or the requester's.
         """
         whose = "" if owner is None else f"{owner.name}\n"
         job_id = str(uuid.uuid4() if key is None else uuid.uuid5(IDEMPOTENCY, whose + key))
@@ -81,9 +83,11 @@ class Jobs:
         with self.database.begin_in_turn() as connection:  # whoever asks with the same key finds this one
             new = not _count(connection, WORKFLOWS.c.workflow_uuid == job_id)
             if new:
+                ours = WORKFLOWS.c.queue_partition_key == requester.name
+                quota.check_waiting(requester, _count(connection, ENQUEUED & ours))
                 if _count(connection, ENQUEUED) >= limit:
-                    raise ServiceError(Code.TOO_BUSY, f"{limit} reports wait already; try again later")
-                self._enqueue(connection, job_id, request, pins, owner)
+                    raise ServiceError(Code.TOO_BUSY, f"{limit} reports wait already, as many as may; try again later")
+                self._enqueue(connection, job_id, request, pins, owner, requester)
         job = self.get(job_id)
         if _given(job.request) != _given(json.loads(json.dumps(request))):
             message = "this Idempotency-Key belongs to another request; use a new one"
@@ -97,12 +101,14 @@ class Jobs:
         request: Mapping[str, Any],
         pins: Mapping[str, str],
         owner: Owner | None,
+        requester: Requester,
     ) -> None:
         options: EnqueueOptions = {
             "workflow_name": WORKFLOW,
             "queue_name": QUEUE,
             "workflow_id": job_id,
             "app_version": VERSION,
+            "queue_partition_key": requester.name,
         }
         if owner is not None:
             quota.reserve(connection, owner, _count(connection, WORKFLOWS.c.authenticated_user == owner.name))
@@ -207,6 +213,12 @@ class Jobs:
             return connection.execute(sa.select(sa.func.count()).select_from(EXECUTORS).where(alive)).scalar_one()
 
     # What workers tell and ask about a job
+
+    def requester(self, job_id: str) -> str:
+        """Who asked for a report, or for the report of a shard."""
+        query = sa.select(WORKFLOWS.c.queue_partition_key).where(WORKFLOWS.c.workflow_uuid == job_id)
+        with self.database.begin() as connection:
+            return str(connection.execute(query).scalar_one())
 
     def attributes(self, job_id: str) -> dict[str, Any]:
         """What is alive about a report."""

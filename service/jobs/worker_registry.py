@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from service.auth.quota import ANYBODY
 from service.jobs.database import ENQUEUED, EXECUTORS, INPUTS, OUTPUTS, PENDING, STEPS, WORKFLOWS, Database, machine
 from service.jobs.queue import FRESH, OLDER, QUEUE, SHARD, VERSION, WORKFLOW
 from service.jobs.status import ENDED, STATUSES
@@ -91,7 +92,7 @@ class WorkerRegistry:
             ours = (
                 sa.update(WORKFLOWS)
                 .where(waiting)
-                .values(application_version=VERSION, queue_name=QUEUE)
+                .values(application_version=VERSION, queue_name=QUEUE, queue_partition_key=_requester())
                 .returning(WORKFLOWS.c.workflow_uuid)
             )
             found = connection.execute(ours).scalars().all()
@@ -123,6 +124,12 @@ class WorkerRegistry:
             with self._database.using():
                 self._database.client.delete_workflows(found, delete_children=True)
             deleted += len(found)
+
+
+def _requester() -> sa.ColumnElement[str]:
+    """Of a report of an earlier release, which knew only its owner."""
+    owner = sa.literal("key ") + WORKFLOWS.c.authenticated_user
+    return sa.func.coalesce(WORKFLOWS.c.queue_partition_key, owner, ANYBODY.name)
 
 
 def _reenqueue(executor: str, now: sa.ColumnElement[int], **more: Any) -> sa.Update:

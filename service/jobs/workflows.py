@@ -4,15 +4,15 @@ A shard that is done is never computed again: after a kill the next worker goes 
 stop a worker than to end it, so that what survives a kill is what is always used.
 """
 
+import concurrent.futures
 import contextlib
 import logging
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from dbos import DBOS
+from dbos import DBOS, SetEnqueueOptions
 from dbos import error as dbos_error
 
 from gauntlet.errors import Cancelled, GauntletError
@@ -21,6 +21,7 @@ from service.errors import ServiceError
 from service.jobs.progress import begin, follow, wait_for_database
 from service.jobs.queue import SHARD, SHARDS, WORKFLOW, Jobs
 from service.observability.worker_metrics import LIVENESS, REPORTS, count
+from service.scheduling.slots import Slots
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,10 +33,11 @@ logger = logging.getLogger("gauntlet.worker")
 LOOK = 0.5  # seconds between two looks at the job database: is the report still wanted, how far is it
 LIVES = 10  # workers that one shard may kill before the report counts as failed
 RESTARTS = 100  # workers that may end while they have a report: most were only stopped
-AHEAD = 2  # shards that a worker takes at once: the next is at hand when one is done
+AHEAD = 2  # shards of each requester that a worker takes at once: the next is at hand when one is done
+REQUESTERS = 32  # whose reports a worker follows at the same time; where there are more, DBOS chooses at random
 
-COMPUTING = threading.Lock()
-"""Only one thing is computed at a time: each uses all the threads that it may."""
+COMPUTING = Slots(1)
+"""Only one thing is computed at a time: each uses all the threads that it may. Requesters are served in turn."""
 
 
 @cache
@@ -53,6 +55,25 @@ def _inputs() -> "ReportInputs":
     from service.jobs.report_inputs import ReportInputs  # noqa: PLC0415  an idle worker does without torch
 
     return ReportInputs(settings())
+
+
+@contextlib.contextmanager
+def computing_for(workflow_id: str, report: str) -> Iterator[None]:
+    """While it is this workflow's turn to compute. Raises Cancelled if its report is no longer wanted before that."""
+    turn = COMPUTING.enter(wait_for_database(lambda: jobs().requester(workflow_id)))
+    try:
+        while not concurrent.futures.wait([turn.granted], LOOK).done:
+            check_wanted(report)
+        yield
+    finally:
+        COMPUTING.leave(turn)
+
+
+def check_wanted(report: str) -> None:
+    """Raises Cancelled if it is not. A database that is away for a moment costs no work."""
+    with contextlib.suppress(ServiceError):
+        if not jobs().wanted(report):
+            raise Cancelled("the report is no longer wanted")
 
 
 @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=RESTARTS)
@@ -81,14 +102,15 @@ def _report(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str]) -> di
         body, left_out = planned_report(body, pins)
     request = ReportRequest.model_validate(body)
     shards = build.shards(request)
-    ids = [
-        DBOS.enqueue_workflow(SHARDS, report_shard, job_id, body, pins, shard.model_dump(mode="json")).workflow_id
-        for shard in shards
-    ]
+    with SetEnqueueOptions(queue_partition_key=wait_for_database(lambda: jobs().requester(job_id))):
+        ids = [
+            DBOS.enqueue_workflow(SHARDS, report_shard, job_id, body, pins, shard.model_dump(mode="json")).workflow_id
+            for shard in shards
+        ]
     follow(jobs(), job_id, {shard_id: shard.cost for shard_id, shard in zip(ids, shards, strict=True)}, progress)
     returned = wait_for_database(lambda: jobs().results(job_id))
     results = [CellResult.model_validate_json(returned[shard_id]) for shard_id in ids]
-    with COMPUTING, LIVENESS.computing():
+    with computing_for(job_id, job_id), LIVENESS.computing():
         with _inputs().open(request, pins) as (models, evalset):
             measured = build.assemble(request, build.join(results), models, evalset)
         report = measured.model_copy(update={"left_out": left_out})
@@ -105,7 +127,8 @@ def planned_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> tuple[di
     from gauntlet.report import build  # noqa: PLC0415  an idle worker does without torch
 
     request = ReportRequest.model_validate(body)
-    with COMPUTING, LIVENESS.computing(), _inputs().open(request, pins) as (models, evalset):
+    job_id = str(DBOS.workflow_id)
+    with computing_for(job_id, job_id), LIVENESS.computing(), _inputs().open(request, pins) as (models, evalset):
         plan = build.planned(request, models, evalset)
     return plan.request.model_dump(mode="json"), list(plan.left_out)
 
@@ -114,13 +137,13 @@ def planned_report(body: Mapping[str, Any], pins: Mapping[str, str]) -> tuple[di
 def report_shard(job_id: str, body: Mapping[str, Any], pins: Mapping[str, str], part: Mapping[str, Any]) -> str | None:
     """One shard of a report: the JSON of its CellResult, or None where the report is no longer wanted."""
     shard_id = str(DBOS.workflow_id)
-    with COMPUTING:
-        try:
+    try:
+        with computing_for(shard_id, job_id):
             return _measure(_ShardWatch(job_id, shard_id), body, pins, part)
-        except Cancelled:
-            return None
-        except Exception as error:
-            raise _explained(shard_id, error) from error
+    except Cancelled:
+        return None
+    except Exception as error:
+        raise _explained(shard_id, error) from error
 
 
 def _measure(watch: "_ShardWatch", body: Mapping[str, Any], pins: Mapping[str, str], part: Mapping[str, Any]) -> str:
@@ -174,9 +197,8 @@ class _ShardWatch:
             return
         self._looked = now
         LIVENESS.computation_moved()
-        with contextlib.suppress(ServiceError):  # a database that is away for a moment costs no work
-            if not jobs().wanted(self._job_id):
-                raise Cancelled("the report is no longer wanted")
+        check_wanted(self._job_id)
+        with contextlib.suppress(ServiceError):
             jobs().set_attributes(self._shard_id, done=self._done(self._calls))
 
     def begin(self, shard: "Shard", chunk: int) -> Callable[[int], None]:

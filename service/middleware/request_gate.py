@@ -33,6 +33,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 ELSEWHERE = "other"  # the label of every path and method that does not exist
 FILES_AT_ONCE = 2  # of the largest size that may be on their way to the disk
 KEPT = 65536  # bytes of a framework's error that are read
+LONGEST_ADDRESS = 64  # characters of what a proxy says that an address is
 
 
 class RequestGate:
@@ -42,6 +43,7 @@ class RequestGate:
         settings = Settings.load()
         self._app, self._log, self._origins = app, settings.access_log, settings.cors_origins
         self._admission = Admission(settings)
+        self._metrics_elsewhere = settings.metrics_port > 0
         self._unguarded = self._admission.keys is None and not settings.open
         whole = settings.max_bodies  # of all processes; one body must fit, if it is no more
         together = max(min(settings.max_body, whole), settings.share(whole))
@@ -69,6 +71,7 @@ class RequestGate:
             await answer.error(error)
         finally:
             body.close()
+            self._admission.leave(call)
             if call.notes.audit is not None and endpoint is not None:
                 audit(call.notes.audit, call, path=scope["path"][:200], status=answer.status)
             CALL.reset(token)
@@ -76,7 +79,7 @@ class RequestGate:
 
     def _admit(self, call: Call, matches: Mapping[str, Endpoint], endpoint: Endpoint | None, body: RequestBody) -> Call:
         """The call with who makes it. Raises ServiceError where the request does not get in."""
-        if not matches:
+        if not matches or (self._metrics_elsewhere and call.route == "/metrics"):
             raise ServiceError(Code.NOT_FOUND, "no such path; GET /openapi.json lists all there are")
         if endpoint is None:
             known = sorted(matches)
@@ -123,7 +126,7 @@ def _call(scope: Scope, route: str, body: RequestBody) -> Call:
         method=scope["method"] if scope["method"] in METHODS else ELSEWHERE,
         route=route,
         target=_target(scope),
-        client=(scope.get("client") or ("",))[0],
+        client=(scope.get("client") or ("",))[0][:LONGEST_ADDRESS],
         headers=headers,
         inference_protocol=is_inference_protocol(scope["path"]),
         disconnected=body.disconnected,

@@ -1,5 +1,7 @@
-"""Where requests wait and compute: few at a time, few behind them, none for a client that has hung up."""
+"""Where requests wait and compute: few at a time, few behind them, in turn, none for a client that has hung up."""
 
+import asyncio
+import math
 import time
 from collections.abc import Callable
 from threading import Event
@@ -12,6 +14,7 @@ from gauntlet.errors import DeadlineExceeded
 from service.errors import Code, ServiceError
 from service.request_context import CALL
 from service.scheduling.disconnect import client_gone, while_connected
+from service.scheduling.slots import Full, Slots, Turn
 
 T = TypeVar("T")
 
@@ -19,23 +22,31 @@ PREDICTION_SLOTS = 4  # predictions that compute at the same time in a process; 
 
 
 class BoundedQueue:
-    """So many threads compute, so many requests may wait for one. More get ``too_busy``."""
+    """So many threads compute, so many requests may wait for one. Where more come, the requester that has most waiting
+    loses its newest: ``too_busy``. Requesters are served in turn, by the seconds that they have computed.
+    """
 
     def __init__(self, slots: int, waiting: int, what: str) -> None:
-        self._limiter, self._waiting, self._what = anyio.CapacityLimiter(slots), waiting, what
+        self.waiting, self._what = waiting, what
+        self._slots = Slots(slots, waiting)
+        self._threads = anyio.CapacityLimiter(math.inf)  # bounded by the slots
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """For work that is soon done."""
-        self.check()
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+    async def run(self, work: Callable[[], T], requester: str | None = None) -> T:
+        """For work that is soon done. ``requester`` None: the one of the call under way."""
+        turn = self._slots.enter(CALL.get().requester if requester is None else requester)
+        try:
+            await self._granted(turn)
+            return await anyio.to_thread.run_sync(work, limiter=self._threads)
+        finally:
+            self._slots.leave(turn)
 
     async def run_with_deadline(self, work: Callable[[Callable[[], None]], T], seconds: float, advice: str) -> T:
         """For work that takes long. It is given what it is to call often: that raises once the time, waiting included,
-        is over, or the client gone.
+        is over, or the client gone, and it waits while others are owed more.
         """
-        self.check()
         deadline, gone = time.monotonic() + seconds, Event()
         message = f"this was given {seconds:g} s; {advice}"
+        turn = self._slots.enter(CALL.get().requester)
 
         def check_cancelled() -> None:
             if gone.is_set():
@@ -43,21 +54,34 @@ class BoundedQueue:
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(message)
 
-        slot = object()
-        async with while_connected(CALL.get().disconnected, gone):
-            try:
-                with anyio.fail_after(seconds):
-                    await self._limiter.acquire_on_behalf_of(slot)
-            except TimeoutError as error:
-                raise DeadlineExceeded(message) from error
-            try:
-                return await anyio.to_thread.run_sync(lambda: work(check_cancelled))
-            finally:
-                self._limiter.release_on_behalf_of(slot)
-        raise client_gone()
+        def check_turn() -> None:
+            check_cancelled()
+            self._slots.give_way(turn, check_cancelled)
 
-    def check(self, elsewhere: int = 0) -> None:
-        """Raises ServiceError ``too_busy`` where as many wait as may, ``elsewhere`` for what computes here included."""
-        waiting = elsewhere + self._limiter.statistics().tasks_waiting
-        if waiting >= self._waiting and (elsewhere or not self._limiter.available_tokens):
-            raise ServiceError(Code.TOO_BUSY, f"too many {self._what} wait already; try again later")
+        try:
+            async with while_connected(CALL.get().disconnected, gone):
+                try:
+                    with anyio.fail_after(seconds):
+                        await self._granted(turn)
+                except TimeoutError as error:
+                    raise DeadlineExceeded(message) from error
+                return await anyio.to_thread.run_sync(lambda: work(check_turn), limiter=self._threads)
+            raise client_gone()
+        finally:
+            self._slots.leave(turn)
+
+    async def _granted(self, turn: Turn) -> None:
+        """Raises ServiceError ``too_busy`` where the place is lost."""
+        try:
+            if turn.granted.done():
+                turn.granted.result()
+            else:
+                await asyncio.wrap_future(turn.granted)
+        except Full as full:
+            raise self.too_busy(full.own) from None
+
+    def too_busy(self, own: int) -> ServiceError:
+        """For a request that loses its place. ``own``: how many of its requester waited, itself included."""
+        others = "" if own < 2 else f", {own - 1} of them yours"
+        message = f"as many {self._what} wait as may, {self.waiting}{others}; try again later"
+        return ServiceError(Code.TOO_BUSY, message, limit=self.waiting)

@@ -94,7 +94,9 @@ def test_with_its_defaults_it_is_the_manifests():
         {
             "nodeSelector": {"gpu": "yes"},
             "tolerations": [{"key": "gpu", "operator": "Exists"}],
-            "postgresql": {"port": 6543},
+            "postgresql": {"port": 6543, "peers": [{"ipBlock": {"cidr": "192.0.2.10/32"}}]},
+            "egress": [{"ports": [{"port": 4318}], "to": [{"ipBlock": {"cidr": "192.0.2.20/32"}}]}],
+            "image": {"digest": f"sha256:{64 * '0'}"},
         },
     ],
     ids=["defaults", "secret and ingress", "gpus", "without the optional", "placed"],
@@ -125,6 +127,9 @@ def test_what_it_renders_is_valid(values, version):
         {"settings": {"GAUNTLET_PORT": 3000}},
         {"worker": {"gpu": 1}},
         {"secret": {"databaseUrl": "mysql://db"}},
+        {"image": {"digest": "latest"}},
+        {"postgresql": {"peers": []}},
+        {"egress": [{"ports": [{"port": 443}]}]},
     ],
 )
 def test_values_that_cannot_work_are_refused(values):

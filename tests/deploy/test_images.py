@@ -47,3 +47,13 @@ def test_both_images_have_the_same_python_user_and_places():
         assert f"{name}={value}" in DOCKERFILE
     for line in DOCKERFILE.splitlines():
         assert "://" not in line, "the index is the user's own"
+
+
+def test_every_package_of_an_image_is_known_by_its_hash():
+    installs = re.findall(r"pip install [^\n&]+", DOCKERFILE)
+    assert len(installs) == 3
+    assert all("--require-hashes" in install for install in installs)
+    assert "--hash=sha256:$TORCH_SHA256" in DOCKERFILE
+    for name in re.findall(r"COPY src/(requirements/\S+)", DOCKERFILE):
+        assert name in BENTO["include"]
+        assert (ROOT / name).read_text().count("--hash=sha256:") >= len(locked(name.partition("/")[2])) > 0

@@ -1,12 +1,16 @@
 """The manifests are what their schemas allow, and name only what exists: settings, routes, metrics, labels, jobs."""
 
 import json
+import os
+import subprocess
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
+import psycopg
 import pytest
 import yaml
 
@@ -19,6 +23,13 @@ from service.middleware.request_gate import FILES_AT_ONCE
 from service.settings import MOST_API_PROCESSES, Settings
 from service.uploads.models import OPEN
 from tests.deploy import manifests, promql
+from tests.service.databases import Postgres, served
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    yield from served()
+
 
 SCHEMAS = Path(__file__).parent / "schemas"
 MONITORS = ("ServiceMonitor", "PodMonitor")
@@ -140,6 +151,85 @@ def test_a_pod_may_do_nothing_it_need_not(part: str):
     assert str(environment["BENTOML_HOME"]).startswith("/tmp/")
 
 
+def test_pods_reach_name_servers_and_the_database_and_nothing_else():
+    policies = {policy["metadata"]["name"]: policy["spec"] for policy in manifests.of_kind("NetworkPolicy")}
+    assert policies["gauntlet"]["podSelector"] == {"matchLabels": {"app": "gauntlet"}}  # of both parts
+    assert set(policies["gauntlet"]["policyTypes"]) == {"Ingress", "Egress"}
+    ports = [[(port["port"], bool(rule["to"])) for port in rule["ports"]] for rule in policies["gauntlet"]["egress"]]
+    assert ports == [[(53, True), (53, True)], [(5432, True)]]
+    assert not any(peer == {} for rule in policies["gauntlet"]["egress"] for peer in rule["to"])
+
+
+def test_metrics_are_for_monitoring_alone():
+    (policy,) = [one for one in manifests.of_kind("NetworkPolicy") if one["metadata"]["name"] == "gauntlet-service"]
+    allowed = {
+        rule["ports"][0]["port"]: [list(peer["namespaceSelector"]["matchLabels"]) for peer in rule["from"]]
+        for rule in policy["spec"]["ingress"]
+    }
+    assert allowed == {"http": [["gauntlet/clients"]], "metrics": [["gauntlet/monitoring"]]}
+
+
+# Compose
+
+
+def test_everything_in_compose_is_limited_and_has_no_way_out_but_what_is_published():
+    composed = manifests.compose()
+    inside = {name for name, network in composed["networks"].items() if network.get("internal")}
+    assert set(composed["networks"]) - inside == {"edge"}
+    for name, service in composed["services"].items():
+        assert service["mem_limit"] == service["memswap_limit"], name
+        assert service["pids_limit"] > 0, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert ("edge" in service["networks"]) == ("ports" in service), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+    assert {name for name, service in composed["services"].items() if "ports" in service} == {"proxy", "prometheus"}
+    assert {name for name, service in composed["services"].items() if "front" in service["networks"]} == {
+        "proxy",
+        "service",
+    }
+
+
+def test_the_proxy_is_the_one_whose_word_on_clients_is_taken():
+    composed = manifests.compose()
+    (front,) = composed["networks"]["front"]["ipam"]["config"]
+    assert composed["services"]["service"]["environment"]["GAUNTLET_TRUSTED_PROXIES"] == front["subnet"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_uploads_are_refused_where_they_cannot_be_confined(part: str):
+    assert manifests.settings(part)["GAUNTLET_SANDBOX"] == "require"
+    assert manifests.compose()["services"][part]["environment"]["GAUNTLET_SANDBOX"] == "require"
+
+
+def test_every_image_of_compose_is_named_in_one_place():
+    lines = (manifests.COMPOSE.parent / ".env").read_text().splitlines()
+    named = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
+    asked = {service["image"] for service in manifests.compose()["services"].values()}
+    assert asked == {f"${{{name}:?is in .env}}" for name in named}
+
+
+@pytest.mark.postgres
+def test_the_role_of_compose_owns_its_database_and_nothing_else(postgres: Postgres):
+    sql = (manifests.COMPOSE.parent / "role.sql").read_text().replace("gauntlet", "limited")
+    environment = {**os.environ, "GAUNTLET_PASSWORD": "it's secret", "PGOPTIONS": "-c client_min_messages=warning"}
+    command = ["psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", postgres.url("postgres")]
+    subprocess.run(command, input=sql, text=True, check=True, env=environment)
+    url = postgres.url("limited").replace("//gauntlet@", "//limited@")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA dbos")
+        rights = "rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls"
+        row = connection.execute(f"SELECT {rights} FROM pg_roles WHERE rolname = 'limited'").fetchone()
+        assert row == (False,)
+        for refused in ("CREATE DATABASE other", "COPY (SELECT 1) TO PROGRAM 'true'", "CREATE ROLE other"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(refused)
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        psycopg.connect(postgres.url("postgres").replace("//gauntlet@", "//limited@"))
+
+
+# Endings
+
+
 def test_who_waits_for_the_end_waits_long_enough():
     drain = int(str(manifests.settings("service")["GAUNTLET_DRAIN_S"])) + 2 * SPARE
     pause = int(manifests.container("service")["lifecycle"]["preStop"]["exec"]["command"][-1])
@@ -155,14 +245,15 @@ def test_probes_and_monitors_ask_what_answers():
     for part in PARTS:
         container = manifests.container(part)
         names = {port["name"]: port["containerPort"] for port in container["ports"]}
-        assert names == ({"http": 3000} if part == "service" else {"worker": 3001})
+        assert names == ({"http": 3000, "metrics": 3002} if part == "service" else {"worker": 3001})
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             if probe in container:
                 assert container[probe]["httpGet"]["path"] in answers[part]
                 assert container[probe]["httpGet"]["port"] in names
     assert manifests.settings("worker")["GAUNTLET_WORKER_PORT"] == "3001"
+    assert manifests.settings("service")["GAUNTLET_METRICS_PORT"] == "3002"
     (service,), (pod,) = (manifests.of_kind(kind) for kind in MONITORS)
-    assert {endpoint["port"] for endpoint in service["spec"]["endpoints"]} == {"http"}
+    assert {endpoint["port"] for endpoint in service["spec"]["endpoints"]} == {"metrics"}
     assert {endpoint["port"] for endpoint in pod["spec"]["podMetricsEndpoints"]} == {"worker"}
 
 

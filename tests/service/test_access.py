@@ -10,10 +10,11 @@ from service.auth import keys
 from service.auth.keys import Keyring, digest
 from service.endpoints import openapi
 from service.endpoints.routes import ENDPOINTS, is_inference_protocol
-from service.jobs.worker_probe import Probe
+from service.monitoring_port import MonitoringPort
 from service.observability import worker_metrics
 from service.observability.logs import AUDIT
 from service.request_context import Scope
+from service.worker import PAGES
 from tests.service.conftest import free_port
 from tests.service.in_process import LINES, SECRETS, Caller, door, told
 
@@ -101,7 +102,10 @@ def test_the_workers_metrics_likewise_and_its_livez_never(caplog, monkeypatch):
     monkeypatch.setattr(AUDIT, "propagate", True)
     monkeypatch.setattr(worker_metrics, "LIVENESS", worker_metrics.Liveness())  # that of this process is as old as it
     port, ring = free_port(), Keyring(keys.parse(LINES, "test"), None)
-    with Probe(IPv4Address("127.0.0.1"), port, ring) as probe, caplog.at_level(logging.INFO, AUDIT.name):
+    with (
+        MonitoringPort("GAUNTLET_WORKER_PORT", IPv4Address("127.0.0.1"), port, PAGES, ring) as probe,
+        caplog.at_level(logging.INFO, AUDIT.name),
+    ):
         url = f"http://127.0.0.1:{port}"
         refused = httpx.get(f"{url}/metrics", headers={"X-API-Key": "wrong-secret"})
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Bearer realm="gauntlet"')

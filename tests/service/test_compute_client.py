@@ -91,7 +91,7 @@ def test_bytes_status_and_our_headers_go_through_untouched_and_nothing_else():
     headers = Headers(scope=scope)
     assert headers["idempotency-key"] == "mine"
     assert "authorization" not in headers
-    assert identity(headers) == ("id-1", CALLER)  # who the request gate found, not who the client says
+    assert identity(headers) == ("id-1", "", CALLER)  # who the request gate found, not who the client says
 
 
 def test_a_file_is_passed_on_as_it_comes():

@@ -373,7 +373,7 @@ def test_predictions_have_a_queue_of_their_own_that_is_bounded():
     beside, full, after = anyio.run(main)
     assert (beside, after) == ("beside the attack", "and after")
     assert full.code is Code.TOO_BUSY
-    assert str(full) == "too many predictions wait already; try again later"
+    assert str(full) == "as many predictions wait as may, 1, 1 of them yours; try again later"
 
 
 def test_an_attack_whose_client_hangs_up_stops(server: Server):

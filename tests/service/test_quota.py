@@ -12,8 +12,8 @@ from dbos import run_dbos_database_migrations
 
 from service import app
 from service.auth import keys, quota
-from service.auth.admission import owner
-from service.auth.quota import Owner
+from service.auth.admission import owner, requester
+from service.auth.quota import Owner, Requester
 from service.errors import ServiceError
 from service.jobs.queue import Jobs
 from service.request_context import Call
@@ -125,6 +125,22 @@ def test_reports_of_a_day_are_counted_deleted_ones_too(jobs: Jobs):
     jobs.submit(REPORT, {}, None, 10, Owner("bob", reports_per_day=2))
 
 
+def test_so_many_reports_of_a_requester_wait(jobs: Jobs):
+    greedy, other = Requester("key greedy", 2), Requester("address 192.0.2.1", 2)
+    first, _ = jobs.submit(REPORT, {}, None, 10, None, greedy)
+    jobs.submit(REPORT, {}, "second", 10, None, greedy)
+    with pytest.raises(ServiceError) as error:
+        jobs.submit(REPORT, {}, None, 10, None, greedy)
+    assert error.value.code == "quota_exceeded"
+    assert str(error.value).startswith("2 reports of the key greedy wait, as many as may;")
+    assert error.value.details == {"limit": 2}
+    assert not jobs.submit(REPORT, {}, "second", 10, None, greedy)[1]  # known already: asks for nothing
+    jobs.submit(REPORT, {}, None, 10, None, other)
+    jobs.cancel(first.id)
+    jobs.submit(REPORT, {}, None, 10, None, greedy)
+    assert jobs.requester(first.id) == "key greedy"
+
+
 def test_a_new_day_is_a_new_quota_and_old_days_are_forgotten(jobs: Jobs, monkeypatch):
     ann = Owner("ann", reports_per_day=1)
     jobs.submit(REPORT, {}, None, 10, ann)
@@ -215,3 +231,5 @@ def test_the_quota_of_a_key_goes_before_that_of_the_settings():
     call = Call(caller=keys.parse(entry("bob", "x", "read"), "test")[0].caller)
     assert owner(call, Settings(reports_per_day=3, stored_reports=4)) == Owner("bob", 3, 4)
     assert owner(Call(), Settings(reports_per_day=3)) is None
+    assert requester(call, Settings(waiting_reports=5)) == Requester("key bob", 5)
+    assert requester(Call(client="192.0.2.1"), Settings()) == Requester("address 192.0.2.1", 0)

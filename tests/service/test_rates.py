@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.auth.rates import RateLimiter, client_network
+from service.auth.rates import RateLimiter
+from service.request_context import client_network
 from tests.service.conftest import ROOT
 from tests.service.in_process import LINES, SECRETS, Caller, door, entry, told
 

@@ -10,7 +10,17 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.service.conftest import PATIENCE, ROOT, SHORT_REPORT, Server, build_models, encoded, wait_for
+from tests.service.conftest import (
+    LONG_REPORT,
+    PATIENCE,
+    ROOT,
+    SHORT_REPORT,
+    TINY_REPORT,
+    Server,
+    build_models,
+    encoded,
+    wait_for,
+)
 from tests.service.in_process import SECRETS, entry
 from tests.service.test_attack import SLOW
 from tests.service.test_start import refusal
@@ -31,7 +41,12 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("keyed")
     build_models(folder)
     (folder / "keys").write_text(
-        "\n".join(entry(scope, secret, scope, reports_per_day=1) for scope, secret in SECRETS.items())
+        "\n".join(
+            [
+                *(entry(scope, secret, scope, reports_per_day=1) for scope, secret in SECRETS.items()),
+                *(entry(name, name, "attack") for name in ("greedy", "other")),
+            ]
+        )
     )
     server = Server(folder, {"keys_file": folder / "keys", "log_format": "json", "attack_deadline": 3})
     server.start()
@@ -67,6 +82,21 @@ def test_calls_jobs_and_metrics_of_a_keyed_server(keyed: Server):
         assert httpx.get(f"{base}/livez").status_code == 200
     assert "linear" not in client.get("/").text
     assert "securitySchemes" in client.get("/openapi.json").json()["components"]
+
+
+def test_a_report_begins_beside_those_of_a_key_that_asks_for_many(keyed: Server):
+    wait_for(lambda: keyed.client.get("/readyz").status_code == 200)
+    *_, last = [keyed.submit(LONG_REPORT, **{"X-API-Key": "greedy"}) for _ in range(3)]
+    other = keyed.submit(TINY_REPORT, **{"X-API-Key": "other"})
+
+    def status(report: str, name: str) -> str:
+        return keyed.client.get(f"/robustness-report/{report}", headers={"X-API-Key": name}).json()["status"]
+
+    wait_for(lambda: status(other, "other") == "succeeded")
+    assert status(last, "greedy") == "queued"
+    listed = keyed.client.get("/robustness-report", headers={"X-API-Key": "greedy"}).json()["items"]
+    for report in listed:
+        keyed.client.post(f"{report['status_url']}/cancel", headers={"X-API-Key": "greedy"})
 
 
 def test_an_attack_ends_at_its_deadline(keyed: Server):

@@ -8,10 +8,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gauntlet.errors import Cancelled
-from service.jobs.worker_probe import Probe
+from service.monitoring_port import MonitoringPort
 from service.observability import worker_metrics
 from service.observability.worker_metrics import HUNG, LIVENESS, REGISTRY
 from service.settings import SettingsError
+from service.worker import PAGES
 from tests.service.conftest import SHORT_REPORT, Server, free_port
 
 
@@ -23,7 +24,7 @@ def value(name: str, **labels: str) -> float:
 def port(monkeypatch):
     monkeypatch.setattr(worker_metrics, "LIVENESS", worker_metrics.Liveness())
     port = free_port()
-    with Probe(IPv4Address("127.0.0.1"), port, None) as probe:
+    with MonitoringPort("GAUNTLET_WORKER_PORT", IPv4Address("127.0.0.1"), port, PAGES, None) as probe:
         yield port
         probe.shutdown()
 
@@ -67,7 +68,7 @@ def test_a_worker_is_busy_until_the_computation_ends_however_it_does():
 def test_other_paths_are_refused_and_a_taken_port_is_named(port: int):
     assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 404
     with pytest.raises(SettingsError, match=f"GAUNTLET_WORKER_PORT={port}"):
-        Probe(IPv4Address("127.0.0.1"), port, None)
+        MonitoringPort("GAUNTLET_WORKER_PORT", IPv4Address("127.0.0.1"), port, PAGES, None)
 
 
 def test_the_worker_counts_what_it_computes(server: Server):

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 
+from service.auth.quota import ANYBODY
 from service.errors import Code, ServiceError
 from service.jobs import worker_registry as module
 from service.jobs.database import EXECUTORS, STEPS, WORKFLOWS, Database, machine
@@ -199,6 +200,20 @@ def test_waiting_jobs_of_the_previous_release_are_adopted_and_begin_anew(jobs: J
     executors.take_over("local")
     assert executors.adopt() == 1
     assert VERSION not in OLDER
+
+
+def test_adopted_reports_wait_among_those_of_their_owner(jobs: Jobs, executors: WorkerRegistry):
+    owned, nobodys, known = submit(jobs), submit(jobs), submit(jobs)
+    for job_id in (owned, nobodys):
+        change(jobs, job_id, application_version=OLDER[-1], queue_partition_key=None)
+    change(jobs, owned, authenticated_user="ann")
+    change(jobs, known, application_version=OLDER[-1], queue_partition_key="address 192.0.2.1")
+    assert executors.adopt() == 3
+    assert [jobs.requester(job_id) for job_id in (owned, nobodys, known)] == [
+        "key ann",
+        ANYBODY.name,
+        "address 192.0.2.1",
+    ]
 
 
 def test_what_ended_long_ago_is_deleted_with_its_shards(jobs: Jobs, executors: WorkerRegistry, monkeypatch):

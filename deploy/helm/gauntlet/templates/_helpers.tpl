@@ -42,7 +42,11 @@ volumes:
 
 {{- /* What is the same in every container. */ -}}
 {{- define "gauntlet.container" -}}
+{{- if .Values.image.digest }}
+image: {{ printf "%s@%s" .Values.image.repository .Values.image.digest | quote }}
+{{- else }}
 image: {{ printf "%s:%s" .Values.image.repository .Values.image.tag | quote }}
+{{- end }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 envFrom:
   - configMapRef: {name: {{ .Release.Name }}}

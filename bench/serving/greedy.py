@@ -1,0 +1,184 @@
+"""``python -m bench.serving.greedy``: what one key notices of another that asks for all that it can, at full speed.
+
+The greedy key has so many connections for each of /classify, smoothing and /attack, each of which asks again at once
+whatever the answer, and asks for as many large reports as it may. The other asks one image at a time, first alone.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+from typing import Any
+
+import httpx
+
+from bench.serving import load
+from bench.serving.asks import Asks
+from bench.serving.servers import gauntlet, running, workplace
+
+RATIO = 3.0  # of the p99 beside the greedy key to that of an idle service
+ATTACK = 10.0  # seconds within which one image is attacked
+GREEDY, OTHER = "greedy", "other"
+REPORTS = 101
+LARGE = 2000  # images of one
+ENDED = ("succeeded", "failed", "cancelled")
+REPORT = {"dataset": "fashion-mnist", "attacks": ["pgd", "ddn"], "threats": [{"norm": "l2", "eps": [0.25, 0.5]}]}
+
+
+def keys() -> str:
+    """The two, with the limits that a key has by default; each is called as itself."""
+    lines = [
+        {"name": name, "scope": "attack", "sha256": hashlib.sha256(name.encode()).hexdigest()}
+        for name in (GREEDY, OTHER)
+    ]
+    return "\n".join(map(json.dumps, lines))
+
+
+def client(port: int, key: str) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": key}, timeout=120)
+
+
+def attack(model: str, images: list[str], steps: int) -> dict[str, Any]:
+    body = {"model": model, "attack": "pgd", "norm": "l2", "eps": 0.5, "images": images, "params": {"steps": steps}}
+    return {**body, "labels": None}
+
+
+async def ask_again(port: int, path: str, body: bytes, statuses: Counter[str], over: Event) -> None:
+    """One connection, which asks again as soon as it is answered."""
+    headers = {"X-API-Key": GREEDY, "Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=120) as session:
+        while not over.is_set():
+            with contextlib.suppress(httpx.HTTPError):
+                answer = await session.post(path, content=body)
+                statuses[f"{path} {answer.status_code}"] += 1
+
+
+async def ask_for_all(
+    port: int, bodies: Mapping[str, tuple[str, bytes]], connections: int, over: Event
+) -> Counter[str]:
+    statuses = Counter[str]()
+    async with asyncio.TaskGroup() as group:
+        for path, body in bodies.values():
+            for _ in range(connections):
+                group.create_task(ask_again(port, path, body, statuses, over))
+    return statuses
+
+
+def be_greedy(port: int, model: str, connections: int, over: Event, asked: "Synchronized[int]") -> None:
+    """Until it is over. ``asked`` becomes 1 once its reports wait."""
+    pngs = Asks(model).pngs
+    image = {"model": model, "images": pngs[:1]}
+    bodies = {
+        "classify": ("/classify", json.dumps(image).encode()),
+        "smoothing": ("/classify", json.dumps({**image, "smoothing": {"sigma": 0.25, "samples": 100_000}}).encode()),
+        "attack": ("/attack", json.dumps(attack(model, pngs[:256], 500)).encode()),
+    }
+    with client(port, GREEDY) as session:
+        accepted = [
+            session.post("/robustness-report", json={**REPORT, "models": [model], "n": LARGE - i}).status_code
+            for i in range(REPORTS)
+        ]
+    print(f"greedy key: reports {dict(Counter(accepted))}", flush=True)
+    asked.value = 1
+    statuses = asyncio.run(ask_for_all(port, bodies, connections, over))
+    print(f"greedy key: answers {dict(sorted(statuses.items()))}", flush=True)
+
+
+@contextmanager
+def greedy(port: int, model: str, connections: int) -> Iterator[None]:
+    """While another process asks with the greedy key. Raises RuntimeError where it has failed."""
+    context = multiprocessing.get_context("spawn")
+    over, asked = context.Event(), context.Value("i", 0)
+    process = context.Process(target=be_greedy, args=(port, model, connections, over, asked))
+    process.start()
+    try:
+        while not asked.value and process.is_alive():
+            time.sleep(0.1)
+        yield
+    finally:
+        over.set()
+        process.join()
+    if process.exitcode or not asked.value:
+        raise RuntimeError("the greedy client has failed")
+
+
+def p99(port: int, asks: Asks, seconds: float) -> float:
+    """Seconds, of the other key's /classify with one image, one at a time. RuntimeError where one was refused."""
+    lines = f"\r\nX-API-Key: {OTHER}\r\n\r\n".encode()
+    keyed = [dataclasses.replace(ask, raw=ask.raw.replace(load.HEAD_END, lines, 1)) for ask in asks.png(1)]
+    found = load.run(port, keyed, 1, seconds=seconds)
+    if set(found.statuses) != {httpx.codes.OK}:
+        raise RuntimeError(f"the other key's answers: {found.statuses}")
+    return found.quantile(0.99)
+
+
+def timed_attack(session: httpx.Client, asks: Asks) -> float:
+    """Seconds, of one image."""
+    begin = time.monotonic()
+    session.post("/attack", json=attack(asks.model.name, asks.pngs[:1], 40)).raise_for_status()
+    return time.monotonic() - begin
+
+
+def begun(session: httpx.Client, model: str) -> float:
+    """Seconds until a report of the other key has made progress. It is cancelled then."""
+    begin = time.monotonic()
+    answer = session.post("/robustness-report", json={**REPORT, "models": [model], "n": 128}).raise_for_status()
+    path = answer.json()["status_url"]
+
+    def status() -> Any:
+        return session.get(path).raise_for_status().json()
+
+    while (found := status())["progress"] == 0 and found["status"] not in ENDED:
+        time.sleep(0.1)
+    seconds = time.monotonic() - begin
+    session.post(f"{path}/cancel")
+    while status()["status"] not in ENDED:
+        time.sleep(0.1)
+    return seconds
+
+
+def main() -> None:
+    """Print all figures; status 1 where one is missed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.serving.greedy", description=__doc__)
+    parser.add_argument("--model", default="fashion-mnist-standard")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--connections", type=int, default=16, help="of the greedy key, for each call (%(default)s)")
+    parser.add_argument("--attacks", type=int, default=5)
+    options = parser.parse_args()
+    asks = Asks(options.model)
+    with workplace() as folder:
+        (folder / "keys").write_text(keys())
+        variant = gauntlet(folder, [options.model], local_workers=1, keys_file=folder / "keys")
+        with running(variant, folder / "log") as server, client(server.port, OTHER) as session:
+            while session.get("/readyz").status_code != httpx.codes.OK:
+                time.sleep(0.2)
+            p99(server.port, asks, 2)
+            before, alone = p99(server.port, asks, options.seconds), timed_attack(session, asks)
+            first = begun(session, options.model)
+            with greedy(server.port, options.model, options.connections):
+                report = begun(session, options.model)
+                print(f"first progress of a report: alone {first:.1f} s, beside {report:.1f} s", flush=True)
+                beside = p99(server.port, asks, options.seconds)
+                attacks = [timed_attack(session, asks) for _ in range(options.attacks)]
+    print(f"p99 of /classify: idle {1e3 * before:.1f} ms, beside the greedy key {1e3 * beside:.1f} ms")
+    print(f"{beside / before:.2f} times, at most {RATIO:g}")
+    worst, middle = max(attacks), statistics.median(attacks)
+    print(
+        f"/attack on one image: alone {alone:.2f} s, beside {middle:.2f} s, longest {worst:.2f} s, at most {ATTACK:g}"
+    )
+    sys.exit(beside > RATIO * before or worst > ATTACK)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""An SQLite file in which the processes of a service count together. What is in it is not worth keeping."""
+
+import sqlite3
+from pathlib import Path
+
+BUSY = 2.0  # seconds that a process waits for another's statement, which takes microseconds
+
+
+def connect(path: Path | None, schema: str) -> sqlite3.Connection:
+    """The file, or without a path memory, with this table. Each statement is a transaction."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    made = sqlite3.connect(path or ":memory:", timeout=BUSY, isolation_level=None, check_same_thread=False)
+    made.execute("PRAGMA journal_mode=WAL")
+    made.execute("PRAGMA synchronous=OFF")  # what is lost with the machine counted for running processes only
+    made.execute(schema)
+    return made
