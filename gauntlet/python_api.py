@@ -5,6 +5,7 @@ write_report(robustness_report(["model.onnx"], images, labels), "report.html")  
 """
 
 import hashlib
+import io
 import re
 import tempfile
 import warnings
@@ -118,7 +119,7 @@ def open_labelled(
         listed = None if isinstance(classes, Path) else classes
         fields = _declared({"name": plain(name), "dataset": OWN, "classes": listed, **said})
         adopted = _adopted(file, fields, names, labelled, shape)
-        manifest, folder = adopted.manifest, save(Path(root), adopted.graph, adopted.manifest.name)
+        manifest, folder = adopted.manifest, save(Path(root), io.BytesIO(adopted.graph), adopted.manifest.name)
         del adopted  # as large as the model
         return open_saved(folder, manifest, new=True, device=device)
 

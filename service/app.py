@@ -44,7 +44,7 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
         THREAD_POOL.resize(settings.threads)
     for endpoint in ENDPOINTS:  # a rate cannot tell the first 500 from a series that is merely new
         metrics.REQUESTS.labels(endpoint.path, endpoint.method, "500")
-    storage = UploadStorage(settings.database_url)
+    storage = UploadStorage.of(settings)
     catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url)
     models = ServedModels(settings, catalog)
     waiting = settings.share(settings.predict_queue)

@@ -1,7 +1,7 @@
-"""POST /evalsets: pictures that somebody sends are decoded in a confined child, and kept in the job database."""
+"""POST /evalsets: pictures that somebody sends are decoded in a confined child, and kept in the store of uploads."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from gauntlet.artifacts import evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
@@ -19,7 +19,7 @@ def add_evalset(
     sets: EvaluationSets,
     storage: UploadStorage,
     sandbox: ForkServer,
-    data: bytes,
+    file: IO[bytes],
     declared: ImageSetSettings,
     *,
     limit: int,
@@ -32,7 +32,7 @@ def add_evalset(
     if declared.name in sets.names:
         raise name_taken(declared.name)
     try:
-        found = read_pictures(sandbox, data, declared)
+        found = read_pictures(sandbox, file, declared)
     except Unconfined:
         raise
     except ModelFailed as error:
@@ -40,5 +40,7 @@ def add_evalset(
     packed = evaluation_sets.pack(found.images, found.labels, found.classes, declared.licence)
     made = evaluation_sets.unpack(declared.name, packed)
     answer = describe(made)
-    storage.add("evalset", declared.name, packed, made.sha256, limit)
+    with storage.files.draft() as draft:
+        draft.write(packed)
+        storage.add("evalset", declared.name, made.sha256, draft, made.sha256, limit)
     return answer

@@ -71,7 +71,7 @@ def open_compute(settings: Settings) -> ASGIApp:
     """The whole application. Raises GauntletError where it cannot be."""
     use_threads(settings.threads)
     memory.keep()
-    storage = UploadStorage(settings.database_url)
+    storage = UploadStorage.of(settings)
     sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
     models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url)
     evalsets = EvaluationSets(settings.evalsets, storage)

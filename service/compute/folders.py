@@ -5,6 +5,7 @@ settings.json as for POST /models and files with its weights, is somebody's file
 the folder's name.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -50,18 +51,20 @@ def take(models: ComputeModels, folder: Path) -> bool:
         return True
     if uploaded is not None or not (folder / MODEL_FILE).is_file():
         return False
-    data, weights = (folder / MODEL_FILE).read_bytes(), _weights(folder)
-    models.uploaded.add(data, _declared(folder), catalog.reserved, weights=weights, describe=lambda _: None)
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context((folder / MODEL_FILE).open("rb"))
+        weights = {path.name: opened.enter_context(path.open("rb")) for path in _weights(folder)}
+        models.uploaded.add(file, _declared(folder), catalog.reserved, weights=weights, describe=lambda _: None)
     return True
 
 
-def _weights(folder: Path) -> dict[str, bytes]:
+def _weights(folder: Path) -> list[Path]:
     """The other files of a folder: its model may keep weights there. Raises ArtefactError where they are too large."""
     paths = [path for path in sorted(folder.iterdir()) if path.name not in (MODEL_FILE, SETTINGS_FILE)]
     files = [path for path in paths if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > MAX_BYTES:
         raise ArtefactError(f"{folder}: the files beside {MODEL_FILE} have more than {MAX_BYTES} bytes")
-    return {path.name: path.read_bytes() for path in files}
+    return files
 
 
 def _declared(folder: Path) -> ModelSettings:

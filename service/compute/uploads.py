@@ -1,9 +1,10 @@
 """What users upload: models and evaluation sets, taken in and deleted; and folders, looked at again."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -72,8 +73,8 @@ class Uploads:
         return await anyio.to_thread.run_sync(work, limiter=self._slot)
 
     async def add_model(self, request: Request) -> Response:
-        files, declared = await _parts(request, UploadSettings, MORE_FILES)
-        return await self.one_at_a_time(lambda: self._add_model(files, declared))
+        async with _parts(request, UploadSettings, MORE_FILES) as (files, declared):
+            return await self.one_at_a_time(lambda: self._add_model(files, declared))
 
     def _add_model(self, files: "Files", declared: UploadSettings) -> Response:
         name = declared.calibration_set
@@ -86,7 +87,7 @@ class Uploads:
 
         uploaded, reserved, more = self.models.uploaded, self.models.catalog.reserved, files.more
         return uploaded.add(
-            files.data,
+            files.file,
             declared.of_the_file(),
             reserved,
             weights=more.get(WEIGHTS),
@@ -109,12 +110,12 @@ class Uploads:
         return Response(status_code=204)
 
     async def add_evalset(self, request: Request) -> Response:
-        files, declared = await _parts(request, ImageSetSettings)
         limit = self.models.settings.max_uploads
         kept = self.evalsets, self.storage, self.sandbox
-        return await self.one_at_a_time(
-            lambda: add_evalset(*kept, files.data, declared, limit=limit, describe=_evalset_added)
-        )
+        async with _parts(request, ImageSetSettings) as (files, declared):
+            return await self.one_at_a_time(
+                lambda: add_evalset(*kept, files.file, declared, limit=limit, describe=_evalset_added)
+            )
 
     async def reload_models(self, _: Request) -> Response:
         return json_response(await self.one_at_a_time(lambda: reload(self.models)))
@@ -173,16 +174,21 @@ def _evalset_added(made: EvalSet) -> Response:
 
 @dataclass(frozen=True)
 class Files:
-    """What an upload brought: a file, and by the name of a part the others in such parts, by their own names."""
+    """What an upload brought, as files on disk: one, and by the name of a part the others in such parts, by theirs."""
 
-    data: bytes
-    more: dict[str, dict[str, bytes]]
+    file: IO[bytes]
+    more: dict[str, dict[str, IO[bytes]]]
 
 
-async def _parts(request: Request, kind: type[D], more: Mapping[str, int] = NO_MORE) -> tuple[Files, D]:
-    """The file, ``more`` files in other parts, and what is declared of it. Raises ServiceError."""
-    try:
-        async with request.form(max_files=1 + sum(more.values()), max_fields=1) as form:
+@contextlib.asynccontextmanager
+async def _parts(request: Request, kind: type[D], more: Mapping[str, int] = NO_MORE) -> AsyncIterator[tuple[Files, D]]:
+    """The file, ``more`` files in other parts, and what is declared of it. Raises ServiceError.
+
+    The files come to the disk as they are sent, and go with the context.
+    """
+    async with contextlib.AsyncExitStack() as opened:
+        try:
+            form = await opened.enter_async_context(request.form(max_files=1 + sum(more.values()), max_fields=1))
             named, settings = isinstance(form.get("file"), UploadFile), form.get("settings")
             if not named or not isinstance(settings, str):
                 message = "send two parts: file, with a file name, and settings, a JSON object with a name"
@@ -191,11 +197,15 @@ async def _parts(request: Request, kind: type[D], more: Mapping[str, int] = NO_M
             for name, most in more.items():
                 if len(parts[name]) > most:
                     raise ServiceError(Code.MALFORMED, f"{len(parts[name])} parts {name}, at most {most} are read")
-            files = await _files([part for part in form.getlist("file") if isinstance(part, UploadFile)], parts)
-    except HTTPException as error:
-        raise ServiceError(Code.MALFORMED, f"the body is not multipart/form-data: {error.detail}") from error
+            files = _files([part for part in form.getlist("file") if isinstance(part, UploadFile)], parts)
+        except HTTPException as error:
+            raise ServiceError(Code.MALFORMED, f"the body is not multipart/form-data: {error.detail}") from error
+        yield files, _settings(kind, settings)
+
+
+def _settings(kind: type[D], settings: str) -> D:
     try:
-        return files, kind.model_validate_json(settings.removeprefix("\ufeff"), strict=True)
+        return kind.model_validate_json(settings.removeprefix("\ufeff"), strict=True)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         if problems[0]["type"] == "json_invalid":
@@ -204,11 +214,18 @@ async def _parts(request: Request, kind: type[D], more: Mapping[str, int] = NO_M
         raise invalid(problems) from error
 
 
-async def _files(sent: list[UploadFile], parts: Mapping[str, list[UploadFile]]) -> Files:
+def _files(sent: list[UploadFile], parts: Mapping[str, list[UploadFile]]) -> Files:
     """Of several that are ``sent`` as `file`, the first that is called *.onnx is it, and the others hold weights."""
     file = next((part for part in sent if (part.filename or "").endswith(".onnx")), sent[0])
-    more = {name: {part.filename or "": await part.read() for part in given} for name, given in parts.items()}
-    others = {part.filename or "": await part.read() for part in sent if part is not file}
+    more = {name: {part.filename or "": _on_disk(part) for part in given} for name, given in parts.items()}
+    others = {part.filename or "": _on_disk(part) for part in sent if part is not file}
     if others:
         more[WEIGHTS] = others | more.get(WEIGHTS, {})
-    return Files(await file.read(), more)
+    return Files(_on_disk(file), more)
+
+
+def _on_disk(part: UploadFile) -> IO[bytes]:
+    """A small one was kept in memory."""
+    part.file.fileno()
+    part.file.flush()
+    return part.file

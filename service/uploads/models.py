@@ -1,10 +1,11 @@
-"""Models that users brought: kept in the job database, run in children of the process that asks."""
+"""Models that users brought: kept in the store of uploads, run in children of the process that asks."""
 
 import contextlib
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from pathlib import Path
+from typing import IO, TypeVar
 
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.errors import InvalidInput, ModelFailed, Unconfined
@@ -18,6 +19,7 @@ from service.uploads.storage import UploadStorage, name_taken
 Key = tuple[str, str]  # name, sha256
 T = TypeVar("T")
 
+MISSING = "its file is missing from the store of uploads, or damaged; upload it again"
 OPEN = 4  # children that are kept when nobody needs them
 
 
@@ -56,47 +58,50 @@ class UploadedModels:
             if known is not None:
                 return known
             name = manifest.name
-            graph = self._storage.blob(manifest.model_sha256)
-            if graph is None:
-                raise ModelFailed(f"{name}: its graph is missing from the job database or damaged; upload it again")
             try:
-                opened = open_sandboxed(self._fork_server, graph, manifest)
+                with self._storage.files.open(manifest.model_sha256) as graph:
+                    opened = open_sandboxed(self._fork_server, graph, manifest)
+            except FileNotFoundError as error:
+                raise ModelFailed(f"{name}: {MISSING}") from error
             except ModelFailed as error:
                 raise ModelFailed(f"{name}: {error}") from error
             return self._keep(opened)
 
     def add(
         self,
-        data: bytes,
+        file: IO[bytes],
         declared: ModelSettings,
         reserved: frozenset[str],
         *,
-        weights: Mapping[str, bytes] | None = None,
-        names: Mapping[str, bytes] | None = None,
+        weights: Mapping[str, IO[bytes]] | None = None,
+        names: Mapping[str, IO[bytes]] | None = None,
         describe: Callable[[SandboxedClassifier], T],
     ) -> T:
         """Take a file in, and the files by name in which it keeps weights, and in which its classes are named.
 
-        What ``describe`` makes of the model is the answer, and made before anything is kept: whatever
-        fails, nothing is.
+        They are files of this system, and never whole in the memory of this process. What ``describe`` makes of the
+        model is the answer, and made before anything is kept: whatever fails, nothing is.
 
         Raises InvalidInput with the reason, Unconfined, ServiceError ``name_taken`` or ``uploads_full``.
         """
         if declared.name in reserved or self.manifests.get(declared.name) is not None:
             raise name_taken(declared.name)
-        try:
-            graph, manifest = adopt(self._fork_server, data, declared, weights, names)
-            opened = open_sandboxed(self._fork_server, graph, manifest, new=True)
-        except Unconfined:
-            raise
-        except ModelFailed as error:
-            raise InvalidInput(f"the file is refused: {error}", "file") from error
-        try:
-            answer = describe(opened)
-            self._storage.add("model", declared.name, graph, opened.manifest.model_dump_json(), self._limit)
-        except BaseException:
-            opened.close()
-            raise
+        with self._storage.files.draft() as graph:
+            try:
+                manifest = adopt(self._fork_server, file, declared, weights, names, graph=graph)
+                with Path(graph.name).open("rb") as readable:  # whoever runs it cannot write to it
+                    opened = open_sandboxed(self._fork_server, readable, manifest, new=True)
+            except Unconfined:
+                raise
+            except ModelFailed as error:
+                raise InvalidInput(f"the file is refused: {error}", "file") from error
+            try:
+                answer = describe(opened)
+                sha256, record = opened.manifest.model_sha256, opened.manifest.model_dump_json()
+                self._storage.add("model", declared.name, sha256, graph, record, self._limit)
+            except BaseException:
+                opened.close()
+                raise
         self._keep(opened)
         return answer
 

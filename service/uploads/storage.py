@@ -1,29 +1,25 @@
-"""Where uploads are kept: in the job database, graphs and images by their sha256, and names that point to them.
+"""Where uploads are kept: records in the job database, graphs and images as files by their sha256.
 
-Every host sees the same. A database that does not exist yet holds nothing.
+Every host sees the same records; it fetches a file when it opens it. A database that does not exist yet holds nothing.
 """
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import IO, Literal, Self
 
 import sqlalchemy as sa
 
+from gauntlet.errors import ModelFailed
 from gauntlet.text import storable
 from service.errors import Code, ServiceError
+from service.settings import Settings
 from service.sql import Connections, create, in_turn
+from service.uploads.file_stores import FileStore, file_store
 
 Kind = Literal["model", "evalset"]
 
 _TABLES = sa.MetaData()
-BLOBS = sa.Table(
-    "gauntlet_blobs",
-    _TABLES,
-    sa.Column("sha256", sa.String(64), primary_key=True),
-    sa.Column("data", sa.LargeBinary, nullable=False),
-)
 NAMES = sa.Table(
     "gauntlet_uploads",
     _TABLES,
@@ -36,11 +32,19 @@ NAMES = sa.Table(
 
 
 class UploadStorage:
-    """Records (JSON, written here and read here) and blobs. Raises ``jobs_unavailable`` while it cannot be used."""
+    """Records (JSON, written here and read here), and the file of each.
 
-    def __init__(self, url: str) -> None:
-        self._database = Connections(url)
+    Raises ServiceError ``jobs_unavailable`` or ``store_unavailable`` while database or files cannot be used.
+    """
+
+    def __init__(self, url: str, files: FileStore) -> None:
+        self._database, self.files = Connections(url), files
         self._ready = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Raises InvalidInput for a GAUNTLET_STORE that is none."""
+        return cls(settings.database_url, file_store(settings))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -75,38 +79,56 @@ class UploadStorage:
         with self._reading() as connection:
             return None if connection is None else connection.execute(wanted).scalar_one_or_none()
 
-    def blob(self, sha256: str) -> bytes | None:
-        """The bytes, held against their digest."""
-        wanted = sa.select(BLOBS.c.data).where(BLOBS.c.sha256 == sha256)
-        with self._reading() as connection:
-            data = None if connection is None else connection.execute(wanted).scalar_one_or_none()
-        return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
+    def check_room(self, kind: Kind, limit: int) -> None:
+        """Raises ServiceError ``uploads_full`` where there are ``limit`` of the kind."""
+        if len(self.records(kind)) >= limit:
+            raise uploads_full(limit)
 
-    def add(self, kind: Kind, name: str, data: bytes, record: str, limit: int) -> None:
-        """Raises ServiceError ``name_taken``, or ``uploads_full`` where there are ``limit`` of the kind."""
-        sha256 = hashlib.sha256(data).hexdigest()
+    def add(self, kind: Kind, name: str, sha256: str, draft: IO[bytes], record: str, limit: int) -> None:
+        """Keep a draft of the file store that has this sha256.
+
+        Raises ServiceError ``name_taken`` or ``uploads_full``, ModelFailed where it has another.
+        """
+        if (kept := self.files.keep(draft)) != sha256:
+            self._remove_unnamed([kept])
+            raise ModelFailed("its file is not what it is said to be")
         entry = {"kind": kind, "name": name, "sha256": sha256, "record": record, "created_at": time.time()}
         try:
             with self._writing() as connection:
                 count = sa.select(sa.func.count()).select_from(NAMES).where(NAMES.c.kind == kind)
                 if connection.execute(count).scalar_one() >= limit:
-                    message = f"{limit} uploads of this kind are kept already; delete one first"
-                    raise ServiceError(Code.UPLOADS_FULL, message, limit=limit)
+                    raise uploads_full(limit)
                 connection.execute(sa.insert(NAMES).values(entry))
-                if connection.execute(sa.select(BLOBS.c.sha256).where(BLOBS.c.sha256 == sha256)).first() is None:
-                    connection.execute(sa.insert(BLOBS).values(sha256=sha256, data=data))
         except ServiceError as error:
+            self._remove_unnamed([sha256])
             if isinstance(error.__cause__, sa.exc.IntegrityError):
                 raise name_taken(name) from error
             raise
+        self.files.keep(
+            draft
+        )  # again, should somebody have removed the last other name of it before this one was there
 
     def remove(self, kind: Kind, name: str) -> None:
-        """Forget a name, and what no other name stands for."""
+        """Forget a name, and its file if no other name stands for it."""
         if not storable(name):
             return
         with self._writing() as connection:
-            connection.execute(sa.delete(NAMES).where(NAMES.c.kind == kind, NAMES.c.name == name))
-            connection.execute(sa.delete(BLOBS).where(BLOBS.c.sha256.not_in(sa.select(NAMES.c.sha256))))
+            gone = sa.delete(NAMES).where(NAMES.c.kind == kind, NAMES.c.name == name).returning(NAMES.c.sha256)
+            found = list(connection.execute(gone).scalars())
+        self._remove_unnamed(found)
+
+    def sweep(self) -> None:
+        """Remove the files that nobody refers to: left behind by a process that ended before it gave them a name."""
+        self._remove_unnamed(self.files.old())
+
+    def _remove_unnamed(self, files: list[str]) -> None:
+        """While nobody can name them: who adds one of them now keeps it once more afterwards."""
+        if not files:
+            return
+        with self._writing() as connection:
+            named = set(connection.execute(sa.select(NAMES.c.sha256).where(NAMES.c.sha256.in_(files))).scalars())
+            for sha256 in set(files) - named:
+                self.files.remove(sha256)
 
     def close(self) -> None:
         self._database.close()
@@ -116,3 +138,10 @@ def name_taken(name: str) -> ServiceError:
     """For a name that is in use."""
     message = f"the name {name!r} is taken; choose another, or delete what has it"
     return ServiceError(Code.NAME_TAKEN, message, field="name")
+
+
+def uploads_full(limit: int) -> ServiceError:
+    """For one more than may be."""
+    return ServiceError(
+        Code.UPLOADS_FULL, f"{limit} uploads of this kind are kept already; delete one first", limit=limit
+    )

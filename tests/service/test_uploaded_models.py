@@ -28,8 +28,9 @@ from service.predictions.classify_requests import ClassifyRequests
 from service.schemas.main_calls import AttackRequest, ClassifyRequest, SmoothingIn
 from service.uploads import models as uploaded_models
 from service.uploads.evalsets import EvaluationSets
+from service.uploads.file_stores import Folder
 from service.uploads.storage import UploadStorage
-from tests import zoo
+from tests import sandboxed, zoo
 from tests.gauntlet.test_predicted_labels import blind_above
 from tests.service.models import linear_and_uploads
 
@@ -57,7 +58,8 @@ def mine(models: ComputeModels) -> Iterator[str]:
 
 def add(models: ComputeModels, name: str, data: bytes | None = None, describe: Any = lambda _: None) -> Any:
     declared = ModelSettings(name=name, pixel_range="0..1")
-    return models.uploaded.add(data or zoo.dense((1, 8, 8)), declared, models.catalog.reserved, describe=describe)
+    with sandboxed.held(data or zoo.dense((1, 8, 8))) as file:
+        return models.uploaded.add(file, declared, models.catalog.reserved, describe=describe)
 
 
 def test_a_model_that_cannot_be_described_is_not_kept(models: ComputeModels):
@@ -89,10 +91,10 @@ def test_a_model_that_the_database_does_not_take_is_not_kept(models: ComputeMode
 
 def test_images_that_cannot_be_described_are_not_kept(models: ComputeModels, tmp_path: Path):
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.arange(2))
-    sets, data = EvaluationSets([], models.uploaded._storage), (tmp_path / "x.npz").read_bytes()
+    sets = EvaluationSets([], models.uploaded._storage)
     kept = sets, models.uploaded._storage, models.uploaded._fork_server
-    with pytest.raises(ZeroDivisionError):
-        add_evalset(*kept, data, ImageSetSettings(name="own"), limit=9, describe=lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError), (tmp_path / "x.npz").open("rb") as file:
+        add_evalset(*kept, file, ImageSetSettings(name="own"), limit=9, describe=lambda _: 1 / 0)
     assert sets.names == []
 
 
@@ -115,7 +117,7 @@ def attacked(**fields: Any) -> AttackRequest:
     return AttackRequest.model_validate(given | fields)
 
 
-NO_IMAGES = EvaluationSets([], UploadStorage("sqlite:////nowhere"))
+NO_IMAGES = EvaluationSets([], UploadStorage("sqlite:////nowhere", Folder(Path("/nowhere"))))
 REFUSED = {
     "an attack without its eps": lambda models: attack(models, attacked(eps=None), lambda: None),
     "an attack on a label that is none": lambda models: attack(models, attacked(labels=[99]), lambda: None),

@@ -190,7 +190,7 @@ DEEDS: dict[str, Callable[[], object]] = {
 }
 
 
-def run(line: socket.socket, _: int) -> None:
+def run(line: socket.socket, _: int, __: list[int]) -> None:
     answers = {
         "probe": lambda message, _: ({"outcome": outcome(message["name"], message["at"])}, ()),
         "do": lambda message, _: ({"outcome": DEEDS[message["name"]]()}, ()),
