@@ -61,6 +61,7 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
         classify=classify,
         batcher=Batcher(predictions, classify.answer_together, prompt=True),
         evalsets=EvalSetPreviews(EvaluationSets(settings.evalsets, storage)),
+        openings=storage.openings,
         jobs=jobs,
         compute=compute,
         metrics=metrics.exposed(JobMetrics(jobs.backlog, jobs.workers, settings.state), catalog.known),

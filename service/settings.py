@@ -1,5 +1,6 @@
 """Every setting of the service, read from the environment: ``python -m service settings`` prints them as a table."""
 
+import socket
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -177,6 +178,11 @@ class Settings(BaseSettings):
     def run_folder(self) -> Path:
         """What the processes of this service share while it runs; another with this state folder has one of its own."""
         return self.state / f"service-{self.port}"
+
+    @property
+    def opener(self) -> str:
+        """Who opens uploads here, among all hosts: the same after a restart."""
+        return f"{socket.gethostname()}:{self.run_folder}"
 
     @property
     def run_lock(self) -> Path:

@@ -10,7 +10,8 @@ from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import read_pictures
 from service.uploads.evalsets import EvaluationSets
-from service.uploads.storage import UploadStorage, name_taken
+from service.uploads.openings import name_taken
+from service.uploads.storage import UploadStorage
 
 T = TypeVar("T")
 

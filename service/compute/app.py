@@ -1,5 +1,6 @@
 """The application of the compute process. It answers the API processes alone, over a socket of their own."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from service.compute.prediction_model import prediction_model
 from service.compute.report_request import ReportRequests
 from service.compute.smoothed_classification import classify_smoothed
 from service.compute.uploads import Uploads, upload_routes
+from service.errors import ServiceError
 from service.inference_protocol.http import infer_call, infer_response
 from service.inference_protocol.inference import InferAnswer, infer
 from service.jobs.queue import Jobs
@@ -86,11 +88,18 @@ def open_compute(settings: Settings) -> ASGIApp:
         batcher=Batcher(predictions, classify.answer_together),
         reports=ReportRequests(models, evalsets, jobs),
     )
+    threading.Thread(target=_end_openings, args=(storage, settings.opener), daemon=True).start()
     threading.Thread(target=_prove, args=(models,), name="prover", daemon=True).start()
     routes = [*ROUTES, *upload_routes(Uploads(models, storage, evalsets, sandbox, jobs))]
     app = Starlette(routes=routes, exception_handlers=ERROR_HANDLERS)
     app.state.services = services
     return InternalCalls(app)
+
+
+def _end_openings(storage: UploadStorage, opener: str) -> None:
+    """Those that the process before this one was at when it was killed."""
+    with contextlib.suppress(ServiceError):  # without the database they end after two hours
+        storage.openings.end_all(opener)
 
 
 def _prove(models: ComputeModels) -> None:

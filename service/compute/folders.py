@@ -16,10 +16,12 @@ from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE
 from gauntlet.errors import ArtefactError, GauntletError
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.onnx_import.validation import MAX_BYTES
+from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
+from service.compute.model_added import model_added
 from service.compute.models import ComputeModels
 from service.errors import ServiceError, invalid
 from service.schemas.uploads import Reloaded
-from service.uploads.storage import name_taken
+from service.uploads.openings import name_taken
 
 SETTINGS_FILE = "settings.json"
 
@@ -51,11 +53,25 @@ def take(models: ComputeModels, folder: Path) -> bool:
         return True
     if uploaded is not None or not (folder / MODEL_FILE).is_file():
         return False
+    declared = _declared(folder)
+    models.openings.begin(name, models.settings.opener)
+    try:
+        _upload(models, folder, declared)
+    except BaseException:
+        models.openings.forget(name)  # who asked is told the reason
+        raise
+    return True
+
+
+def _upload(models: ComputeModels, folder: Path, declared: ModelSettings) -> None:
+    def describe(model: SandboxedClassifier) -> None:
+        models.openings.proved(declared.name, model_added(model).certificate.model_dump())
+
     with contextlib.ExitStack() as opened:
         file = opened.enter_context((folder / MODEL_FILE).open("rb"))
         weights = {path.name: opened.enter_context(path.open("rb")) for path in _weights(folder)}
-        models.uploaded.add(file, _declared(folder), catalog.reserved, weights=weights, describe=lambda _: None)
-    return True
+        models.uploaded.add(file, declared, models.catalog.reserved, weights=weights, describe=describe)
+    models.openings.ready(declared.name)
 
 
 def _weights(folder: Path) -> list[Path]:

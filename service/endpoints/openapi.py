@@ -19,6 +19,8 @@ DESCRIPTION = (
 )
 HEADERS = {
     "Idempotency-Key": "the same key with the same body finds the first report again; with another body it is a 422",
+    "Prefer": "`wait=SECONDS` (RFC 7240): how long the answer may wait for the model to be opened, 10 by default and "
+    "600 at most; `respond-async`: not at all",
     "Location": "where to ask for what was made",
 }
 

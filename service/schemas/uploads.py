@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from gauntlet.artifacts.manifest import ClassifierManifest, Name, Sha256
 from gauntlet.onnx_import.settings import ModelSettings
-from service.schemas.main_calls import Answer, Class, Png, Request
+from service.schemas.main_calls import Answer, CertificateInfo, Class, Png, Request
 
 WEIGHTS, CLASSES = "weights", "classes"
 MORE_FILES = {WEIGHTS: 8, CLASSES: 1}
@@ -25,15 +25,6 @@ class UploadSettings(ModelSettings):
     def of_the_file(self) -> ModelSettings:
         """What conversion needs to know."""
         return ModelSettings(**self.model_dump(exclude={"calibration_set"}))
-
-
-class CertificateInfo(Answer):
-    """What the prover found for a whole model."""
-
-    lipschitz: float | None = Field(description="proved L2 constant of the logits; null: use `smoothing`")
-    reason: str
-    steepest: float | None = Field(description="the largest Jacobian norm found on noise: the constant is no smaller")
-    looseness: float | None = Field(description="lipschitz / steepest: how much too large it may be, at most")
 
 
 class ModelAdded(Answer):

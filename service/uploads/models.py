@@ -14,7 +14,8 @@ from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, adopt, open_sandboxed
 from service.errors import Code, ServiceError
 from service.uploads.manifests import UploadedManifests
-from service.uploads.storage import UploadStorage, name_taken
+from service.uploads.openings import Stage, name_taken
+from service.uploads.storage import UploadStorage
 
 Key = tuple[str, str]  # name, sha256
 T = TypeVar("T")
@@ -76,6 +77,7 @@ class UploadedModels:
         weights: Mapping[str, IO[bytes]] | None = None,
         names: Mapping[str, IO[bytes]] | None = None,
         describe: Callable[[SandboxedClassifier], T],
+        on_stage: Callable[[Stage], None] = lambda _: None,
     ) -> T:
         """Take a file in, and the files by name in which it keeps weights, and in which its classes are named.
 
@@ -88,7 +90,9 @@ class UploadedModels:
             raise name_taken(declared.name)
         with self._storage.files.draft() as graph:
             try:
+                on_stage("converting")
                 manifest = adopt(self._fork_server, file, declared, weights, names, graph=graph)
+                on_stage("verifying")
                 with Path(graph.name).open("rb") as readable:  # whoever runs it cannot write to it
                     opened = open_sandboxed(self._fork_server, readable, manifest, new=True)
             except Unconfined:

@@ -3,9 +3,7 @@
 Every host sees the same records; it fetches a file when it opens it. A database that does not exist yet holds nothing.
 """
 
-import contextlib
 import time
-from collections.abc import Iterator
 from typing import IO, Literal, Self
 
 import sqlalchemy as sa
@@ -14,15 +12,15 @@ from gauntlet.errors import ModelFailed
 from gauntlet.text import storable
 from service.errors import Code, ServiceError
 from service.settings import Settings
-from service.sql import Connections, create, in_turn
 from service.uploads.file_stores import FileStore, file_store
+from service.uploads.openings import Openings, name_taken
+from service.uploads.tables import TABLES, Tables
 
 Kind = Literal["model", "evalset"]
 
-_TABLES = sa.MetaData()
 NAMES = sa.Table(
     "gauntlet_uploads",
-    _TABLES,
+    TABLES,
     sa.Column("kind", sa.String(16), primary_key=True),
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False, index=True),
@@ -38,45 +36,25 @@ class UploadStorage:
     """
 
     def __init__(self, url: str, files: FileStore) -> None:
-        self._database, self.files = Connections(url), files
-        self._ready = False
+        self._tables, self.files = Tables(url), files
+        self.openings = Openings(self._tables)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Raises InvalidInput for a GAUNTLET_STORE that is none."""
         return cls(settings.database_url, file_store(settings))
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        """The tables are there, and nobody else writes: who deletes the last name of bytes sees all others."""
-        with self._database.using(), self._database.engine.begin() as connection:
-            in_turn(connection)
-            if not self._ready:
-                create(connection, _TABLES.sorted_tables)
-            yield connection
-        self._ready = True
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection | None]:
-        """None while there are no tables: nothing is stored. Who reads waits for no writer, and makes nothing."""
-        if not self._database.exists:
-            yield None
-            return
-        with self._database.using(), self._database.engine.connect() as connection:
-            self._ready = self._ready or sa.inspect(connection).has_table(NAMES.name)
-            yield connection if self._ready else None
-
     def records(self, kind: Kind) -> dict[str, str]:
         """By name, oldest first."""
         wanted = sa.select(NAMES.c.name, NAMES.c.record).where(NAMES.c.kind == kind).order_by(NAMES.c.created_at)
-        with self._reading() as connection:
+        with self._tables.reading(NAMES) as connection:
             return {} if connection is None else {row.name: row.record for row in connection.execute(wanted)}
 
     def record(self, kind: Kind, name: str) -> str | None:
         wanted = sa.select(NAMES.c.record).where(NAMES.c.kind == kind, NAMES.c.name == name)
         if not storable(name):
             return None
-        with self._reading() as connection:
+        with self._tables.reading(NAMES) as connection:
             return None if connection is None else connection.execute(wanted).scalar_one_or_none()
 
     def check_room(self, kind: Kind, limit: int) -> None:
@@ -94,7 +72,7 @@ class UploadStorage:
             raise ModelFailed("its file is not what it is said to be")
         entry = {"kind": kind, "name": name, "sha256": sha256, "record": record, "created_at": time.time()}
         try:
-            with self._writing() as connection:
+            with self._tables.writing() as connection:
                 count = sa.select(sa.func.count()).select_from(NAMES).where(NAMES.c.kind == kind)
                 if connection.execute(count).scalar_one() >= limit:
                     raise uploads_full(limit)
@@ -112,7 +90,7 @@ class UploadStorage:
         """Forget a name, and its file if no other name stands for it."""
         if not storable(name):
             return
-        with self._writing() as connection:
+        with self._tables.writing() as connection:
             gone = sa.delete(NAMES).where(NAMES.c.kind == kind, NAMES.c.name == name).returning(NAMES.c.sha256)
             found = list(connection.execute(gone).scalars())
         self._remove_unnamed(found)
@@ -125,19 +103,13 @@ class UploadStorage:
         """While nobody can name them: who adds one of them now keeps it once more afterwards."""
         if not files:
             return
-        with self._writing() as connection:
+        with self._tables.writing() as connection:
             named = set(connection.execute(sa.select(NAMES.c.sha256).where(NAMES.c.sha256.in_(files))).scalars())
             for sha256 in set(files) - named:
                 self.files.remove(sha256)
 
     def close(self) -> None:
-        self._database.close()
-
-
-def name_taken(name: str) -> ServiceError:
-    """For a name that is in use."""
-    message = f"the name {name!r} is taken; choose another, or delete what has it"
-    return ServiceError(Code.NAME_TAKEN, message, field="name")
+        self._tables.close()
 
 
 def uploads_full(limit: int) -> ServiceError:

@@ -131,12 +131,12 @@ def test_a_pool_without_a_free_connection_is_a_503(
 ):
     storage = UploadStorage(fresh(), Folder(tmp_path / "store"))
     add(storage, "first")
-    pool = storage._database.engine.pool
+    pool = storage._tables._database.engine.pool
     assert isinstance(pool, sa.QueuePool)
     monkeypatch.setattr(pool, "_timeout", 0.1)
     with contextlib.ExitStack() as stack:
         for _ in range(pool.size() + pool._max_overflow):
-            stack.enter_context(storage._database.engine.connect())
+            stack.enter_context(storage._tables._database.engine.connect())
         with pytest.raises(ServiceError, match="all connections") as caught:
             storage.record("model", "first")
     assert caught.value.code is Code.JOBS_UNAVAILABLE
