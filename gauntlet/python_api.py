@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import MODEL_FILE, ClassifierManifest
 from gauntlet.errors import InvalidInput
-from gauntlet.onnx_import import class_name_files
+from gauntlet.onnx_import import class_name_files, model_sources
 from gauntlet.onnx_import.class_name_files import NamesFile
 from gauntlet.onnx_import.conversion import Adopted, adopt
 from gauntlet.onnx_import.detection import Shape
 from gauntlet.onnx_import.external_weights import in_folder
+from gauntlet.onnx_import.model_sources import Fetched
 from gauntlet.onnx_import.opening import open_saved, save
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.onnx_import.validation import MAX_BYTES
@@ -67,8 +68,9 @@ def open_classifier(
     whether more than black-box attacks can be run. The file is trusted: it is read in this very process.
 
     Args:
-        source: the file, its weights in it or in files beside it; or the module, which needs ``example`` and the
-            extra ``gauntlet-robustness[export]``.
+        source: the file, its weights in it or in files beside it; an address of ``gauntlet.onnx_import.model_sources``,
+            as ``hf://ORG/NAME@REVISION/model.onnx``; or the module, which needs ``example`` and the extra
+            ``gauntlet-robustness[export]``.
         name: by default the file's or the module's.
         classes: K names, or a file of them; by default those in the file or beside it, otherwise their numbers.
         example: a batch of at least two images as the module takes them.
@@ -105,6 +107,13 @@ def open_labelled(
 
     ``shape`` is theirs, for a graph that leaves it open.
     """
+    if isinstance(source, str) and model_sources.is_address(source):
+        with model_sources.fetched(source) as found:
+            opened = open_labelled(
+                found.file, labelled, shape, name=name or found.name, classes=classes, device=device, **said
+            )
+        opened.manifest = _from(found, opened.manifest)
+        return opened
     with tempfile.TemporaryDirectory() as root:
         if isinstance(source, nn.Module):
             if example is None:
@@ -135,6 +144,12 @@ def _adopted(
     guessed = adopted(declared)
     images = labelled(guessed.manifest)
     return guessed if images is None else preprocessing_choice.chosen(guessed, declared, images, adopted)
+
+
+def _from(found: Fetched, manifest: ClassifierManifest) -> ClassifierManifest:
+    """With where its file is from."""
+    assert manifest.adoption is not None
+    return manifest.model_copy(update={"adoption": manifest.adoption.model_copy(update={"source": found.address})})
 
 
 def plain(name: str) -> str:

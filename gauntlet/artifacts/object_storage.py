@@ -62,6 +62,11 @@ class ObjectStorage:
             return False
         return True
 
+    def size(self, key: str) -> int:
+        """Bytes. Raises FileNotFoundError where there is none."""
+        with self._telling():
+            return int(self._obstore.head(self._store, key)["size"])
+
     def remove(self, key: str) -> None:
         """Nothing where there is none."""
         with contextlib.suppress(FileNotFoundError), self._telling():
