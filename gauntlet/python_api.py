@@ -28,7 +28,6 @@ from gauntlet.onnx_import.class_name_files import NamesFile
 from gauntlet.onnx_import.conversion import Adopted, adopt
 from gauntlet.onnx_import.detection import Shape
 from gauntlet.onnx_import.external_weights import in_folder
-from gauntlet.onnx_import.model_sources import Fetched
 from gauntlet.onnx_import.opening import open_saved, save
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.onnx_import.validation import MAX_BYTES
@@ -112,7 +111,7 @@ def open_labelled(
             opened = open_labelled(
                 found.file, labelled, shape, name=name or found.name, classes=classes, device=device, **said
             )
-        opened.manifest = _from(found, opened.manifest)
+        opened.manifest = model_sources.from_address(opened.manifest, found.address)
         return opened
     with tempfile.TemporaryDirectory() as root:
         if isinstance(source, nn.Module):
@@ -144,12 +143,6 @@ def _adopted(
     guessed = adopted(declared)
     images = labelled(guessed.manifest)
     return guessed if images is None else preprocessing_choice.chosen(guessed, declared, images, adopted)
-
-
-def _from(found: Fetched, manifest: ClassifierManifest) -> ClassifierManifest:
-    """With where its file is from."""
-    assert manifest.adoption is not None
-    return manifest.model_copy(update={"adoption": manifest.adoption.model_copy(update={"source": found.address})})
 
 
 def plain(name: str) -> str:

@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     """Reports that may wait for a worker; more get 429."""
     max_uploads: Annotated[int, Field(ge=0)] = 100
     """Models, and evaluation sets, that users may keep in GAUNTLET_STORE."""
+    model_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Prefixes of addresses below which an admin may have models fetched, with commas: s3://BUCKET/models/, hf://ORG,
+    mlflow:models:/; none: nothing is fetched."""
     upload_memory: Annotated[int, Field(ge=2**28)] = 2**31
     """Bytes that the process of an uploaded model may take beyond its start."""
     sandbox: Literal["auto", "require"] = "auto"

@@ -586,6 +586,7 @@ class Adoption(BaseModel):
 
     source_sha256: str
     source_opset: int
+    source: str | None = None
     choices: dict[str, Choice]
     scale: list[float] | None = None
     offset: list[float] | None = None
@@ -873,7 +874,9 @@ class ModelOpening(BaseModel):
 
     name: str
     state: Literal["opening", "failed"]
-    stage: Literal["waiting", "converting", "verifying", "storing"] | None = "waiting"
+    stage: (
+        Literal["waiting", "fetching", "converting", "verifying", "storing"] | None
+    ) = "waiting"
     progress: float | None = 0.0
     """
     by stages, not by time
@@ -1146,6 +1149,14 @@ class ModelReport(BaseModel):
     name: str
     family: str
     sha256: str
+    source: str | None = None
+    """
+    where somebody's file was fetched from, with revision or version; None: a file
+    """
+    source_sha256: str | None = None
+    """
+    of the file as it came; None: trained here
+    """
     device: str
     preprocessing: PreprocessingTrial | None = None
     """

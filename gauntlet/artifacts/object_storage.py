@@ -7,15 +7,17 @@ AZURE_*.
 import contextlib
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import IO, TYPE_CHECKING
 
 from gauntlet.errors import GauntletError, InvalidInput
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ObjectStore, RetryConfig
 
 SCHEMES = ("s3://", "gs://", "az://")
 PIECE = 2**23  # bytes that are downloaded in one request
+RETRIES: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
 class StorageError(GauntletError):
@@ -37,7 +39,7 @@ class ObjectStorage:
             raise InvalidInput(f"{url} needs gauntlet-robustness[store]") from error
         self.url, self._obstore = url, obstore
         try:
-            self._store: ObjectStore = obstore.store.from_url(url)
+            self._store: ObjectStore = obstore.store.from_url(url, retry_config=RETRIES)
         except Exception as error:  # obstore's errors share no base with those that it raises for a URL
             raise InvalidInput(f"{url} is no address of object storage ({_first_line(error)})") from error
 
@@ -51,8 +53,11 @@ class ObjectStorage:
     def upload(self, key: str, file: IO[bytes]) -> None:
         """From the start of the file. Nobody sees it before all of it is there."""
         file.seek(0)
-        with self._telling():
-            self._obstore.put(self._store, key, file)
+        try:
+            with self._telling():
+                self._obstore.put(self._store, key, file)
+        except FileNotFoundError as error:  # the bucket
+            raise StorageError(f"{self.url}: {_first_line(error)}") from error
 
     def exists(self, key: str) -> bool:
         try:

@@ -18,7 +18,7 @@ from types import ModuleType
 from urllib.parse import unquote
 
 from gauntlet.artifacts import mlflow_package, object_storage
-from gauntlet.artifacts.manifest import sha256_of
+from gauntlet.artifacts.manifest import ClassifierManifest, sha256_of
 from gauntlet.artifacts.object_storage import ObjectStorage, StorageError
 from gauntlet.errors import InvalidInput, reason
 from gauntlet.onnx_import.class_name_files import USUAL
@@ -54,6 +54,12 @@ def is_allowed(address: str, prefixes: tuple[str, ...]) -> bool:
         and (prefix.endswith(("/", ":")) or address[len(prefix) :][:1] in ("", "/", "@", "#"))
         for prefix in prefixes
     )
+
+
+def from_address(manifest: ClassifierManifest, address: str) -> ClassifierManifest:
+    """With where its file was fetched from."""
+    assert manifest.adoption is not None
+    return manifest.model_copy(update={"adoption": manifest.adoption.model_copy(update={"source": address})})
 
 
 @contextmanager

@@ -22,13 +22,13 @@ NO_MORE: Mapping[str, int] = {}  # files
 class Files:
     """What an upload brought, as files on disk: one, and by the name of a part the others in such parts, by theirs."""
 
-    file: IO[bytes]
+    file: IO[bytes] | None  # None: it is to be fetched
     more: dict[str, dict[str, IO[bytes]]]
 
 
 @contextlib.asynccontextmanager
 async def upload_parts(
-    request: Request, kind: type[D], more: Mapping[str, int] = NO_MORE
+    request: Request, kind: type[D], more: Mapping[str, int] = NO_MORE, *, file_needed: bool = True
 ) -> AsyncIterator[tuple[Files, D]]:
     """The file, ``more`` files in other parts, and what is declared of it. Raises ServiceError.
 
@@ -38,9 +38,8 @@ async def upload_parts(
         try:
             form = await opened.enter_async_context(request.form(max_files=1 + sum(more.values()), max_fields=1))
             named, settings = isinstance(form.get("file"), UploadFile), form.get("settings")
-            if not named or not isinstance(settings, str):
-                message = "send two parts: file, with a file name, and settings, a JSON object with a name"
-                raise ServiceError(Code.INVALID, message, field="settings" if named else "file")
+            if not isinstance(settings, str) or (file_needed and not named):
+                raise two_parts("settings" if named else "file")
             parts = {name: [part for part in form.getlist(name) if isinstance(part, UploadFile)] for name in more}
             for name, most in more.items():
                 if len(parts[name]) > most:
@@ -49,6 +48,12 @@ async def upload_parts(
         except HTTPException as error:
             raise ServiceError(Code.MALFORMED, f"the body is not multipart/form-data: {error.detail}") from error
         yield files, _settings(kind, settings)
+
+
+def two_parts(missing: str) -> ServiceError:
+    """For a body that lacks one of them."""
+    message = "send two parts: file, with a file name, and settings, a JSON object with a name"
+    return ServiceError(Code.INVALID, message, field=missing)
 
 
 def _settings(kind: type[D], settings: str) -> D:
@@ -64,12 +69,12 @@ def _settings(kind: type[D], settings: str) -> D:
 
 def _files(sent: list[UploadFile], parts: Mapping[str, list[UploadFile]]) -> Files:
     """Of several that are ``sent`` as `file`, the first that is called *.onnx is it, and the others hold weights."""
-    file = next((part for part in sent if (part.filename or "").endswith(".onnx")), sent[0])
+    file = next((part for part in sent if (part.filename or "").endswith(".onnx")), sent[0] if sent else None)
     more = {name: {part.filename or "": _on_disk(part) for part in given} for name, given in parts.items()}
     others = {part.filename or "": _on_disk(part) for part in sent if part is not file}
     if others:
         more[WEIGHTS] = others | more.get(WEIGHTS, {})
-    return Files(_on_disk(file), more)
+    return Files(None if file is None else _on_disk(file), more)
 
 
 def _on_disk(part: UploadFile) -> IO[bytes]:

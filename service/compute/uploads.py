@@ -18,11 +18,13 @@ from gauntlet.artifacts import evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.errors import InvalidInput
 from gauntlet.evaluation.held_out_images import calibrated
+from gauntlet.onnx_import import model_sources
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
 from service.compute import repository
 from service.compute.add_evalset import add_evalset
+from service.compute.fetching import brought, check_source
 from service.compute.folders import reload
 from service.compute.model_added import model_added
 from service.compute.models import ComputeModels
@@ -38,7 +40,6 @@ from service.schemas.main_calls import ModelOpening
 from service.schemas.uploads import (
     CLASSES,
     MORE_FILES,
-    WEIGHTS,
     ModelAdded,
     SamplesQuery,
     UploadSettings,
@@ -86,8 +87,9 @@ class Uploads:
         """201 where it is open within the time that the client waits, otherwise 202; what is refused, as an error."""
         patience = seconds_to_wait(request.headers.get("prefer", ""))
         async with contextlib.AsyncExitStack() as held:
-            files, declared = await held.enter_async_context(upload_parts(request, UploadSettings, MORE_FILES))
-            await anyio.to_thread.run_sync(self._begin, declared)
+            parts = upload_parts(request, UploadSettings, MORE_FILES, file_needed=False)
+            files, declared = await held.enter_async_context(parts)
+            await anyio.to_thread.run_sync(self._begin, files, declared)
             task = asyncio.create_task(self._open(files, declared, held.pop_all()))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -95,9 +97,10 @@ class Uploads:
         done, _ = await asyncio.wait([task], timeout=patience)
         return task.result() if done else self._still_opening(declared.name)
 
-    def _begin(self, declared: UploadSettings) -> None:
+    def _begin(self, files: Files, declared: UploadSettings) -> None:
         """Whatever can be refused before the file is looked at. Raises ServiceError."""
         name, models = declared.name, self.models
+        check_source(files, declared.source, models.settings.model_sources)
         if name in models.catalog.reserved or models.uploaded.manifests.get(name) is not None:
             raise name_taken(name)
         self.storage.check_room("model", models.settings.max_uploads)
@@ -130,19 +133,26 @@ class Uploads:
         def describe(model: SandboxedClassifier) -> ModelAdded:
             if images is not None:
                 calibrate(model, images)
+            if address is not None:
+                model.manifest = model_sources.from_address(model.manifest, address)
             added = model_added(model)
             self.models.openings.proved(model.name, added.certificate.model_dump())
             return added
 
-        added = self.models.uploaded.add(
-            files.file,
-            declared.of_the_file(),
-            self.models.catalog.reserved,
-            weights=files.more.get(WEIGHTS),
-            names=files.more.get(CLASSES),
-            describe=describe,
-            on_stage=partial(self.models.openings.advance, declared.name),
-        )
+        on_stage = partial(self.models.openings.advance, declared.name)
+        with contextlib.ExitStack() as held:
+            if declared.source is not None:
+                on_stage("fetching")
+            file, weights, address = brought(files, declared.source, held)
+            added = self.models.uploaded.add(
+                file,
+                declared.of_the_file(),
+                self.models.catalog.reserved,
+                weights=weights,
+                names=files.more.get(CLASSES),
+                describe=describe,
+                on_stage=on_stage,
+            )
         self.models.openings.ready(declared.name)
         return json_response(added, 201, f"/models/{declared.name}")
 
@@ -174,8 +184,10 @@ class Uploads:
         limit = self.models.settings.max_uploads
         kept = self.evalsets, self.storage, self.sandbox
         async with upload_parts(request, ImageSetSettings) as (files, declared):
+            file = files.file
+            assert file is not None
             return await self.one_at_a_time(
-                lambda: add_evalset(*kept, files.file, declared, limit=limit, describe=_evalset_added)
+                lambda: add_evalset(*kept, file, declared, limit=limit, describe=_evalset_added)
             )
 
     async def reload_models(self, _: Request) -> Response:

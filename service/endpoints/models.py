@@ -18,7 +18,13 @@ from service.schemas.main_calls import (
 )
 from service.uploads.openings import Opening, Stage
 
-PROGRESS: Mapping[Stage, float] = {"waiting": 0.0, "converting": 0.1, "verifying": 0.4, "storing": 0.9}
+PROGRESS: Mapping[Stage, float] = {
+    "waiting": 0.0,
+    "fetching": 0.05,
+    "converting": 0.1,
+    "verifying": 0.4,
+    "storing": 0.9,
+}
 
 
 def list_models(request: Request) -> Response:

@@ -95,7 +95,8 @@ def _operation(endpoint: Endpoint, refs: Refs, keyed: bool) -> dict[str, Any]:
                 name: file if most == 1 else {"type": "array", "items": file, "maxItems": most}
                 for name, most in endpoint.more_files.items()
             }
-            schema = {"type": "object", "required": list(parts), "properties": {**parts, **more}}
+            needed = list(parts) if endpoint.file_needed else ["settings"]
+            schema = {"type": "object", "required": needed, "properties": {**parts, **more}}
             schema["additionalProperties"] = False
         content: dict[str, Any] = {endpoint.consumes: {"schema": schema}}
         if endpoint.binary:

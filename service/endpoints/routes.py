@@ -197,6 +197,7 @@ MODELS = (
         errors=(*UPLOAD, Code.MODEL_FAILED, Code.UNKNOWN_DATASET),
         body=uploads.UploadSettings,
         consumes=MULTIPART,
+        file_needed=False,
         more_files=uploads.MORE_FILES,
         headers=("Prefer",),
         answer_headers=LOCATION,

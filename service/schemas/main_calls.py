@@ -319,7 +319,7 @@ class ModelOpening(Answer):
 
     name: str
     state: Literal["opening", "failed"]
-    stage: Literal["waiting", "converting", "verifying", "storing"] = "waiting"
+    stage: Literal["waiting", "fetching", "converting", "verifying", "storing"] = "waiting"
     progress: Annotated[float, Field(ge=0, le=1, description="by stages, not by time")] = 0.0
     error: OpeningError | None = None
 

@@ -22,9 +22,16 @@ class UploadSettings(ModelSettings):
         "drawn from it (half of them, at most 500), on which no report judges probabilities; without it it is 1",
     )
 
+    source: Annotated[str, Field(max_length=1000)] | None = Field(
+        default=None,
+        description="the address from which the service fetches the model, in the place of a part `file`: "
+        "s3://BUCKET/KEY.onnx, hf://ORG/NAME@REVISION/FILE.onnx or mlflow:models:/NAME/VERSION, below a prefix of "
+        "GAUNTLET_MODEL_SOURCES",
+    )
+
     def of_the_file(self) -> ModelSettings:
         """What conversion needs to know."""
-        return ModelSettings(**self.model_dump(exclude={"calibration_set"}))
+        return ModelSettings(**self.model_dump(exclude={"calibration_set", "source"}))
 
 
 class ModelAdded(Answer):

@@ -16,7 +16,7 @@ from service.errors import Code, ServiceError
 from service.uploads.tables import TABLES, Tables
 
 State = Literal["opening", "ready", "failed"]
-Stage = Literal["waiting", "converting", "verifying", "storing"]
+Stage = Literal["waiting", "fetching", "converting", "verifying", "storing"]
 
 KEPT = 3600.0  # seconds for which a failure is told
 SILENT = 7200.0  # seconds without a change after which whoever opens it has ended, with its host

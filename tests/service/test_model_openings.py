@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import anyio
 import httpx
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.certify.lipschitz import Certificate
 from gauntlet.errors import InvalidInput
+from gauntlet.onnx_import import model_sources
 from service.compute import app as compute_app
 from service.compute.uploads import LONGEST_WAIT, WAIT, seconds_to_wait
 from service.errors import Code, ServiceError
@@ -142,6 +143,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         graph.flush()
         files = {"model.onnx": hashlib.sha256(data).hexdigest()}
         fields = {"family": "custom", "dataset": "own", "metrics": {}, "training": None, "input_shape": (1, 8, 8)}
+        fields["adoption"] = {"source_sha256": files["model.onnx"], "source_opset": 20, "choices": {}}
         return ClassifierManifest.model_validate(
             {"name": declared.name, "files": files, "classes": ["a", "b"], **fields}
         )
@@ -156,7 +158,9 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ASGIApp:
     tiny.linear(tmp_path / "models/artifacts/linear")
     (tmp_path / "jobs.sqlite").touch()
     monkeypatch.setattr(Jobs, "check_unused", lambda *_: None)  # no report needs any
-    return door(api(Settings(models=tmp_path / "models", state=tmp_path, data=tmp_path, threads=1)))
+    return door(
+        api(Settings(models=tmp_path / "models", state=tmp_path, data=tmp_path, threads=1, model_sources=ALLOWED))
+    )
 
 
 async def until(client: httpx.AsyncClient, name: str, state: str) -> dict[str, Any]:
@@ -213,6 +217,68 @@ def test_a_model_is_opening_then_ready_or_failed_with_the_reason(service: ASGIAp
             for name in ("bad", "mine", "other"):
                 assert (await client.delete(f"/models/{name}")).status_code == 204, name
                 assert (await client.get(f"/models/{name}")).status_code == 404
+
+    anyio.run(told)
+
+
+class Storage:
+    """A bucket with one model."""
+
+    def __init__(self, url: str) -> None:
+        assert url == "s3://bucket/models"
+
+    def exists(self, key: str) -> bool:
+        return key == "m.onnx"
+
+    def size(self, key: str) -> int:
+        if not self.exists(key):
+            raise FileNotFoundError(key)
+        return 5
+
+    def download(self, _: str, file: IO[bytes]) -> None:
+        file.write(b"graph")
+
+
+ALLOWED = ("s3://bucket/models/",)
+FORM = {"files": {"file": ("m.onnx", b"graph")}}
+
+
+@pytest.mark.parametrize(
+    ("source", "form", "status", "field"),
+    [
+        ("s3://bucket/models/m.onnx", {}, 201, None),
+        ("s3://bucket/models/none.onnx", {}, 422, "source"),
+        ("s3://bucket/models/../m.onnx", {}, 403, "source"),
+        ("http://169.254.169.254/latest", {}, 403, "source"),
+        ("s3://bucket/models/m.onnx", FORM, 422, "source"),
+        (None, {}, 422, "file"),
+    ],
+)
+def test_a_model_is_fetched_from_where_an_operator_allows_and_nowhere_else(
+    service: ASGIApp,
+    gate: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str | None,
+    form: dict[str, Any],
+    status: int,
+    field: str | None,
+):
+    monkeypatch.setattr(model_sources, "ObjectStorage", Storage)
+    gate.set()
+    said = json.dumps({"name": "mine", **({} if source is None else {"source": source})})
+    files = {**form.get("files", {}), "settings": (None, said)}
+
+    async def told() -> None:
+        transport = httpx.ASGITransport(service)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=600) as client:
+            answer = await client.post("/models", files=files, headers={"Prefer": "wait=600"})
+            assert answer.status_code == status, answer.text
+            if field is not None:
+                assert answer.json()["error"]["details"]["field"] == field
+                return
+            pinned = f"s3://bucket/models/m.onnx#sha256={hashlib.sha256(b'graph').hexdigest()}"
+            assert answer.json()["manifest"]["adoption"]["source"] == pinned
+            assert (await client.get("/models/mine")).json()["adoption"]["source"] == pinned
 
     anyio.run(told)
 

@@ -88,7 +88,7 @@ function uploadForm(reload) {
   );
 }
 
-const STAGES = { waiting: "Waiting for other uploads", converting: "Reading the file", verifying: "Checking its gradients", storing: "Keeping it" };
+const STAGES = { waiting: "Waiting for other uploads", fetching: "Fetching the file", converting: "Reading the file", verifying: "Checking its gradients", storing: "Keeping it" };
 
 /** Waits for a model that takes longer to open than the answer to its upload waits. */
 async function opened(model, line, signal) {
