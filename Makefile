@@ -15,7 +15,7 @@ export BENTOML_DO_NOT_TRACK := True
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-busy test-all test-clients contract check fmt lock train data report figures paper reference screenshots packages docs bento image image-cpu container-check bench-attacks bench-bounds bench-serving zoo sbom audit sign verify gpu-check client clean
+.PHONY: help install serve test test-busy test-all test-clients test-s3 contract check fmt lock train data report figures paper reference screenshots packages docs bento image image-cpu container-check bench-attacks bench-bounds bench-serving zoo sbom audit sign verify gpu-check client clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -26,16 +26,19 @@ serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
 
 test: .venv/.dev ## the tests, in JOBS=2 processes: minutes, no network, no data sets
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10 -m "not slow and not gpu and not browser and not clients"
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10 -m "not slow and not gpu and not browser and not clients and not s3"
 
 test-busy: .venv/.dev ## ten times `make test` while other processes keep every core busy: an hour; BENCH="--runs 3" for fewer
 	$(BIN)/python -m bench.busy $(BENCH)
 
-test-all: .venv/.dev .venv-clients/.installed .venv-contract/.installed .venv-docs/.installed .venv-helm/.installed .venv-supply/.installed ## the slow tests too, and those for a GPU where there is one
+test-all: .venv/.dev .venv-clients/.installed .venv-s3/.installed .venv-contract/.installed .venv-docs/.installed .venv-helm/.installed .venv-supply/.installed ## the slow tests too, and those for a GPU where there is one
 	$(BIN)/python -m pytest
 
 test-clients: .venv/.dev .venv-clients/.installed ## the Open Inference Protocol with the clients of Triton and KServe
 	$(BIN)/python -m pytest -m clients
+
+test-s3: .venv/.dev .venv-s3/.installed ## the store of uploads on a server of object storage
+	$(BIN)/python -m pytest -m s3
 
 contract: .venv/.dev .venv-contract/.installed ## the service against its own /openapi.json: thousands of generated cases, minutes
 	$(BIN)/python -m bench.contract $(BENCH)
@@ -140,6 +143,7 @@ lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with ha
 	$(BIN)/uv pip compile $(HOW) --group helm -o requirements/helm.txt
 	$(BIN)/uv pip compile $(HOW) --group supply -o requirements/supply.txt
 	$(BIN)/uv pip compile $(HOW) --group clients -o requirements/clients.txt
+	$(BIN)/uv pip compile $(HOW) --group s3 -o requirements/s3.txt
 	$(BIN)/uv pip compile $(HOW) --group contract -o requirements/contract.txt
 	$(BIN)/uv pip compile $(HOW) --group bounds -c requirements/dev.txt -o requirements/bounds.txt
 	$(BIN)/uv pip compile $(HOW) --group peers -c requirements/dev.txt -o requirements/peers.txt

@@ -7,6 +7,7 @@ without the confinement, in turn. ``python -m bench.sandbox FD`` is the fork ser
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -78,7 +79,9 @@ def main() -> int:
     with fork_servers() as servers, ExitStack() as stack:
         for work in ("files", "models"):
             compare(f"start of a child for {work}", {m: partial(start, servers[m], work) for m in MODES}, chosen.starts)
-        graph, manifest = adopt(servers["confined"], FILE.read_bytes(), ModelSettings(name="bench"))
+        graph = stack.enter_context(tempfile.TemporaryFile())
+        with FILE.open("rb") as file:
+            manifest = adopt(servers["confined"], file, ModelSettings(name="bench"), graph=graph)
         models = {m: stack.enter_context(closing(open_sandboxed(servers[m], graph, manifest))) for m in MODES}
         for count in (1, BATCH):
             images = torch.rand(count, *manifest.input_shape, generator=torch.Generator().manual_seed(0))

@@ -5,6 +5,7 @@ write_report(robustness_report(["model.onnx"], images, labels), "report.html")  
 """
 
 import hashlib
+import io
 import re
 import tempfile
 import warnings
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import MODEL_FILE, ClassifierManifest
 from gauntlet.errors import InvalidInput
-from gauntlet.onnx_import import class_name_files
+from gauntlet.onnx_import import class_name_files, model_sources
 from gauntlet.onnx_import.class_name_files import NamesFile
 from gauntlet.onnx_import.conversion import Adopted, adopt
 from gauntlet.onnx_import.detection import Shape
@@ -66,8 +67,9 @@ def open_classifier(
     whether more than black-box attacks can be run. The file is trusted: it is read in this very process.
 
     Args:
-        source: the file, its weights in it or in files beside it; or the module, which needs ``example`` and the
-            extra ``gauntlet-robustness[export]``.
+        source: the file, its weights in it or in files beside it; an address of ``gauntlet.onnx_import.model_sources``,
+            as ``hf://ORG/NAME@REVISION/model.onnx``; or the module, which needs ``example`` and the extra
+            ``gauntlet-robustness[export]``.
         name: by default the file's or the module's.
         classes: K names, or a file of them; by default those in the file or beside it, otherwise their numbers.
         example: a batch of at least two images as the module takes them.
@@ -104,6 +106,13 @@ def open_labelled(
 
     ``shape`` is theirs, for a graph that leaves it open.
     """
+    if isinstance(source, str) and model_sources.is_address(source):
+        with model_sources.fetched(source) as found:
+            opened = open_labelled(
+                found.file, labelled, shape, name=name or found.name, classes=classes, device=device, **said
+            )
+        opened.manifest = model_sources.from_address(opened.manifest, found.address)
+        return opened
     with tempfile.TemporaryDirectory() as root:
         if isinstance(source, nn.Module):
             if example is None:
@@ -118,7 +127,7 @@ def open_labelled(
         listed = None if isinstance(classes, Path) else classes
         fields = _declared({"name": plain(name), "dataset": OWN, "classes": listed, **said})
         adopted = _adopted(file, fields, names, labelled, shape)
-        manifest, folder = adopted.manifest, save(Path(root), adopted.graph, adopted.manifest.name)
+        manifest, folder = adopted.manifest, save(Path(root), io.BytesIO(adopted.graph), adopted.manifest.name)
         del adopted  # as large as the model
         return open_saved(folder, manifest, new=True, device=device)
 

@@ -46,7 +46,7 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
         THREAD_POOL.resize(settings.threads)
     for endpoint in ENDPOINTS:  # a rate cannot tell the first 500 from a series that is merely new
         metrics.REQUESTS.labels(endpoint.path, endpoint.method, "500")
-    storage = UploadStorage(settings.database_url, ANSWER_S)
+    storage = UploadStorage.of(settings, ANSWER_S)
     catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url, ANSWER_S)
     models = ServedModels(settings, catalog)
     waiting = settings.share(settings.predict_queue)
@@ -63,6 +63,7 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
         classify=classify,
         batcher=Batcher(predictions, classify.answer_together, prompt=True),
         evalsets=EvalSetPreviews(EvaluationSets(settings.evalsets, storage)),
+        openings=storage.openings,
         jobs=jobs,
         compute=compute,
         metrics=metrics.exposed(JobMetrics(jobs.backlog, jobs.workers, settings.state), catalog.known),

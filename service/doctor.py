@@ -1,8 +1,8 @@
 """``python -m service doctor``: what would keep the service from working here, in words, before it is started."""
 
-import io
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -27,6 +27,7 @@ from service.jobs.database import Database
 from service.jobs.worker_registry import WorkerRegistry
 from service.settings import Settings, SettingsError
 from service.sql import driver_message
+from service.uploads.file_stores import Folder, file_store
 
 GIB = 2**30
 LEAST_FREE = GIB  # bytes where the state folder lies: reports of all jobs are kept there
@@ -106,6 +107,22 @@ def _state(settings: Settings) -> str:
     return f"{settings.state}, {free / GIB:.0f} GiB free"
 
 
+def _store(settings: Settings) -> str:
+    """Object storage is tried out; a folder is only looked at."""
+    files = file_store(settings)
+    if isinstance(files, Folder):
+        folder = next(path for path in (files.path, *files.path.parents) if path.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise SettingsError(f"GAUNTLET_STORE={settings.store}: cannot be written")
+        return f"{settings.store}, a folder; hosts that share a job database need one that all of them reach"
+    with files.draft() as draft:
+        draft.write(b"written by python -m service doctor")
+        sha256 = files.keep(draft)
+    files.open(sha256).close()
+    files.remove(sha256)
+    return f"{settings.store}: a file was written, read and removed"
+
+
 def _database(settings: Settings) -> str:
     with closing(Database(settings.database_url)) as database:
         path = database.engine.url.database or ""
@@ -146,13 +163,14 @@ def _reached(database: Database) -> sa.Connection:
 
 
 def _sandbox(settings: Settings) -> str:
-    file = io.BytesIO()
-    np.savez(file, images=np.zeros((1, 1, 8, 8), np.uint8), labels=np.zeros(1, np.int64))
-    with closing(ForkServer(Limits(settings.upload_memory, settings.threads))) as server:
+    limits = Limits(settings.upload_memory, settings.threads)
+    with closing(ForkServer(limits)) as server, tempfile.TemporaryFile() as file:
+        np.savez(file, images=np.zeros((1, 1, 8, 8), np.uint8), labels=np.zeros(1, np.int64))
+        file.flush()
         lacking = server.unconfined
         if lacking and settings.sandbox_required:
             raise SettingsError(f"GAUNTLET_SANDBOX=require: uploads are refused on this machine, {lacking}")
-        read_pictures(server, file.getvalue(), ImageSetSettings(name="doctor"))
+        read_pictures(server, file, ImageSetSettings(name="doctor"))
     if lacking:
         return (
             f"a child process read a file, confined only in part: {lacking}; GAUNTLET_SANDBOX=require refuses uploads"
@@ -166,6 +184,7 @@ CHECKS: Mapping[str, Callable[[Settings], str]] = {
     "device": _device,
     "memory": _memory,
     "state": _state,
+    "store": _store,
     "database": _database,
     "clock": _clock,
     "sandbox": _sandbox,

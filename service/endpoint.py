@@ -37,6 +37,7 @@ class Endpoint:
     body: type[BaseModel] | None = None
     media: str = JSON
     consumes: str = JSON  # multipart: a part `file`, and a part `settings` with the JSON of ``body``
+    file_needed: bool = True  # multipart: False where the settings may name what is to be fetched in its place
     more_files: Mapping[str, int] = field(default_factory=dict)  # multipart: parts with further files, and how many
     query: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()

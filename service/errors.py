@@ -45,6 +45,7 @@ class Code(StrEnum):
     MODEL_FAILED = "model_failed"
     OVERLOADED = "overloaded"
     JOBS_UNAVAILABLE = "jobs_unavailable"
+    STORE_UNAVAILABLE = "store_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
@@ -81,6 +82,7 @@ STATUS: Mapping[Code, int] = {
     Code.MODEL_FAILED: 503,
     Code.OVERLOADED: 503,
     Code.JOBS_UNAVAILABLE: 503,
+    Code.STORE_UNAVAILABLE: 503,
     Code.DEADLINE_EXCEEDED: 504,
 }
 

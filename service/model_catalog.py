@@ -17,6 +17,7 @@ from service.errors import Code, ServiceError
 from service.replace_file import Stamp, replace_text, stamp
 from service.settings import Settings
 from service.uploads.manifests import UploadedManifests
+from service.uploads.openings import Opening
 
 AnyManifest = ClassifierManifest | GeneratorManifest
 NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -109,14 +110,25 @@ class Catalog:
         return [*self.shipped.values(), *uploaded]
 
     def manifest(self, name: str, field: str = "model") -> AnyManifest:
-        """By name; ServiceError ``unknown_model`` lists the names there are, for whoever asks."""
+        """By name.
+
+        Raises ServiceError ``unknown_model``, which lists the names there are for whoever asks, or ``not_ready``: it
+        is being opened.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        if name not in self.unloaded and (opening := self._uploads.opening(name)) is not None:
+            raise _cannot_be_used(opening, field)
+        raise self.unknown(name, field)
+
+    def find(self, name: str) -> AnyManifest | None:
+        """By name, if it is in service."""
         shipped = self.shipped.get(name)
         if shipped is not None:
             return shipped
         uploaded = self._uploads.get(name)
-        if uploaded is None or uploaded == self.unloaded.get(name):
-            raise self.unknown(name, field)
-        return uploaded
+        return None if uploaded == self.unloaded.get(name) else uploaded
 
     def loadable(self, name: str) -> bool:
         """Whether there is a folder for it: a name with a slash or dots in front is none."""
@@ -137,6 +149,14 @@ class Catalog:
         with suppress(ServiceError):  # while the job database is away, those of uploads are left out
             return {*self.shipped, *self.visible_unloaded(), *self._uploads.all()}
         return set(self.shipped)
+
+
+def _cannot_be_used(opening: Opening, field: str) -> ServiceError:
+    if opening.state == "failed":
+        message = f"{opening.name} was uploaded and refused: {opening.result['message']}"
+        return ServiceError(Code.UNKNOWN_MODEL, message, field=field)
+    message = f"{opening.name} is being opened; GET /models/{opening.name} says how far that is"
+    return ServiceError(Code.NOT_READY, message, components={"models": opening.name})
 
 
 def verified(folder: Path, manifest: AnyManifest) -> store.Artefact:

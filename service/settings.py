@@ -1,5 +1,6 @@
 """Every setting of the service, read from the environment: ``python -m service settings`` prints them as a table."""
 
+import socket
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -15,6 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gauntlet.artifacts import object_storage
 from gauntlet.errors import GauntletError
 from gauntlet.runtime import core_count
 from gauntlet.runtime.cuda_driver import cuda_devices
@@ -52,6 +54,12 @@ class Settings(BaseSettings):
     state: Path = Path("state")
     """Folder for the job database (SQLite), proofs of certificates, lock files, counters and rates; needed with
     PostgreSQL too; relative to the working directory."""
+    store: str = ""
+    """Where the files of uploaded models and evaluation sets lie: a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX
+    or az://CONTAINER/PREFIX with the credentials of AWS_*, GOOGLE_* or AZURE_*; none: `store` in GAUNTLET_STATE. Hosts
+    that share a job database need one that all of them reach."""
+    store_cache: Positive = 16 * 2**30
+    """Bytes of the copies that a host keeps in GAUNTLET_STATE of what it has opened from s3://, gs:// or az://."""
     database_url: str = ""
     """The job database; none: SQLite in GAUNTLET_STATE; PostgreSQL lets several hosts share it."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -134,7 +142,10 @@ class Settings(BaseSettings):
     report_queue: Positive = 100
     """Reports that may wait for a worker; more get 429."""
     max_uploads: Annotated[int, Field(ge=0)] = 100
-    """Models, and evaluation sets, that users may keep in the job database."""
+    """Models, and evaluation sets, that users may keep in GAUNTLET_STORE."""
+    model_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Prefixes of addresses below which an admin may have models fetched, with commas: s3://BUCKET/models/, hf://ORG,
+    mlflow:models:/; none: nothing is fetched."""
     upload_memory: Annotated[int, Field(ge=2**28)] = 2**31
     """Bytes that the process of an uploaded model may take beyond its start."""
     sandbox: Literal["auto", "require"] = "auto"
@@ -152,17 +163,20 @@ class Settings(BaseSettings):
     def _absolute(cls, values: dict[str, object]) -> dict[str, object]:
         """Paths hold in every process of the service, whatever its working directory."""
         state = Path(str(values.get("state", "state"))).resolve()
+        store = str(values.get("store") or state / "store")
+        store = store if object_storage.is_url(store) else str(Path(store).resolve())
         database = values.get("database_url") or f"sqlite:///{state / 'jobs.sqlite'}"
         models = Path(str(values.get("models", ROOT / "models"))).resolve()
         data = Path(str(values.get("data", "data"))).resolve()
         keys = Path(str(values["keys_file"])).resolve() if values.get("keys_file") else None
         paths = {"models": models, "data": data, "state": state, "keys_file": keys}
-        return {**values, **paths, "database_url": database}
+        return {**values, **paths, "database_url": database, "store": store}
 
     def export(self) -> dict[str, str]:
         """The variables that make every process started from here agree on the folders, and on how many there are."""
         paths = {"MODELS": self.models, "DATA": self.data, "STATE": self.state, "KEYS_FILE": self.keys_file}
-        found = {f"GAUNTLET_{name}": str(path) for name, path in paths.items() if path is not None}
+        found = {"GAUNTLET_STORE": self.store}
+        found |= {f"GAUNTLET_{name}": str(path) for name, path in paths.items() if path is not None}
         return {**found, "GAUNTLET_API_WORKERS": str(self.api_processes)}
 
     @property
@@ -186,6 +200,11 @@ class Settings(BaseSettings):
     def run_folder(self) -> Path:
         """What the processes of this service share while it runs; another with this state folder has one of its own."""
         return self.state / f"service-{self.port}"
+
+    @property
+    def opener(self) -> str:
+        """Who opens uploads here, among all hosts: the same after a restart."""
+        return f"{socket.gethostname()}:{self.run_folder}"
 
     @property
     def run_lock(self) -> Path:
@@ -216,6 +235,11 @@ class Settings(BaseSettings):
     def proofs_folder(self) -> Path:
         """Certificates that have been proved: written by the compute process and the workers, read by all."""
         return self.state / "proofs"
+
+    @property
+    def store_cache_folder(self) -> Path:
+        """Copies of files that lie in object storage."""
+        return self.state / "store-copies"
 
     @property
     def failure_file(self) -> Path:

@@ -29,6 +29,7 @@ from service.observability import logs, worker_metrics
 from service.private_files import keep_private
 from service.settings import Settings, SettingsError
 from service.sql import driver_message
+from service.uploads.storage import UploadStorage
 
 logger = logging.getLogger("gauntlet.worker")
 
@@ -53,6 +54,7 @@ class WorkerLoop:
 
     def __init__(self, settings: Settings, executor: str, executors: WorkerRegistry) -> None:
         self._settings, self._executor, self._executors = settings, executor, executors
+        self._uploads = UploadStorage.of(settings)
         self._silence = SilenceDetector()
         self._due = 0.0
 
@@ -72,6 +74,8 @@ class WorkerLoop:
             remove_stale_locks(state)
             if self._settings.keep_days and (gone := self._executors.expire(self._settings.keep_days)):
                 logger.info("deleted %d reports that ended over %g days ago", gone, self._settings.keep_days)
+            with contextlib.suppress(ServiceError):  # told in the log; the next look finds them too
+                self._uploads.sweep()
 
 
 def _name(settings: Settings) -> str:

@@ -1,5 +1,6 @@
 """Somebody's file, adopted and opened in this process."""
 
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,4 +15,6 @@ def opened(data: bytes, **declared: Any) -> Classifier:
     """With what its owner says of it. Raises InvalidInput or ArtefactError."""
     found = adopt(data, ModelSettings(name="mine", **declared))
     with tempfile.TemporaryDirectory() as root:
-        return open_saved(save(Path(root), found.graph, found.manifest.name), found.manifest, new=True, device="cpu")
+        return open_saved(
+            save(Path(root), io.BytesIO(found.graph), found.manifest.name), found.manifest, new=True, device="cpu"
+        )

@@ -1,6 +1,6 @@
 """A typed client of Gauntlet: image models served with their robustness. Needs httpx and pydantic, nothing else."""
 
 from gauntlet_client.client import Client
-from gauntlet_client.errors import ClientError, ReportNotDone, ServiceError
+from gauntlet_client.errors import ClientError, ModelNotReady, ReportNotDone, ServiceError
 
-__all__ = ["Client", "ClientError", "ReportNotDone", "ServiceError"]
+__all__ = ["Client", "ClientError", "ModelNotReady", "ReportNotDone", "ServiceError"]

@@ -261,6 +261,16 @@ class Metric(BaseModel):
     split: Literal["train", "validation", "test", "generated"]
 
 
+class OpeningError(BaseModel):
+    """
+    Why an uploaded model was refused, as the upload would have been told.
+    """
+
+    code: str
+    message: str
+    details: dict[str, Any] | None = None
+
+
 class Perturbation(BaseModel):
     """
     Smallest distances that minimum-norm attacks needed. ``attack`` None: the smallest of them, sample by sample.
@@ -576,6 +586,7 @@ class Adoption(BaseModel):
 
     source_sha256: str
     source_opset: int
+    source: str | None = None
     choices: dict[str, Choice]
     scale: list[float] | None = None
     offset: list[float] | None = None
@@ -856,14 +867,21 @@ class ModelAdded(BaseModel):
     certificate: CertificateInfo
 
 
-class ModelList(BaseModel):
+class ModelOpening(BaseModel):
     """
-    The manifests of all models.
+    An uploaded model that cannot be used: it is being opened, or was refused, which is told for an hour.
     """
 
-    models: list[
-        Annotated[ClassifierManifest | GeneratorManifest, Field(discriminator="kind")]
-    ]
+    name: str
+    state: Literal["opening", "failed"]
+    stage: (
+        Literal["waiting", "fetching", "converting", "verifying", "storing"] | None
+    ) = "waiting"
+    progress: float | None = 0.0
+    """
+    by stages, not by time
+    """
+    error: OpeningError | None = None
 
 
 class Prediction(BaseModel):
@@ -898,6 +916,72 @@ class Prediction(BaseModel):
     """
     why the model gave no answer to this image; null: it did
     """
+
+
+class ReadyClassifier(BaseModel):
+    """
+    A classifier that can be used: its manifest, and of an uploaded one what was proved when it was opened.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    family: Literal[
+        "standard",
+        "lipschitz",
+        "lipschitz-paper",
+        "penalty",
+        "adversarial",
+        "smoothed",
+        "interval",
+        "gan",
+        "dcgan",
+        "vae",
+        "custom",
+    ]
+    dataset: str
+    metrics: dict[str, Metric]
+    files: dict[str, str]
+    training: TrainingRecord | None
+    kind: Literal["classifier"] = "classifier"
+    input_shape: tuple[int, int, int]
+    classes: list[str]
+    sigma: float | None = None
+    interval_eps: float | None = None
+    gradients: str | None = "verified"
+    adoption: Adoption | None = None
+    temperature: float | None = 1.0
+    state: Literal["ready"] = "ready"
+    certificate: CertificateInfo | None = None
+
+
+class ReadyGenerator(BaseModel):
+    """
+    A generator that can be used: its manifest.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    family: Literal[
+        "standard",
+        "lipschitz",
+        "lipschitz-paper",
+        "penalty",
+        "adversarial",
+        "smoothed",
+        "interval",
+        "gan",
+        "dcgan",
+        "vae",
+        "custom",
+    ]
+    dataset: str
+    metrics: dict[str, Metric]
+    files: dict[str, str]
+    training: TrainingRecord | None
+    kind: Literal["generator"] = "generator"
+    latent_dim: int
+    output_shape: tuple[int, int, int]
+    state: Literal["ready"] = "ready"
 
 
 class ReportAccepted(BaseModel):
@@ -1050,10 +1134,29 @@ class Curve(BaseModel):
     points: list[CurvePoint]
 
 
+class ModelList(BaseModel):
+    """
+    The manifests of all models that can be used, and uploads that cannot.
+    """
+
+    models: list[
+        Annotated[ClassifierManifest | GeneratorManifest, Field(discriminator="kind")]
+    ]
+    opening: list[ModelOpening] | None = Field([], validate_default=True)
+
+
 class ModelReport(BaseModel):
     name: str
     family: str
     sha256: str
+    source: str | None = None
+    """
+    where somebody's file was fetched from, with revision or version; None: a file
+    """
+    source_sha256: str | None = None
+    """
+    of the file as it came; None: trained here
+    """
     device: str
     preprocessing: PreprocessingTrial | None = None
     """

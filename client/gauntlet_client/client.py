@@ -4,15 +4,16 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from gauntlet_client import answers
-from gauntlet_client.errors import ReportNotDone, ServiceError
+from gauntlet_client.errors import ModelNotReady, ReportNotDone, ServiceError
 from gauntlet_client.images import Image, encoded
 from gauntlet_client.transport import Transport
 
@@ -21,6 +22,10 @@ Format = Literal["png", "array"]
 Norm = Literal["linf", "l2", "l1", "l0"]
 Ball = Literal["linf", "l2"]
 Manifest = answers.ClassifierManifest | answers.GeneratorManifest
+Model = answers.ReadyClassifier | answers.ReadyGenerator | answers.ModelOpening
+MODEL: TypeAdapter[Model] = TypeAdapter(Model)
+
+ACCEPTED = 202  # it goes on there
 
 REPORTS = "/robustness-report"
 
@@ -271,16 +276,61 @@ class Client:
         """The manifests of all models."""
         return self._get(answers.ModelList, "/models").models
 
-    def add_model(
-        self, onnx: Path | bytes, *, weights: Sequence[Path] = (), class_names: Path | None = None, **settings: Any
-    ) -> answers.ModelAdded:
-        """Bring an ONNX classifier. ``settings``: ``name``, ``classes``, ``layout``... what is left out is guessed.
+    def model(self, name: str) -> Model:
+        """The manifest of a model, or how far an upload is: its ``state`` is ready, opening or failed."""
+        return MODEL.validate_json(self._transport.ask("GET", f"/models/{name}").content)
 
-        ``weights``: the files in which it keeps its weights, where they are not in the ONNX file itself.
-        ``class_names``: a file that names its classes, one a line, or a ``config.json`` with ``id2label``.
+    def add_model(
+        self,
+        onnx: Path | bytes,
+        *,
+        weights: Sequence[Path] = (),
+        class_names: Path | None = None,
+        timeout: float | None = None,
+        every: float = 0.5,
+        progress: Callable[[answers.ModelOpening], None] | None = None,
+        **settings: Any,
+    ) -> answers.ModelAdded:
+        """Bring an ONNX classifier, and wait until it has been opened.
+
+        Args:
+            onnx: the file, or its content. A file is sent as it is read.
+            weights: the files in which it keeps its weights, where they are not in the ONNX file itself.
+            class_names: a file that names its classes, one a line, or a ``config.json`` with ``id2label``.
+            timeout: seconds that opening may take once it has been sent; None: as long as it takes.
+            every: seconds between two looks.
+            progress: called with where it stands at every look.
+            settings: ``name``, ``classes``, ``layout``... what is left out is guessed.
+
+        Raises:
+            ServiceError: it was refused at once.
+            ModelNotReady: it was refused later, or takes longer.
         """
         more = [("weights", one) for one in weights] + ([] if class_names is None else [("classes", class_names)])
-        return self._upload(answers.ModelAdded, "/models", onnx, settings, more)
+        answer = self._upload("/models", onnx, settings, more)
+        if answer.status_code == ACCEPTED:
+            return self._opened(answers.ModelOpening.model_validate_json(answer.content), timeout, every, progress)
+        return answers.ModelAdded.model_validate_json(answer.content)
+
+    def _opened(
+        self,
+        found: Model,
+        timeout: float | None,
+        every: float,
+        progress: Callable[[answers.ModelOpening], None] | None,
+    ) -> answers.ModelAdded:
+        end = time.monotonic() + timeout if timeout is not None else None
+        while isinstance(found, answers.ModelOpening):
+            if progress is not None:
+                progress(found)
+            if found.error is not None:
+                raise ModelNotReady(found, f"failed: {found.error.message} ({found.error.code})")
+            if end is not None and time.monotonic() + every > end:
+                raise ModelNotReady(found, f"is still {found.stage} after {timeout} s")
+            time.sleep(every)
+            found = self.model(found.name)
+        fields = found.model_dump()
+        return answers.ModelAdded.model_validate({"manifest": fields, "certificate": fields["certificate"]})
 
     def delete_model(self, name: str) -> None:
         """Forget an uploaded model."""
@@ -292,21 +342,19 @@ class Client:
 
     def add_evalset(self, file: Path | bytes, **settings: Any) -> answers.EvalSetInfo:
         """Bring labelled images: an .npz with images and labels, or a zip of one folder per class."""
-        return self._upload(answers.EvalSetInfo, "/evalsets", file, settings)
+        return answers.EvalSetInfo.model_validate_json(self._upload("/evalsets", file, settings).content)
 
     def delete_evalset(self, name: str) -> None:
         """Forget an uploaded evaluation set."""
         self._transport.ask("DELETE", f"/evalsets/{name}", repeatable=False)
 
     def _upload(
-        self,
-        answer: type[Answer],
-        path: str,
-        file: Path | bytes,
-        settings: dict[str, Any],
-        more: Sequence[tuple[str, Path]] = (),
-    ) -> Answer:
-        content = file.read_bytes() if isinstance(file, Path) else file
-        files = [("file", ("file", content)), *((part, (one.name, one.read_bytes())) for part, one in more)]
-        parts: dict[str, Any] = {"files": files, "data": {"settings": json.dumps(settings)}}
-        return answer.model_validate_json(self._transport.ask("POST", path, repeatable=False, **parts).content)
+        self, path: str, file: Path | bytes, settings: dict[str, Any], more: Sequence[tuple[str, Path]] = ()
+    ) -> httpx.Response:
+        """The answer. Files are sent as they are read."""
+        with ExitStack() as opened:
+            content = opened.enter_context(file.open("rb")) if isinstance(file, Path) else file
+            beside = [(part, (one.name, opened.enter_context(one.open("rb")))) for part, one in more]
+            files = [("file", ("file", content)), *beside]
+            parts: dict[str, Any] = {"files": files, "data": {"settings": json.dumps(settings)}}
+            return self._transport.ask("POST", path, repeatable=False, **parts)

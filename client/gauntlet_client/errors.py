@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from gauntlet_client.answers import Envelope, ReportStatus
+from gauntlet_client.answers import Envelope, ModelOpening, ReportStatus
 
 
 class ClientError(Exception):
@@ -39,6 +39,14 @@ class ReportNotDone(ClientError):
     def __init__(self, report: ReportStatus, reason: str) -> None:
         super().__init__(f"report {report.id} {reason}")
         self.report = report
+
+
+class ModelNotReady(ClientError):
+    """An uploaded model was refused, or has not been opened in time. ``opening`` says where it stands, and why."""
+
+    def __init__(self, opening: ModelOpening, reason: str) -> None:
+        super().__init__(f"model {opening.name} {reason}")
+        self.opening = opening
 
 
 def refusal(answer: httpx.Response) -> ServiceError:

@@ -79,6 +79,7 @@ class Adoption(Frozen):
 
     source_sha256: Sha256
     source_opset: Positive
+    source: str | None = None  # the address that it was fetched from, with revision or version; None: a file
     choices: dict[str, Choice]
     scale: tuple[float, ...] | None = None  # per channel: the network gets pixel * scale + offset; None: not recorded
     offset: tuple[float, ...] | None = None

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from gauntlet.artifacts import mlflow_package
 from gauntlet.cli.compare import add_tolerance, read
 from gauntlet.errors import InvalidInput
 from gauntlet.report import exports, requirements, wording
@@ -50,7 +51,7 @@ def check(options: argparse.Namespace) -> None:
     if options.baseline is not None:
         read(options.baseline)
     if options.mlflow:
-        mlflow.client()
+        mlflow_package.client()
 
 
 def finish(report: Report, options: argparse.Namespace, files: Mapping[str, str]) -> int:

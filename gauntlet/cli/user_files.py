@@ -11,7 +11,7 @@ from gauntlet.artifacts.class_matching import numbered
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import Choice, ClassifierManifest, sha256_of
 from gauntlet.errors import GauntletError, InvalidInput, escaped, reason
-from gauntlet.onnx_import import class_name_files, labelled_images
+from gauntlet.onnx_import import class_name_files, labelled_images, model_sources
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.report import wording
 from gauntlet.runtime.classifier import Classifier
@@ -23,7 +23,7 @@ IN_FILE = "@"  # what a value begins with that is the path of a file
 
 
 def is_model(text: str) -> bool:
-    return text.endswith(MODELS)
+    return text.endswith(MODELS) or model_sources.is_address(text)
 
 
 def is_images(text: str | None) -> bool:
@@ -90,6 +90,8 @@ def classifier(
 def _how_taken(manifest: ClassifierManifest) -> Iterator[str]:
     """A line for every choice, one for the preprocessing that labelled images chose, one for the gradients."""
     assert manifest.adoption is not None
+    if manifest.adoption.source is not None:
+        yield f"from {manifest.adoption.source}"
     for what, choice in manifest.adoption.choices.items():
         how = f"not said: {choice.reason}"
         if choice.given:

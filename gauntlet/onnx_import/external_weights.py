@@ -23,11 +23,15 @@ def nothing(_: str) -> None:
     """Beside a file that stands alone."""
 
 
-def among(files: Mapping[str, bytes]) -> Beside:
-    """Files by name, as an upload brings them. A file in a folder may also be given by its last name."""
+def among(files: Mapping[str, Callable[[], bytes]]) -> Beside:
+    """Files by name, as an upload brings them, each read when it is needed, and not kept.
+
+    A file in a folder may also be given by its last name.
+    """
 
     def find(name: str) -> bytes | None:
-        return files.get(name, files.get(PurePosixPath(name).name))
+        found = files.get(name, files.get(PurePosixPath(name).name))
+        return None if found is None else found()
 
     return find
 

@@ -1,6 +1,8 @@
 """A file that was adopted, opened: with gradients if they can be verified, else without, and its manifest says why."""
 
+import shutil
 from pathlib import Path
+from typing import IO
 
 from gauntlet.artifacts import store
 from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE, ClassifierManifest
@@ -10,13 +12,16 @@ from gauntlet.runtime.classifier import Classifier, OnnxClassifier
 from gauntlet.runtime.served import Device
 
 REASON = 300  # characters
+PIECE = 2**20  # bytes that are copied at once
 
 
-def save(root: Path, graph: bytes | memoryview, name: str) -> Path:
-    """The folder of an artefact without its manifest: who wrote a large graph need not keep it in memory."""
+def save(root: Path, graph: IO[bytes], name: str) -> Path:
+    """The folder of an artefact without its manifest: nobody needs the whole of a large graph in memory."""
     folder = root / name
     folder.mkdir()
-    (folder / MODEL_FILE).write_bytes(graph)
+    graph.seek(0)
+    with (folder / MODEL_FILE).open("wb") as file:
+        shutil.copyfileobj(graph, file, PIECE)
     return folder
 
 

@@ -105,6 +105,7 @@ def _model_report(
     shared: Bools,
     edges: Mapping[Norm, Sequence[float]],
 ) -> ModelReport:
+    adoption = model.manifest.adoption
     norms, measured = [threat.norm for threat in request.threats], all_measured[model.name]
     certificate, curves = _certificate(model, measured), curves_of(request, measured, model.manifest.input_shape)
     checks = [*measured.checks, *consistency.checks(request, model.name, all_measured, certificate, curves)]
@@ -115,7 +116,9 @@ def _model_report(
         family=model.manifest.family,
         sha256=model.manifest.model_sha256,
         device=model.device.type,
-        preprocessing=None if model.manifest.adoption is None else model.manifest.adoption.trial,
+        source=None if adoption is None else adoption.source,
+        source_sha256=None if adoption is None else adoption.source_sha256,
+        preprocessing=None if adoption is None else adoption.trial,
         clean=statistics.rate(measured.correct),
         margins=statistics.distribution(np.asarray([m for m in measured.clean.margins if m is not None])),
         checks=checks,

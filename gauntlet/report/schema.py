@@ -278,6 +278,10 @@ class ModelReport(Record):
     name: str
     family: str
     sha256: Sha256
+    source: str | None = Field(
+        default=None, description="where somebody's file was fetched from, with revision or version; None: a file"
+    )
+    source_sha256: Sha256 | None = Field(default=None, description="of the file as it came; None: trained here")
     device: str
     preprocessing: PreprocessingTrial | None = Field(
         default=None, description="how labelled images chose what its owner did not declare; None: they did not"

@@ -1,8 +1,8 @@
 """A child's work: reading somebody's file. Without torch, so that a bad one is refused at once."""
 
+import os
 import socket
-
-import numpy as np
+from functools import partial
 
 from gauntlet.onnx_import import class_name_files, external_weights, labelled_images
 from gauntlet.onnx_import.class_name_files import NamesFile
@@ -12,22 +12,30 @@ from gauntlet.sandbox.child_loop import Answer, serve
 from gauntlet.sandbox.protocol import Array, Message
 
 
-def run(line: socket.socket, _: int) -> None:
-    serve(line, {"adopt": _adopt, "pictures": _pictures})
+def run(line: socket.socket, _: int, files: list[int]) -> None:
+    serve(line, {"adopt": partial(_adopt, files), "pictures": partial(_pictures, files)})
 
 
-def _adopt(message: Message, arrays: list[Array]) -> Answer:
-    files = [content.tobytes() for content in arrays[1:]]
+def _adopt(files: list[int], message: Message, _: list[Array]) -> Answer:
+    """Of the files the first is the model, the last is where its graph is to be written."""
+    model, *more, graph = files
     count = len(message["beside"])
-    beside = dict(zip(message["beside"], files[:count], strict=True))
-    names = [
-        NamesFile(name, content, given=True) for name, content in zip(message["names"], files[count:], strict=True)
-    ]
+    beside = {name: partial(_content, file) for name, file in zip(message["beside"], more[:count], strict=True)}
+    given = zip(message["names"], more[count:], strict=True)
+    names = [NamesFile(name, _content(file), given=True) for name, file in given]
     declared, find = ModelSettings.model_validate(message["declared"]), external_weights.among(beside)
-    adopted = adopt(arrays[0].tobytes(), declared, find, [*names, *class_name_files.among(find)])
-    return {"manifest": adopted.manifest.model_dump_json()}, [np.frombuffer(adopted.graph, np.uint8)]
+    adopted = adopt(_content(model), declared, find, [*names, *class_name_files.among(find)])
+    with os.fdopen(graph, "wb", closefd=False) as file:
+        file.write(adopted.graph)
+    return {"manifest": adopted.manifest.model_dump_json()}, []
 
 
-def _pictures(message: Message, arrays: list[Array]) -> Answer:
-    found = labelled_images.read(arrays[0].tobytes(), ImageSetSettings.model_validate(message["declared"]))
+def _pictures(files: list[int], message: Message, _: list[Array]) -> Answer:
+    found = labelled_images.read(_content(files[0]), ImageSetSettings.model_validate(message["declared"]))
     return {"classes": found.classes}, [found.images, found.labels]
+
+
+def _content(file: int) -> bytes:
+    with os.fdopen(os.dup(file), "rb") as opened:
+        opened.seek(0)
+        return opened.read()

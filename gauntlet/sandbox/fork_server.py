@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -234,8 +234,10 @@ class ForkServer:
         """Of the process, once it has been started."""
         return None if self._process is None else self._process.pid
 
-    def child(self, work: Work) -> Child:
+    def child(self, work: Work, files: Sequence[IO[bytes]] = ()) -> Child:
         """A new one, for reading files (light) or for running models (torch).
+
+        It gets the ``files`` open, as they are open here: none of them is ever whole in the memory of this process.
 
         Raises ModelFailed where none starts, Unconfined where none may.
         """
@@ -247,7 +249,7 @@ class ForkServer:
         with theirs, self._lock:
             for _ in range(2):  # a fork server that has died is replaced
                 try:
-                    pid, handle = self._order(work, theirs, printed, folder.name)
+                    pid, handle = self._order(work, [theirs, printed, *files], folder.name)
                     return Child(ours, handle, folder, printed, partial(self._ended, self._process, pid))
                 except (OSError, EOFError):
                     self._stop()
@@ -256,14 +258,14 @@ class ForkServer:
         folder.cleanup()
         raise ModelFailed("no process could be started for it")
 
-    def _order(self, work: Work, theirs: socket.socket, printed: IO[bytes], folder: str) -> tuple[int, int]:
+    def _order(self, work: Work, passed: Sequence[socket.socket | IO[bytes]], folder: str) -> tuple[int, int]:
         if self._line is None:
             self._start()
         assert self._line is not None
         threads = self._limits.threads or core_count.available()  # a child cannot read the limits of its group
         order = f"{work} {self._limits.memory} {threads} {folder}".encode()
         self._line.settimeout(START_TIMEOUT)
-        socket.send_fds(self._line, [order], [theirs.fileno(), printed.fileno()])
+        socket.send_fds(self._line, [order], [one.fileno() for one in passed])
         pid, handles, _, _ = socket.recv_fds(self._line, 64, 1)
         if not handles:
             raise EOFError

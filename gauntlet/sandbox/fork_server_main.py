@@ -15,6 +15,8 @@ PR_SET_PDEATHSIG = 1
 MODULES = {"files": "gauntlet.sandbox.file_child", "models": "gauntlet.sandbox.model_child"}
 """What a child runs, by its work."""
 ENDED = "ended "
+MOST_FILES = 16
+"""That a child gets open at its start."""
 
 
 def _redirect(printed: int) -> None:
@@ -24,28 +26,30 @@ def _redirect(printed: int) -> None:
     os.close(printed)
 
 
-def _run_child(line: socket.socket, work: str, memory: int, threads: int, folder: str, parent: int) -> None:
-    """All that a child does. Its files lie in the folder. It is confined before it reads from its line."""
+def _run_child(
+    line: socket.socket, files: list[int], work: str, memory: int, threads: int, folder: str, parent: int
+) -> None:
+    """All that a child does. Its own files lie in the folder, others it gets open. It is confined before it reads."""
     confinement.LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
     os.setsid()  # it has no terminal
     lower_priority()
     tempfile.tempdir = folder
-    confinement.close_all_but({0, 1, 2, line.fileno()})
+    confinement.close_all_but({0, 1, 2, line.fileno(), *files})
     confinement.limit(memory)
     confinement.confine(folder)
-    importlib.import_module(MODULES[work]).run(line, threads)
+    importlib.import_module(MODULES[work]).run(line, threads, files)
 
 
-def _child_main(passed: tuple[int, int], order: str, parent: int) -> None:
+def _child_main(passed: list[int], order: str, parent: int) -> None:
     """In a fork: never returns."""
     status = 1
-    line, printed = passed
+    line, printed, *files = passed
     try:
         _redirect(printed)
         work, memory, threads, folder = order.split(" ", 3)
-        _run_child(socket.socket(fileno=line), work, int(memory), int(threads), folder, parent)
+        _run_child(socket.socket(fileno=line), files, work, int(memory), int(threads), folder, parent)
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -68,14 +72,15 @@ def _reap_children(statuses: dict[int, int]) -> None:
 def main() -> None:
     """Fork children, and tell how they ended, until nobody asks any more.
 
-    An order is ``WORK MEMORY THREADS FOLDER``, with the child's end of a socket and a file for what it prints: the
-    answer is its pid, with a pidfd. Or it is ``ended PID``: the answer is its wait status, or ``unknown``.
+    An order is ``WORK MEMORY THREADS FOLDER``, with the child's end of a socket, a file for what it prints, and the
+    files that it works on: the answer is its pid, with a pidfd. Or it is ``ended PID``: the answer is its wait status,
+    or ``unknown``.
     """
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     me, statuses = os.getpid(), dict[int, int]()
     while True:
-        data, passed, _, _ = socket.recv_fds(control, 4096, 2)
+        data, passed, _, _ = socket.recv_fds(control, 4096, 2 + MOST_FILES)
         if not data:
             return
         _reap_children(statuses)
@@ -88,7 +93,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             control.close()
-            _child_main((passed[0], passed[1]), order, me)
+            _child_main(passed, order, me)
         handle = os.pidfd_open(pid)
         socket.send_fds(control, [str(pid).encode()], [handle])
         for descriptor in (handle, *passed):

@@ -1,5 +1,6 @@
 """A child's work: one model of somebody's, opened once and asked for logits and gradients."""
 
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -21,9 +22,9 @@ from gauntlet.sandbox.protocol import Array, Message
 PROBED = 4  # noise images at which the steepest slope is looked for
 
 
-def run(line: socket.socket, threads: int) -> None:
+def run(line: socket.socket, threads: int, files: list[int]) -> None:
     use_threads(threads)
-    host = _Host(line)
+    host = _Host(line, files)
     answers = {
         "open": host.open,
         "predict": host.predict,
@@ -39,8 +40,8 @@ def run(line: socket.socket, threads: int) -> None:
 class _Host:
     """The model, and the last forward pass with its graph."""
 
-    def __init__(self, line: socket.socket) -> None:
-        self._line = line
+    def __init__(self, line: socket.socket, files: list[int]) -> None:
+        self._line, self._files = line, files
         self._model: Classifier | None = None
         self._doubled: nn.Module | None = None
         self._last: tuple[int, Tensor, Tensor] | None = None
@@ -51,11 +52,12 @@ class _Host:
         assert self._model is not None
         return self._model
 
-    def open(self, message: Message, arrays: list[Array]) -> Answer:
+    def open(self, message: Message, _: list[Array]) -> Answer:
         """Make it runnable. A new one without usable gradients is opened without; a known one must be as it was."""
         manifest = ClassifierManifest.model_validate_json(message["manifest"])
         with tempfile.TemporaryDirectory() as root:
-            folder = save(Path(root), arrays.pop().data, manifest.name)
+            with os.fdopen(self._files.pop(), "rb") as graph:
+                folder = save(Path(root), graph, manifest.name)
             self._model = model = open_saved(folder, manifest, new=message["new"], device="cpu")
         proved = model.certificate
         slope = None

@@ -2,8 +2,9 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
@@ -32,45 +33,47 @@ PICTURES = 30.0  # ... all of a set of pictures to be decoded
 OPENING = 60.0  # ... its gradients to be verified and its certificate to be proved
 PACE = 2**22  # bytes of a file for which it may take a second more
 ANSWERING = 60.0  # ... one batch to be answered
-LARGEST_GRAPH = 2**31  # bytes
 FLOAT64 = 8  # bytes of a number
 GARBLED = "it does not keep to the protocol"
 
 
 def adopt(
     fork_server: ForkServer,
-    data: bytes,
+    file: IO[bytes],
     declared: ModelSettings,
-    beside: Mapping[str, bytes] | None = None,
-    names: Mapping[str, bytes] | None = None,
-) -> tuple[bytes, ClassifierManifest]:
-    """Convert a file in a child of its own: the graph and its manifest. Raises InvalidInput or ModelFailed.
+    beside: Mapping[str, IO[bytes]] | None = None,
+    names: Mapping[str, IO[bytes]] | None = None,
+    *,
+    graph: IO[bytes],
+) -> ClassifierManifest:
+    """Convert a file in a child of its own, into the empty file ``graph``. Raises InvalidInput or ModelFailed.
 
-    ``beside`` has the files, by name, in which the model may keep its weights, and ``names`` one that its owner gives
-    for the names of its classes.
+    All files are files of this system: the child gets them open, and they are never whole in the memory of this
+    process. ``beside`` has those, by name, in which the model may keep its weights, and ``names`` one that its owner
+    gives for the names of its classes. What is in ``graph`` afterwards is the child's word: hold it against its sha256.
     """
-    files, named = dict(beside or {}), dict(names or {})
-    child = fork_server.child("files")
+    more, named = dict(beside or {}), dict(names or {})
+    given = [file, *more.values(), *named.values()]
+    child = fork_server.child("files", [*given, graph])
     try:
         said = declared.model_dump(mode="json")
-        asked = {"ask": "adopt", "declared": said, "beside": list(files), "names": list(named)}
-        sent = [np.frombuffer(content, np.uint8) for content in (data, *files.values(), *named.values())]
-        seconds = READING + sum(map(len, sent)) / PACE
-        message, arrays = _request(child, asked, *sent, seconds=seconds, most=LARGEST_GRAPH)
-        return arrays[0].tobytes(), ClassifierManifest.model_validate_json(message["manifest"])
-    except (KeyError, IndexError, ValidationError) as error:
+        asked = {"ask": "adopt", "declared": said, "beside": list(more), "names": list(named)}
+        seconds = READING + sum(map(_size, given)) / PACE
+        message, _ = _request(child, asked, seconds=seconds)
+        return ClassifierManifest.model_validate_json(message["manifest"])
+    except (KeyError, ValidationError) as error:
         raise ModelFailed(GARBLED) from error
     finally:
         child.close()
 
 
-def read_pictures(fork_server: ForkServer, data: bytes, declared: ImageSetSettings) -> Pictures:
+def read_pictures(fork_server: ForkServer, file: IO[bytes], declared: ImageSetSettings) -> Pictures:
     """``labelled_images.read`` in a child of its own. Raises InvalidInput or ModelFailed."""
-    child = fork_server.child("files")
+    child = fork_server.child("files", [file])
     try:
         asked = {"ask": "pictures", "declared": declared.model_dump(mode="json")}
         most = labelled_images.MAX_BYTES + FLOAT64 * labelled_images.MAX_IMAGES  # pixels and labels
-        message, (images, labels) = _request(child, asked, np.frombuffer(data, np.uint8), seconds=PICTURES, most=most)
+        message, (images, labels) = _request(child, asked, seconds=PICTURES, most=most)
         classes = tuple(map(str, message["classes"]))
         fits = images.ndim == 4 and images.dtype == np.uint8 and labels.dtype == np.int64
         if not fits or labels.shape != images.shape[:1] or not 0 <= labels.min() <= labels.max() < len(classes):
@@ -83,18 +86,17 @@ def read_pictures(fork_server: ForkServer, data: bytes, declared: ImageSetSettin
 
 
 def open_sandboxed(
-    fork_server: ForkServer, graph: bytes, manifest: ClassifierManifest, *, new: bool = False
+    fork_server: ForkServer, graph: IO[bytes], manifest: ClassifierManifest, *, new: bool = False
 ) -> "SandboxedClassifier":
-    """Make an adopted graph runnable in a child. Raises ModelFailed.
+    """Make an adopted graph, in a file that is open for reading, runnable in a child. Raises ModelFailed.
 
     A ``new`` one is tried: without usable gradients its manifest says so. Any other must be as its manifest says.
     """
-    child = fork_server.child("models")
+    child = fork_server.child("models", [graph])
     try:
         asked = {"ask": "open", "manifest": manifest.model_dump_json(), "new": new}
-        seconds, count = OPENING + len(graph) / PACE, len(manifest.classes)
-        data = np.frombuffer(graph, np.uint8)
-        message, arrays = _request(child, asked, data, seconds=seconds, most=FLOAT64 * count**2)
+        seconds, count = OPENING + _size(graph) / PACE, len(manifest.classes)
+        message, arrays = _request(child, asked, seconds=seconds, most=FLOAT64 * count**2)
         settled = ClassifierManifest.model_validate_json(message["manifest"])
         return SandboxedClassifier(settled, child, _certificate(message, arrays, count), message["slope"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -103,6 +105,11 @@ def open_sandboxed(
     except (InvalidInput, ModelFailed):
         child.close()
         raise
+
+
+def _size(file: IO[bytes]) -> int:
+    """Bytes."""
+    return os.fstat(file.fileno()).st_size
 
 
 def _certificate(message: Message, arrays: list[Array], classes: int) -> Certificate:

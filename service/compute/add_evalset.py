@@ -1,7 +1,7 @@
-"""POST /evalsets: pictures that somebody sends are decoded in a confined child, and kept in the job database."""
+"""POST /evalsets: pictures that somebody sends are decoded in a confined child, and kept in the store of uploads."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from gauntlet.artifacts import evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
@@ -10,8 +10,9 @@ from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import read_pictures
 from service.uploads.evalsets import EvaluationSets
+from service.uploads.openings import name_taken
 from service.uploads.ownership import Ownership
-from service.uploads.storage import UploadStorage, name_taken
+from service.uploads.storage import UploadStorage
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ def add_evalset(
     sets: EvaluationSets,
     storage: UploadStorage,
     sandbox: ForkServer,
-    data: bytes,
+    file: IO[bytes],
     declared: ImageSetSettings,
     ownership: Ownership,
     *,
@@ -34,7 +35,7 @@ def add_evalset(
     if sets.taken(declared.name):
         raise name_taken(declared.name)
     try:
-        found = read_pictures(sandbox, data, declared)
+        found = read_pictures(sandbox, file, declared)
     except Unconfined:
         raise
     except ModelFailed as error:
@@ -42,5 +43,7 @@ def add_evalset(
     packed = evaluation_sets.pack(found.images, found.labels, found.classes, declared.licence)
     made = evaluation_sets.unpack(declared.name, packed)
     answer = describe(made)
-    storage.add("evalset", declared.name, packed, made.sha256, limit, ownership)
+    with storage.files.draft() as draft:
+        draft.write(packed)
+        storage.add("evalset", declared.name, made.sha256, draft, made.sha256, limit, ownership)
     return answer

@@ -26,9 +26,11 @@ from service.compute.prediction_model import prediction_model
 from service.compute.report_request import ReportRequests
 from service.compute.smoothed_classification import classify_smoothed
 from service.compute.uploads import Uploads, upload_routes
+from service.errors import ServiceError
 from service.inference_protocol.http import infer_call, infer_response
 from service.inference_protocol.inference import InferAnswer, infer
 from service.jobs.queue import Jobs
+from service.observability.logs import LOGGER
 from service.predictions.classify_requests import ClassifyRequests
 from service.request_context import CALL
 from service.responses import ERROR_HANDLERS, json_response
@@ -72,7 +74,7 @@ def open_compute(settings: Settings) -> ASGIApp:
     """The whole application. Raises GauntletError where it cannot be."""
     use_threads(settings.threads)
     memory.keep()
-    storage = UploadStorage(settings.database_url, ANSWER_S)
+    storage = UploadStorage.of(settings, ANSWER_S)
     sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
     models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url, ANSWER_S)
     evalsets = EvaluationSets(settings.evalsets, storage)
@@ -87,11 +89,21 @@ def open_compute(settings: Settings) -> ASGIApp:
         batcher=Batcher(predictions, lambda _, asked: classify.answer_together(asked[0].model, asked)),
         reports=ReportRequests(models, evalsets, jobs),
     )
+    threading.Thread(target=_settle_uploads, args=(storage, settings.opener), daemon=True).start()
     threading.Thread(target=_prove, args=(models,), name="prover", daemon=True).start()
     routes = [*ROUTES, *upload_routes(Uploads(models, storage, evalsets, sandbox, jobs))]
     app = Starlette(routes=routes, exception_handlers=ERROR_HANDLERS)
     app.state.services = services
     return InternalCalls(app)
+
+
+def _settle_uploads(storage: UploadStorage, opener: str) -> None:
+    """End what the process before this one was at when it was killed, and move what an earlier release kept."""
+    try:
+        storage.openings.end_all(opener)
+        storage.move_bytes()
+    except ServiceError as error:  # openings end after two hours; bytes are moved at the next start
+        LOGGER.warning("uploads of before this start are as they were: %s", error)
 
 
 def _prove(models: ComputeModels) -> None:

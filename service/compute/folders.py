@@ -5,6 +5,7 @@ settings.json as for POST /models and files with its weights, is somebody's file
 the folder's name.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE
 from gauntlet.errors import ArtefactError, GauntletError
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.onnx_import.validation import MAX_BYTES
+from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
+from service.compute.model_added import model_added
 from service.compute.models import ComputeModels
 from service.errors import ServiceError, invalid
 from service.schemas.uploads import Reloaded
+from service.uploads.openings import name_taken
 from service.uploads.ownership import OPERATORS
-from service.uploads.storage import name_taken
 
 SETTINGS_FILE = "settings.json"
 
@@ -51,18 +54,35 @@ def take(models: ComputeModels, folder: Path) -> bool:
         return True
     if uploaded is not None or not (folder / MODEL_FILE).is_file():
         return False
-    data, weights = (folder / MODEL_FILE).read_bytes(), _weights(folder)
-    models.uploaded.add(data, _declared(folder), catalog.reserved, OPERATORS, weights=weights, describe=lambda _: None)
+    declared = _declared(folder)
+    models.openings.begin(name, models.settings.opener, OPERATORS)
+    try:
+        _upload(models, folder, declared)
+    except BaseException:
+        models.openings.forget(name)  # who asked is told the reason
+        raise
     return True
 
 
-def _weights(folder: Path) -> dict[str, bytes]:
+def _upload(models: ComputeModels, folder: Path, declared: ModelSettings) -> None:
+    def describe(model: SandboxedClassifier) -> None:
+        models.openings.proved(declared.name, model_added(model).certificate.model_dump())
+
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context((folder / MODEL_FILE).open("rb"))
+        weights = {path.name: opened.enter_context(path.open("rb")) for path in _weights(folder)}
+        reserved = models.catalog.reserved
+        models.uploaded.add(file, declared, reserved, OPERATORS, weights=weights, describe=describe)
+    models.openings.ready(declared.name)
+
+
+def _weights(folder: Path) -> list[Path]:
     """The other files of a folder: its model may keep weights there. Raises ArtefactError where they are too large."""
     paths = [path for path in sorted(folder.iterdir()) if path.name not in (MODEL_FILE, SETTINGS_FILE)]
     files = [path for path in paths if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > MAX_BYTES:
         raise ArtefactError(f"{folder}: the files beside {MODEL_FILE} have more than {MAX_BYTES} bytes")
-    return {path.name: path.read_bytes() for path in files}
+    return files
 
 
 def _declared(folder: Path) -> ModelSettings:

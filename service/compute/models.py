@@ -23,6 +23,7 @@ class ComputeModels:
     def __init__(self, settings: Settings, storage: UploadStorage, sandbox: ForkServer) -> None:
         self.settings = settings
         self.uploaded = UploadedModels(settings.max_uploads, storage, sandbox)
+        self.openings = storage.openings
         self.catalog = Catalog(settings, self.uploaded.manifests)
         self.device = choose_device(settings.device)
         replace_text(settings.device_file, self.device.type)

@@ -7,7 +7,7 @@ from service.errors import Code, ServiceError
 
 
 def load(models: ComputeModels, name: str) -> None:
-    """From its folder, if that has changed or is new, or from the job database. Raises ServiceError or InvalidInput."""
+    """From its folder, if that has changed or is new, or an upload. Raises ServiceError or InvalidInput."""
     catalog = models.catalog
     if models.uploaded.manifests.get(name) is not None:
         catalog.forget_unloaded(name)

@@ -1,15 +1,15 @@
 """What users upload: models and evaluation sets, taken in and deleted; and folders, looked at again."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
-from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,23 +18,27 @@ from gauntlet.artifacts import evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.errors import InvalidInput
 from gauntlet.evaluation.held_out_images import calibrated
+from gauntlet.onnx_import import model_sources
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
 from service.compute import repository
 from service.compute.add_evalset import add_evalset
+from service.compute.fetching import brought, check_source
 from service.compute.folders import reload
+from service.compute.model_added import model_added
 from service.compute.models import ComputeModels
-from service.errors import Code, ServiceError, invalid
+from service.compute.upload_parts import Files, upload_parts
+from service.errors import Code, ServiceError, translate
 from service.inference_protocol.message import read
 from service.inference_protocol.schemas import RepositoryRequest
 from service.jobs.queue import Jobs
+from service.observability.logs import LOGGER
 from service.responses import json_response
 from service.schemas.evalset_info import evalset_info
+from service.schemas.main_calls import ModelOpening
 from service.schemas.uploads import (
     CLASSES,
     MORE_FILES,
-    WEIGHTS,
-    CertificateInfo,
     EvalSetSettings,
     ModelAdded,
     SamplesQuery,
@@ -42,14 +46,14 @@ from service.schemas.uploads import (
 )
 from service.uploads.evalset_previews import preview
 from service.uploads.evalsets import EvaluationSets
+from service.uploads.openings import name_taken
 from service.uploads.ownership import of_this_call
 from service.uploads.storage import UploadStorage
 
-D = TypeVar("D", bound=BaseModel)
 T = TypeVar("T")
 
-NO_MORE: Mapping[str, int] = {}  # files
 WAITING = 8  # uploads that may wait while one is looked at
+WAIT, LONGEST_WAIT = 10.0, 600.0  # seconds that an answer waits for a model to be opened: by default, and at most
 
 
 @dataclass(frozen=True)
@@ -66,35 +70,93 @@ class Uploads:
     def _slot(self) -> anyio.CapacityLimiter:
         return anyio.CapacityLimiter(1)
 
+    @cached_property
+    def _tasks(self) -> set[asyncio.Task[Response]]:
+        """Models that are being opened: the event loop alone would not keep them."""
+        return set()
+
     async def one_at_a_time(self, work: Callable[[], T]) -> T:
         """Raises ServiceError ``too_busy`` where too many wait already."""
-        if self._slot.statistics().tasks_waiting >= WAITING:
-            raise ServiceError(Code.TOO_BUSY, "too many uploads wait already; try again later")
+        self._check_waiting()
         return await anyio.to_thread.run_sync(work, limiter=self._slot)
 
-    async def add_model(self, request: Request) -> Response:
-        files, declared = await _parts(request, UploadSettings, MORE_FILES)
-        return await self.one_at_a_time(lambda: self._add_model(files, declared))
+    def _check_waiting(self) -> None:
+        if self._slot.statistics().tasks_waiting >= WAITING:
+            raise ServiceError(Code.TOO_BUSY, "too many uploads wait already; try again later")
 
-    def _add_model(self, files: "Files", declared: UploadSettings) -> Response:
+    async def add_model(self, request: Request) -> Response:
+        """201 where it is open within the time that the client waits, otherwise 202; what is refused, as an error."""
+        patience = seconds_to_wait(request.headers.get("prefer", ""))
+        async with contextlib.AsyncExitStack() as held:
+            parts = upload_parts(request, UploadSettings, MORE_FILES, file_needed=False)
+            files, declared = await held.enter_async_context(parts)
+            await anyio.to_thread.run_sync(self._begin, files, declared)
+            task = asyncio.create_task(self._open(files, declared, held.pop_all()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # whoever asks is told
+        done, _ = await asyncio.wait([task], timeout=patience)
+        return task.result() if done else self._still_opening(declared.name)
+
+    def _begin(self, files: Files, declared: UploadSettings) -> None:
+        """Whatever can be refused before the file is looked at. Raises ServiceError."""
+        name, models = declared.name, self.models
+        check_source(files, declared.source, models.settings.model_sources)
+        if name in models.catalog.reserved or models.uploaded.taken(name):
+            raise name_taken(name)
+        self.storage.check_room("model", models.settings.max_uploads)
+        if declared.calibration_set is not None:
+            self.evalsets.check(declared.calibration_set, "calibration_set")
+        self._check_waiting()
+        self.models.openings.begin(name, models.settings.opener, of_this_call(shared=declared.shared))
+
+    async def _open(self, files: Files, declared: UploadSettings, held: contextlib.AsyncExitStack) -> Response:
+        """The job, which goes on whether or not somebody waits for it. ``held`` has the files."""
+        async with held:
+            try:
+                return await self.one_at_a_time(lambda: self._add_model(files, declared))
+            except Exception as error:
+                known = translate(error)
+                if known.code is Code.INTERNAL:
+                    LOGGER.error("opening the model %s failed", declared.name, exc_info=error)
+                reason = {"code": known.code, "message": str(known), "details": known.details or None}
+                with contextlib.suppress(ServiceError):  # without the database nobody can be told
+                    await anyio.to_thread.run_sync(self.models.openings.failed, declared.name, reason)
+                raise
+
+    def _still_opening(self, name: str) -> Response:
+        return json_response(ModelOpening(name=name, state="opening"), 202, f"/models/{name}")
+
+    def _add_model(self, files: Files, declared: UploadSettings) -> Response:
         name = declared.calibration_set
         images = None if name is None else self.evalsets.get(name, "calibration_set")
 
-        def describe(model: SandboxedClassifier) -> Response:
+        def describe(model: SandboxedClassifier) -> ModelAdded:
             if images is not None:
                 calibrate(model, images)
-            return model_added(model)
+            if address is not None:
+                model.manifest = model_sources.from_address(model.manifest, address)
+            added = model_added(model)
+            self.models.openings.proved(model.name, added.certificate.model_dump())
+            return added
 
-        uploaded, reserved, more = self.models.uploaded, self.models.catalog.reserved, files.more
-        return uploaded.add(
-            files.data,
-            declared.of_the_file(),
-            reserved,
-            of_this_call(shared=declared.shared),
-            weights=more.get(WEIGHTS),
-            names=more.get(CLASSES),
-            describe=describe,
-        )
+        on_stage = partial(self.models.openings.advance, declared.name)
+        with contextlib.ExitStack() as held:
+            if declared.source is not None:
+                on_stage("fetching")
+            file, weights, address = brought(files, declared.source, held)
+            added = self.models.uploaded.add(
+                file,
+                declared.of_the_file(),
+                self.models.catalog.reserved,
+                of_this_call(shared=declared.shared),
+                weights=weights,
+                names=files.more.get(CLASSES),
+                describe=describe,
+                on_stage=on_stage,
+            )
+        self.models.openings.ready(declared.name)
+        return json_response(added, 201, f"/models/{declared.name}")
 
     def delete_model(self, request: Request) -> Response:
         """Also one that has been unloaded: its name is taken until it is deleted."""
@@ -103,19 +165,33 @@ class Uploads:
             raise ServiceError(Code.BUILT_IN, f"{name} came with the service and cannot be deleted", field="name")
         uploaded = self.models.uploaded.manifests.get(name)
         if uploaded is None:
-            raise catalog.unknown(name, "name")
+            return self._forget_failure(name)
         self.models.uploaded.check_removable(name)
         self.jobs.check_unused(f"models/{name}")
         self.models.uploaded.remove(name)
+        self.models.openings.forget(name)
         if catalog.unloaded.get(name) == uploaded:
             catalog.forget_unloaded(name)
         return Response(status_code=204)
 
+    def _forget_failure(self, name: str) -> Response:
+        opening = self.models.openings.get(name)
+        if opening is None or opening.state == "ready":
+            raise self.models.catalog.unknown(name, "name")
+        if opening.state == "opening":
+            raise ServiceError(Code.IN_USE, f"{name} is being opened; try again when that has ended")
+        self.models.openings.check_removable(name)
+        self.models.openings.forget(name)
+        return Response(status_code=204)
+
     async def add_evalset(self, request: Request) -> Response:
-        files, declared = await _parts(request, EvalSetSettings)
-        limit, kept = self.models.settings.max_uploads, (self.evalsets, self.storage, self.sandbox)
-        given = files.data, declared.of_the_file(), of_this_call(shared=declared.shared)
-        return await self.one_at_a_time(lambda: add_evalset(*kept, *given, limit=limit, describe=_evalset_added))
+        limit = self.models.settings.max_uploads
+        kept = self.evalsets, self.storage, self.sandbox
+        async with upload_parts(request, EvalSetSettings) as (files, declared):
+            file = files.file
+            assert file is not None
+            given = file, declared.of_the_file(), of_this_call(shared=declared.shared)
+            return await self.one_at_a_time(lambda: add_evalset(*kept, *given, limit=limit, describe=_evalset_added))
 
     async def reload_models(self, _: Request) -> Response:
         return json_response(await self.one_at_a_time(lambda: reload(self.models)))
@@ -129,6 +205,13 @@ class Uploads:
         await _read_repository(request)
         await self.one_at_a_time(lambda: repository.unload(self.models, request.path_params["name"]))
         return JSONResponse({})
+
+
+def seconds_to_wait(prefer: str) -> float:
+    """That a client asks for in a header Prefer (RFC 7240): ``wait=SECONDS``, or ``respond-async`` for none."""
+    if found := re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", prefer, re.IGNORECASE):
+        return min(float(found[1]), LONGEST_WAIT)
+    return 0.0 if "respond-async" in prefer.lower() else WAIT
 
 
 def upload_routes(uploads: Uploads) -> list[Route]:
@@ -160,56 +243,6 @@ def calibrate(model: SandboxedClassifier, images: EvalSet) -> None:
     model.manifest = calibrated(model.manifest, model.predict, labelled)
 
 
-def model_added(model: SandboxedClassifier) -> Response:
-    proved, steepest = model.certificate, model.slope
-    loose = proved.lipschitz / steepest if proved.lipschitz and steepest else None
-    certificate = CertificateInfo(lipschitz=proved.lipschitz, reason=proved.reason, steepest=steepest, looseness=loose)
-    return json_response(ModelAdded(manifest=model.manifest, certificate=certificate), 201, f"/models/{model.name}")
-
-
 def _evalset_added(made: EvalSet) -> Response:
     info = evalset_info(preview(made), SamplesQuery().samples, uploaded=True)
     return json_response(info, 201, f"/evalsets/{made.name}")
-
-
-@dataclass(frozen=True)
-class Files:
-    """What an upload brought: a file, and by the name of a part the others in such parts, by their own names."""
-
-    data: bytes
-    more: dict[str, dict[str, bytes]]
-
-
-async def _parts(request: Request, kind: type[D], more: Mapping[str, int] = NO_MORE) -> tuple[Files, D]:
-    """The file, ``more`` files in other parts, and what is declared of it. Raises ServiceError."""
-    try:
-        async with request.form(max_files=1 + sum(more.values()), max_fields=1) as form:
-            named, settings = isinstance(form.get("file"), UploadFile), form.get("settings")
-            if not named or not isinstance(settings, str):
-                message = "send two parts: file, with a file name, and settings, a JSON object with a name"
-                raise ServiceError(Code.INVALID, message, field="settings" if named else "file")
-            parts = {name: [part for part in form.getlist(name) if isinstance(part, UploadFile)] for name in more}
-            for name, most in more.items():
-                if len(parts[name]) > most:
-                    raise ServiceError(Code.MALFORMED, f"{len(parts[name])} parts {name}, at most {most} are read")
-            files = await _files([part for part in form.getlist("file") if isinstance(part, UploadFile)], parts)
-    except HTTPException as error:
-        raise ServiceError(Code.MALFORMED, f"the body is not multipart/form-data: {error.detail}") from error
-    try:
-        return files, kind.model_validate_json(settings.removeprefix("\ufeff"), strict=True)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        if problems[0]["type"] == "json_invalid":
-            message = f"settings are not JSON: {problems[0]['msg']}"
-            raise ServiceError(Code.MALFORMED, message, field="settings") from error
-        raise invalid(problems) from error
-
-
-async def _files(sent: list[UploadFile], parts: Mapping[str, list[UploadFile]]) -> Files:
-    """Of several that are ``sent`` as `file`, the first that is called *.onnx is it, and the others hold weights."""
-    file = next((part for part in sent if (part.filename or "").endswith(".onnx")), sent[0])
-    more = {name: {part.filename or "": await part.read() for part in given} for name, given in parts.items()}
-    others = {part.filename or "": await part.read() for part in sent if part is not file}
-    if others:
-        more[WEIGHTS] = others | more.get(WEIGHTS, {})
-    return Files(await file.read(), more)

@@ -21,6 +21,7 @@ SENT = (
     "content-type",
     "idempotency-key",
     "inference-header-content-length",
+    "prefer",
 )
 """Of a request's headers. Its body is expanded already."""
 

@@ -19,6 +19,8 @@ DESCRIPTION = (
 )
 HEADERS = {
     "Idempotency-Key": "the same key with the same body finds the first report again; with another body it is a 422",
+    "Prefer": "`wait=SECONDS` (RFC 7240): how long the answer may wait for the model to be opened, 10 by default and "
+    "600 at most; `respond-async`: not at all",
     "Location": "where to ask for what was made",
 }
 
@@ -93,7 +95,8 @@ def _operation(endpoint: Endpoint, refs: Refs, keyed: bool) -> dict[str, Any]:
                 name: file if most == 1 else {"type": "array", "items": file, "maxItems": most}
                 for name, most in endpoint.more_files.items()
             }
-            schema = {"type": "object", "required": list(parts), "properties": {**parts, **more}}
+            needed = list(parts) if endpoint.file_needed else ["settings"]
+            schema = {"type": "object", "required": needed, "properties": {**parts, **more}}
             schema["additionalProperties"] = False
         content: dict[str, Any] = {endpoint.consumes: {"schema": schema}}
         if endpoint.binary:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gauntlet.artifacts.manifest import ClassifierManifest, GeneratorManifest
 from gauntlet.report.schema import ReportRequest
 from service.endpoint import COMMON_ERRORS, MULTIPART, Endpoint, Handler, Method
 from service.endpoints import (
@@ -191,12 +190,15 @@ MODELS = (
         forward,
         "Bring an ONNX classifier, alone, in a zip with the files of its weights, or with these as `weights`; a text "
         "file or config.json as `classes` names its classes; what `settings` leave out is guessed from the graph and "
-        "shown",
-        answers={201: uploads.ModelAdded},
+        "shown. 201 where it is open within seconds, otherwise 202: GET /models/{name} says when it is ready, or why "
+        "it failed",
+        answers={201: uploads.ModelAdded, 202: schemas.ModelOpening},
         errors=(*UPLOAD, Code.MODEL_FAILED, Code.UNKNOWN_DATASET),
         body=uploads.UploadSettings,
         consumes=MULTIPART,
+        file_needed=False,
         more_files=uploads.MORE_FILES,
+        headers=("Prefer",),
         answer_headers=LOCATION,
     ),
     _row(
@@ -213,8 +215,8 @@ MODELS = (
         "/models/{name}",
         Scope.READ,
         models.get_model,
-        "The manifest of one model",
-        answers={200: (ClassifierManifest, GeneratorManifest)},
+        "The manifest of one model, or how far an upload is: its `state` is ready, opening or failed",
+        answers={200: (schemas.ReadyClassifier, schemas.ReadyGenerator, schemas.ModelOpening)},
         errors=(*JOBS, Code.UNKNOWN_MODEL),
     ),
     _row(

@@ -16,6 +16,7 @@ from service.scheduling.bounded_queue import BoundedQueue
 from service.schemas.main_calls import ClassifyRequest, ClassifyResponse
 from service.settings import Settings
 from service.uploads.evalset_previews import EvalSetPreviews
+from service.uploads.openings import Openings
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ApiServices:
     classify: ClassifyRequests
     batcher: Batcher[ClassifyRequest, ClassifyResponse]
     evalsets: EvalSetPreviews
+    openings: Openings
     jobs: Jobs
     compute: ComputeClient
     metrics: CollectorRegistry

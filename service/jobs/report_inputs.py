@@ -27,7 +27,7 @@ class ReportInputs:
         memory.keep()
         self._settings = settings
         self._open: dict[str, Classifier] = {}
-        storage = UploadStorage(settings.database_url)
+        storage = UploadStorage.of(settings)
         sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
         self._uploaded = UploadedModels(settings.max_uploads, storage, sandbox)
         self._evalsets = EvaluationSets(settings.evalsets, storage)

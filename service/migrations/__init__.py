@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from service.settings import SettingsError
 from service.sql import BUSY_MS, Connections, in_turn
 
-HEAD = "2"
+HEAD = "3"
 """The revision that this release reads and writes."""
 
 VERSION_TABLE = "gauntlet_revision"

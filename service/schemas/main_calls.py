@@ -306,10 +306,51 @@ class ReportList(Answer):
 # The rest
 
 
+class OpeningError(Answer):
+    """Why an uploaded model was refused, as the upload would have been told."""
+
+    code: Code
+    message: str
+    details: dict[str, Any] | None = None
+
+
+class ModelOpening(Answer):
+    """An uploaded model that cannot be used: it is being opened, or was refused, which is told for an hour."""
+
+    name: str
+    state: Literal["opening", "failed"]
+    stage: Literal["waiting", "fetching", "converting", "verifying", "storing"] = "waiting"
+    progress: Annotated[float, Field(ge=0, le=1, description="by stages, not by time")] = 0.0
+    error: OpeningError | None = None
+
+
+class CertificateInfo(Answer):
+    """What the prover found for a whole model."""
+
+    lipschitz: float | None = Field(description="proved L2 constant of the logits; null: use `smoothing`")
+    reason: str
+    steepest: float | None = Field(description="the largest Jacobian norm found on noise: the constant is no smaller")
+    looseness: float | None = Field(description="lipschitz / steepest: how much too large it may be, at most")
+
+
+class ReadyClassifier(ClassifierManifest):
+    """A classifier that can be used: its manifest, and of an uploaded one what was proved when it was opened."""
+
+    state: Literal["ready"] = "ready"
+    certificate: CertificateInfo | None = None
+
+
+class ReadyGenerator(GeneratorManifest):
+    """A generator that can be used: its manifest."""
+
+    state: Literal["ready"] = "ready"
+
+
 class ModelList(Answer):
-    """The manifests of all models."""
+    """The manifests of all models that can be used, and uploads that cannot."""
 
     models: list[Annotated[ClassifierManifest | GeneratorManifest, Field(discriminator="kind")]]
+    opening: list[ModelOpening] = []
 
 
 class AttackInfo(Answer):

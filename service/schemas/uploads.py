@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from gauntlet.artifacts.manifest import ClassifierManifest, Name, Sha256
 from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
-from service.schemas.main_calls import Answer, Class, Png, Request
+from service.schemas.main_calls import Answer, CertificateInfo, Class, Png, Request
 
 WEIGHTS, CLASSES = "weights", "classes"
 MORE_FILES = {WEIGHTS: 8, CLASSES: 1}
@@ -26,9 +26,16 @@ class UploadSettings(ModelSettings):
     )
     shared: bool = Field(default=False, description=SHARED)
 
+    source: Annotated[str, Field(max_length=1000)] | None = Field(
+        default=None,
+        description="the address from which the service fetches the model, in the place of a part `file`: "
+        "s3://BUCKET/KEY.onnx, hf://ORG/NAME@REVISION/FILE.onnx or mlflow:models:/NAME/VERSION, below a prefix of "
+        "GAUNTLET_MODEL_SOURCES",
+    )
+
     def of_the_file(self) -> ModelSettings:
         """What conversion needs to know."""
-        return ModelSettings(**self.model_dump(exclude={"calibration_set", "shared"}))
+        return ModelSettings(**self.model_dump(exclude={"calibration_set", "shared", "source"}))
 
 
 class EvalSetSettings(ImageSetSettings):
@@ -39,15 +46,6 @@ class EvalSetSettings(ImageSetSettings):
     def of_the_file(self) -> ImageSetSettings:
         """What reading needs to know."""
         return ImageSetSettings(**self.model_dump(exclude={"shared"}))
-
-
-class CertificateInfo(Answer):
-    """What the prover found for a whole model."""
-
-    lipschitz: float | None = Field(description="proved L2 constant of the logits; null: use `smoothing`")
-    reason: str
-    steepest: float | None = Field(description="the largest Jacobian norm found on noise: the constant is no smaller")
-    looseness: float | None = Field(description="lipschitz / steepest: how much too large it may be, at most")
 
 
 class ModelAdded(Answer):

@@ -1,4 +1,4 @@
-"""Evaluation sets: those that lie under GAUNTLET_MODELS and GAUNTLET_DATA, and uploads in the job database."""
+"""Evaluation sets: those that lie under GAUNTLET_MODELS and GAUNTLET_DATA, and those in the store of uploads."""
 
 import threading
 from collections import OrderedDict
@@ -74,10 +74,11 @@ class EvaluationSets:
         path = self._shipped.get(name)
         if path is not None:
             return evaluation_sets.load(path)
-        data = self._storage.blob(str(version))
-        if data is None:
-            raise ArtefactError(f"{name} is missing from the job database or damaged; upload it again")
-        return evaluation_sets.unpack(name, data)
+        try:
+            with self._storage.files.open(str(version)) as file:
+                return evaluation_sets.unpack(name, file.read())
+        except FileNotFoundError as error:
+            raise ArtefactError(f"{name} is missing from the store of uploads, or damaged; upload it again") from error
 
     def check_removable(self, name: str) -> None:
         """Raises ServiceError ``forbidden`` for an upload that the call under way may not delete."""

@@ -1,6 +1,7 @@
 """The manifests of the models that users uploaded, read from the job database; free of torch."""
 
 from gauntlet.artifacts.manifest import ClassifierManifest
+from service.uploads.openings import Opening
 from service.uploads.storage import UploadStorage
 
 
@@ -18,6 +19,11 @@ class UploadedManifests:
     def hidden(self) -> frozenset[str]:
         """The names that are taken by models which the call under way may not see."""
         return self._storage.hidden("model")
+
+    def opening(self, name: str) -> Opening | None:
+        """Of a model that cannot be used: it is being opened, or was refused lately."""
+        found = self._storage.openings.get(name)
+        return None if found is None or found.state == "ready" else found
 
     def get(self, name: str) -> ClassifierManifest | None:
         record = self._storage.record("model", name)

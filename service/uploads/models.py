@@ -1,10 +1,11 @@
-"""Models that users brought: kept in the job database, run in children of the process that asks."""
+"""Models that users brought: kept in the store of uploads, run in children of the process that asks."""
 
 import contextlib
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from pathlib import Path
+from typing import IO, TypeVar
 
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.errors import InvalidInput, ModelFailed, Unconfined
@@ -13,12 +14,14 @@ from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, adopt, open_sandboxed
 from service.errors import Code, ServiceError
 from service.uploads.manifests import UploadedManifests
+from service.uploads.openings import Stage, name_taken
 from service.uploads.ownership import Ownership
-from service.uploads.storage import UploadStorage, name_taken
+from service.uploads.storage import UploadStorage
 
 Key = tuple[str, str]  # name, sha256
 T = TypeVar("T")
 
+MISSING = "its file is missing from the store of uploads, or damaged; upload it again"
 OPEN = 4  # children that are kept when nobody needs them
 
 
@@ -57,52 +60,58 @@ class UploadedModels:
             if known is not None:
                 return known
             name = manifest.name
-            graph = self._storage.blob(manifest.model_sha256)
-            if graph is None:
-                raise ModelFailed(f"{name}: its graph is missing from the job database or damaged; upload it again")
             try:
-                opened = open_sandboxed(self._fork_server, graph, manifest)
+                with self._storage.files.open(manifest.model_sha256) as graph:
+                    opened = open_sandboxed(self._fork_server, graph, manifest)
+            except FileNotFoundError as error:
+                raise ModelFailed(f"{name}: {MISSING}") from error
             except ModelFailed as error:
                 raise ModelFailed(f"{name}: {error}") from error
             return self._keep(opened)
 
     def add(
         self,
-        data: bytes,
+        file: IO[bytes],
         declared: ModelSettings,
         reserved: frozenset[str],
         ownership: Ownership,
         *,
-        weights: Mapping[str, bytes] | None = None,
-        names: Mapping[str, bytes] | None = None,
+        weights: Mapping[str, IO[bytes]] | None = None,
+        names: Mapping[str, IO[bytes]] | None = None,
         describe: Callable[[SandboxedClassifier], T],
+        on_stage: Callable[[Stage], None] = lambda _: None,
     ) -> T:
         """Take a file in, and the files by name in which it keeps weights, and in which its classes are named.
 
-        What ``describe`` makes of the model is the answer, and made before anything is kept: whatever
-        fails, nothing is.
+        They are files of this system, and never whole in the memory of this process. What ``describe`` makes of the
+        model is the answer, and made before anything is kept: whatever fails, nothing is.
 
         Raises InvalidInput with the reason, Unconfined, ServiceError ``name_taken`` or ``uploads_full``.
         """
-        if declared.name in reserved or self._taken(declared.name):
+        if declared.name in reserved or self.taken(declared.name):
             raise name_taken(declared.name)
-        try:
-            graph, manifest = adopt(self._fork_server, data, declared, weights, names)
-            opened = open_sandboxed(self._fork_server, graph, manifest, new=True)
-        except Unconfined:
-            raise
-        except ModelFailed as error:
-            raise InvalidInput(f"the file is refused: {error}", "file") from error
-        try:
-            answer = describe(opened)
-            self._storage.add("model", declared.name, graph, opened.manifest.model_dump_json(), self._limit, ownership)
-        except BaseException:
-            opened.close()
-            raise
+        with self._storage.files.draft() as graph:
+            try:
+                on_stage("converting")
+                manifest = adopt(self._fork_server, file, declared, weights, names, graph=graph)
+                on_stage("verifying")
+                with Path(graph.name).open("rb") as readable:  # whoever runs it cannot write to it
+                    opened = open_sandboxed(self._fork_server, readable, manifest, new=True)
+            except Unconfined:
+                raise
+            except ModelFailed as error:
+                raise InvalidInput(f"the file is refused: {error}", "file") from error
+            try:
+                answer = describe(opened)
+                sha256, record = opened.manifest.model_sha256, opened.manifest.model_dump_json()
+                self._storage.add("model", declared.name, sha256, graph, record, self._limit, ownership)
+            except BaseException:
+                opened.close()
+                raise
         self._keep(opened)
         return answer
 
-    def _taken(self, name: str) -> bool:
+    def taken(self, name: str) -> bool:
         """By a model that the call under way may not see, too."""
         return self.manifests.get(name) is not None or name in self.manifests.hidden()
 

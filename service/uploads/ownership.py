@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from service.auth.admission import visible_owner
+from service.errors import Code, ServiceError
 from service.request_context import CALL
 
 
@@ -41,3 +42,11 @@ def removable(uploads: sa.Table) -> sa.ColumnElement[bool]:
     """What the call under way may delete. Never NULL: it can be negated."""
     whose = visible_owner(CALL.get())
     return sa.true() if whose is None else uploads.c.owner.is_not_distinct_from(whose)
+
+
+def check_removable(connection: sa.Connection, uploads: sa.Table, name: str, *which: sa.ColumnElement[bool]) -> None:
+    """Raises ServiceError ``forbidden`` where the call under way may see what has this name, but not delete it."""
+    others = visible(uploads) & ~removable(uploads)
+    if connection.execute(sa.select(uploads.c.name).where(uploads.c.name == name, others, *which)).first() is not None:
+        message = f"{name} can be deleted with the key that uploaded it, or one with the scope admin"
+        raise ServiceError(Code.FORBIDDEN, message, field="name")

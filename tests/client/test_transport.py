@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from gauntlet_client import Client, ClientError, ReportNotDone, ServiceError
+from gauntlet_client import Client, ClientError, ModelNotReady, ReportNotDone, ServiceError
 
 QUICK = {"pause": 0.0, "retries": 2}
 WHERE = {
@@ -117,6 +117,44 @@ def test_waiting_tells_the_progress_and_ends_with_what_became_of_the_report():
     client, _ = service(standing("running"))
     with pytest.raises(ReportNotDone, match="running after 0 s"):
         client.wait("7", timeout=0)
+
+
+OPENING = {"name": "mine", "state": "opening", "stage": "converting", "progress": 0.1, "error": None}
+CERTIFICATE = {"lipschitz": 2.0, "reason": "proved", "steepest": 1.0, "looseness": 2.0}
+MANIFEST = {
+    "name": "mine",
+    "family": "custom",
+    "dataset": "own",
+    "metrics": {},
+    "files": {"model.onnx": "0" * 64},
+    "training": None,
+    "kind": "classifier",
+    "input_shape": [1, 8, 8],
+    "classes": ["a", "b"],
+}
+
+
+def test_a_model_that_takes_long_is_waited_for(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"onnx")
+    ready = {**MANIFEST, "state": "ready", "certificate": CERTIFICATE}
+    opening = [httpx.Response(status, json=OPENING) for status in (202, 200)]
+    client, asked = service(*opening, httpx.Response(200, json=ready))
+    seen = []
+    added = client.add_model(tmp_path / "m.onnx", name="mine", every=0, progress=lambda one: seen.append(one.stage))
+    assert (added.manifest.name, added.certificate.lipschitz) == ("mine", 2.0)
+    assert seen == ["converting"] * 2
+    assert [request.url.path for request in asked] == ["/models", "/models/mine", "/models/mine"]
+
+
+def test_a_model_that_is_refused_later_or_takes_too_long_is_an_error():
+    refused = {**OPENING, "state": "failed", "error": {"code": "invalid", "message": "no classifier", "details": None}}
+    client, _ = service(httpx.Response(202, json=OPENING), httpx.Response(200, json=refused))
+    with pytest.raises(ModelNotReady, match="failed: no classifier") as raised:
+        client.add_model(b"onnx", name="mine", every=0)
+    assert raised.value.opening.error.code == "invalid"
+    client, _ = service(httpx.Response(202, json=OPENING))
+    with pytest.raises(ModelNotReady, match="still converting after 0 s"):
+        client.add_model(b"onnx", name="mine", timeout=0)
 
 
 def test_all_pages_of_reports_are_read():

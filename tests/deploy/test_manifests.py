@@ -42,7 +42,7 @@ PREFIX = "GAUNTLET_"
 def test_every_resource_is_valid(version: str):
     for resource in NATIVE:
         kubernetes_validate.validate(resource, version, strict=True)
-    assert len(NATIVE) == 11
+    assert len(NATIVE) == 12
 
 
 def test_the_check_would_see_a_mistake():
@@ -145,7 +145,7 @@ def test_a_pod_may_do_nothing_it_need_not(part: str):
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
-    assert writable == {"/tmp", "/var/lib/gauntlet"}
+    assert writable == {"/tmp", "/var/lib/gauntlet", "/var/lib/gauntlet-store"}
     environment = manifests.settings(part)
     assert environment["GAUNTLET_STATE"] == "/var/lib/gauntlet"
     assert str(environment["BENTOML_HOME"]).startswith("/tmp/")

@@ -87,7 +87,8 @@ class Server:
             stdout=self.log,
             stderr=self.log,
         )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+        patient = {"Prefer": f"wait={PATIENCE:.0f}"}  # for a model to be opened
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE, headers=patient)
         try:
             wait_for(lambda: self.client.get(ready).status_code == 200 or self.process.poll() is not None)
         except AssertionError as error:

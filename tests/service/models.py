@@ -24,7 +24,7 @@ from tests import tiny
 
 def compute_models(settings: Settings) -> ComputeModels:
     sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
-    return ComputeModels(settings, UploadStorage(settings.database_url), sandbox)
+    return ComputeModels(settings, UploadStorage.of(settings), sandbox)
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def linear_and_uploads(folder: Path) -> Iterator[ComputeModels]:
 def served_models(settings: Settings) -> ServedModels:
     """All of them open, with what the compute process has proved."""
     compute_models(settings).prove_all()
-    models = ServedModels(settings, Catalog(settings, UploadedManifests(UploadStorage(settings.database_url))))
+    models = ServedModels(settings, Catalog(settings, UploadedManifests(UploadStorage.of(settings))))
     for name in models.names():
         models.open(name)
     return models

@@ -62,6 +62,7 @@ def test_each_fault_is_named_with_what_to_do_and_hides_no_other(settings, tmp_pa
         "device": "CUDA",
         "memory": "0.5 GiB are free",
         "state": "cannot be written",
+        "store": "GAUNTLET_STORE",
         "database": "GAUNTLET_DATABASE_URL cannot be reached",
         "clock": "GAUNTLET_DATABASE_URL cannot be reached",
         "sandbox": "no process could be started",

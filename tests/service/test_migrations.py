@@ -18,8 +18,8 @@ from service.jobs import database
 from service.request_context import CALL, Call, Caller, Scope
 from service.settings import SettingsError
 from service.sql import Connections
-from service.uploads import storage
-from service.uploads.storage import UploadStorage
+from service.uploads.tables import TABLES
+from tests.service import stored
 
 BYTES = {"sqlite": "BLOB", "postgres": "BYTEA"}
 BEFORE = """
@@ -40,7 +40,8 @@ INSERT INTO gauntlet_usage VALUES ('ann', '2026-11-29', 3);
 INSERT INTO gauntlet_blobs VALUES ('5', 'bytes');
 INSERT INTO gauntlet_uploads VALUES ('model', 'mine', '5', '{}', 1.5);
 """
-OURS = [database._OURS, quota.TABLES, storage._TABLES]
+BINARY = {"sqlite": "X'6279746573'", "postgres": "'bytes'"}
+OURS = [database._OURS, quota.TABLES, TABLES]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -145,12 +146,12 @@ def test_the_first_revision_is_what_releases_without_revisions_made(
 
 def test_a_file_that_is_not_there_is_made_by_who_migrates_and_not_by_an_upload(tmp_path: Path):
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
-    uploads, connections = UploadStorage(url), Connections(url)
+    uploads, connections = stored.uploads(url, tmp_path / "store"), Connections(url)
     with pytest.raises(ServiceError, match="does not exist yet"):
-        uploads.add("model", "mine", b"bytes", "{}", 9)
+        stored.add(uploads, "mine")
     assert not (tmp_path / "jobs.sqlite").exists()
     migrations.migrate(connections)
-    uploads.add("model", "mine", b"bytes", "{}", 9)
+    stored.add(uploads, "mine")
     uploads.close()
     connections.close()
 
@@ -180,7 +181,7 @@ def test_who_asks_before_the_tables_are_of_this_release_is_told_so_and_not_that_
 ):
     kind, connections = empty
     execute(connections, before(kind) + ROWS)
-    uploads = UploadStorage(connections.engine.url.render_as_string(hide_password=False))
+    uploads = stored.uploads(connections.engine.url.render_as_string(hide_password=False))
     token = CALL.set(Call(caller=Caller("ann", Scope.READ)))
     try:
         with pytest.raises(ServiceError) as refused:
@@ -191,3 +192,15 @@ def test_who_asks_before_the_tables_are_of_this_release_is_told_so_and_not_that_
     finally:
         CALL.reset(token)
         uploads.close()
+
+
+def test_bytes_of_rows_become_files(empty: tuple[str, Connections], tmp_path: Path):
+    kind, connections = empty
+    execute(connections, before(kind) + ROWS.replace("'5'", f"'{stored.SHA256}'").replace("'bytes'", BINARY[kind]))
+    migrations.migrate(connections)
+    uploads = stored.uploads(connections.engine.url.render_as_string(hide_password=False), tmp_path / "store")
+    uploads.move_bytes()
+    with uploads.files.open(stored.SHA256) as file:
+        assert file.read() == stored.BYTES
+    assert rows(connections, "gauntlet_blobs") == []
+    uploads.close()

@@ -131,7 +131,7 @@ def test_it_says_which_bodies_may_be_left_out_and_what_an_upload_has(document: d
     assert empty == {path for path in bodies if path.startswith("/v2/repository/")}
     assert client.post("/v2/repository/index").status_code == 200
     parts = bodies["/models"]["content"]["multipart/form-data"]["schema"]
-    assert (sorted(parts["required"]), parts["additionalProperties"]) == (["file", "settings"], False)
+    assert (sorted(parts["required"]), parts["additionalProperties"]) == (["settings"], False)
     assert (sorted(parts["properties"]), parts["properties"]["weights"]["type"]) == (
         ["classes", "file", "settings", "weights"],
         "array",

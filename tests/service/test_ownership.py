@@ -21,6 +21,8 @@ from dbos import run_dbos_database_migrations
 from gauntlet.artifacts import evaluation_sets
 from service import sql
 from service.compute.app import open_compute
+from service.compute.fetching import check_source
+from service.compute.upload_parts import Files
 from service.endpoints.routes import ENDPOINTS
 from service.errors import ServiceError
 from service.jobs.queue import Jobs
@@ -34,6 +36,7 @@ from service.uploads.storage import UploadStorage
 from tests import tiny, zoo
 from tests.service import models
 from tests.service.in_process import LINES, SECRETS, Caller, code, door, entry
+from tests.service.stored import SHA256, add, uploads
 
 PRIVATE, SHARED, ABSENT = "anns-own", "for-all", "not-here"
 """Names of a model and an evaluation set: of the key ann alone, of ann for every key, of nobody."""
@@ -48,7 +51,8 @@ REPORT = {"n": 1, "attacks": ["fgsm"], "threats": [{"norm": "l2", "eps": [0.1]}]
 def upload(data: bytes, **settings: Any) -> dict[str, Any]:
     """What httpx sends for it."""
     request = httpx.Request("POST", "http://x", files={"file": ("file", data)}, data={"settings": json.dumps(settings)})
-    return {"content": request.read(), "headers": {"Content-Type": request.headers["content-type"]}}
+    headers = {"Content-Type": request.headers["content-type"], "Prefer": "wait=600"}  # for a model to be opened
+    return {"content": request.read(), "headers": headers}
 
 
 def given(**body: Any) -> dict[str, Any]:
@@ -110,14 +114,14 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         Jobs(settings.database_url).database.migrate()
         compute = open_compute(settings)
         routes = models.api(settings, compute)
-        call, storage = Caller(door(routes)), UploadStorage(settings.database_url)
+        call, storage = Caller(door(routes)), UploadStorage.of(settings)
         for name, shared in ((PRIVATE, False), (SHARED, True)):
             answer = call("POST", "/models", key="ann", **upload(FILE, name=name, shared=shared))
             assert answer.status_code == 201, answer.text
         answer = call("POST", "/evalsets", key="ann", **upload(pixels(), name=PRIVATE))
         assert answer.status_code == 201, answer.text
         packed = evaluation_sets.pack(np.zeros((4, 1, 8, 8), np.uint8), np.arange(4), tuple("abcde"), "mine")
-        storage.add("evalset", SHARED, packed, hashlib.sha256(packed).hexdigest(), 9, Ownership("ann", shared=True))
+        add(storage, SHARED, packed, "evalset", ownership=Ownership("ann", shared=True))
         yield SimpleNamespace(call=call, routes=routes, compute=compute)
     for engine in engines:
         engine.dispose()
@@ -255,13 +259,24 @@ def test_calls_of_two_keys_do_not_share_a_batch(web: SimpleNamespace):
     assert anyio.run(together) == [200, 404, 200]
 
 
+def test_a_key_that_may_upload_has_nothing_fetched():
+    address, files = "s3://models/mine.onnx", Files(None, {})
+    for scope, allowed in ((Scope.UPLOAD, False), (Scope.ADMIN, True)):
+        with called_by("ann", scope):
+            if allowed:
+                check_source(files, address, ("s3://models/",))
+                continue
+            with pytest.raises(ServiceError, match="needs a key with the scope admin"):
+                check_source(files, address, ("s3://models/",))
+
+
 # The storage itself
 
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[UploadStorage]:
     (tmp_path / "jobs.sqlite").touch()
-    made = UploadStorage(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    made = uploads(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path / "store")
     yield made
     made.close()
 
@@ -278,7 +293,7 @@ def called_by(key: str | None, scope: Scope = Scope.UPLOAD) -> Iterator[None]:
 def test_what_came_without_a_key_is_everybodys_and_an_admin_deletes_it(storage: UploadStorage):
     with called_by(None):
         assert of_this_call(shared=False) == OPERATORS
-    storage.add("model", "old", b"bytes", "{}", 9, OPERATORS)
+    add(storage, "old", ownership=OPERATORS)
     with called_by("ann"):
         assert storage.records("model") == {"old": "{}"}
         with pytest.raises(ServiceError, match="scope admin"):
@@ -294,17 +309,18 @@ def test_what_came_without_a_key_is_everybodys_and_an_admin_deletes_it(storage: 
 @pytest.mark.parametrize("shared", [False, True])
 def test_only_its_own_key_deletes_an_upload_whatever_was_checked_before(storage: UploadStorage, shared: bool):
     """Between the check and the deletion the name may have become another's."""
-    storage.add("model", "mine", b"bytes", "{}", 9, Ownership("ann", shared))
+    add(storage, "mine", ownership=Ownership("ann", shared))
     with called_by("bob"):
         storage.remove("model", "mine")
     with called_by("ann"):
         assert storage.record("model", "mine") == "{}"
         storage.remove("model", "mine")
-    assert storage.blob(hashlib.sha256(b"bytes").hexdigest()) is None
+    with pytest.raises(FileNotFoundError):
+        storage.files.open(SHA256)
 
 
 def test_without_keys_everybody_sees_and_deletes_all(storage: UploadStorage):
-    storage.add("model", "anns", b"bytes", "{}", 9, Ownership("ann", shared=False))
+    add(storage, "anns", ownership=Ownership("ann", shared=False))
     with called_by(None):
         assert storage.records("model") == {"anns": "{}"}
         assert storage.hidden("model") == frozenset()

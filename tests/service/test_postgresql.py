@@ -24,11 +24,11 @@ from service.postgresql import NoAnswer, Silence
 from service.settings import Settings
 from service.sql import Connections, create_engine, in_turn, patiently
 from service.uploads.manifests import UploadedManifests
-from service.uploads.storage import UploadStorage
 from tests import tiny
 from tests.service.conftest import PATIENCE
 from tests.service.databases import Postgres
 from tests.service.in_process import Caller, door, told
+from tests.service.stored import uploads
 
 SOON = 0.3  # seconds: a server that is stopped answers never
 
@@ -56,7 +56,7 @@ def web(postgres: Postgres, settings, tmp_path) -> Iterator[Caller]:
     url = postgres.database(f"stopped-{uuid.uuid4()}")
     settings(database_url=url)
     DBOS.migrate(url)
-    jobs, storage = Jobs(url, SOON), UploadStorage(url, SOON)
+    jobs, storage = Jobs(url, SOON), uploads(url, patience=SOON)
     jobs.database.migrate()
     tiny.linear(tmp_path / "models" / "artifacts" / "linear")
     catalog = Catalog(Settings(models=tmp_path / "models"), UploadedManifests(storage))

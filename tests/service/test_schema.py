@@ -18,10 +18,10 @@ from service.jobs.queue import Jobs
 from service.jobs.schema import migrate
 from service.jobs.worker_registry import WorkerRegistry
 from service.settings import SettingsError
-from service.uploads.storage import UploadStorage
 from tests import zoo
 from tests.service.conftest import ROOT, SHORT_REPORT, Server, build_models, environment, wait_for
 from tests.service.databases import Postgres
+from tests.service.stored import add, uploads
 from tests.service.test_uploads import bring
 
 
@@ -68,9 +68,9 @@ CHANGES = [
 
 
 @pytest.mark.postgres
-def test_a_role_that_may_use_the_tables_can_do_all_that_the_service_does_and_change_none(roles: Roles):
+def test_a_role_that_may_use_the_tables_can_do_all_that_the_service_does_and_change_none(roles: Roles, tmp_path: Path):
     migrate(roles.owner, roles.user_name)
-    jobs, storage = Jobs(roles.user), UploadStorage(roles.user)
+    jobs, storage = Jobs(roles.user), uploads(roles.user, tmp_path / "store")
     request = {"models": ["linear"], "dataset": "tiny", "n": 1}
     job, _ = jobs.submit(request, {}, "key", 10, Owner("ann", reports_per_day=9))
     assert jobs.get(job.id).request == request
@@ -78,7 +78,7 @@ def test_a_role_that_may_use_the_tables_can_do_all_that_the_service_does_and_cha
     assert (jobs.backlog().counts["queued"], jobs.workers(), jobs.in_use("models/x")) == (1, 0, False)
     jobs.cancel(job.id)
     jobs.delete(job.id)
-    storage.add("model", "mine", b"bytes", "{}", 9)
+    add(storage, "mine")
     assert storage.records("model") == {"mine": "{}"}
     storage.remove("model", "mine")
     registry = WorkerRegistry(jobs.database)
@@ -103,11 +103,11 @@ def test_later_tables_of_the_owner_are_the_users_too(roles: Roles):
 
 
 @pytest.mark.postgres
-def test_who_may_not_make_the_tables_says_so_and_makes_none(roles: Roles):
-    storage = UploadStorage(roles.user)
+def test_who_may_not_make_the_tables_says_so_and_makes_none(roles: Roles, tmp_path: Path):
+    storage = uploads(roles.user, tmp_path / "store")
     assert storage.records("model") == {}
     with pytest.raises(ServiceError, match="does not let the service do this") as refused:
-        storage.add("model", "mine", b"bytes", "{}", 9)
+        add(storage, "mine")
     assert refused.value.code is Code.JOBS_UNAVAILABLE
     with pytest.raises(SettingsError, match="cannot be changed: permission denied"):
         migrate(roles.user, None)

@@ -12,10 +12,9 @@ from gauntlet.cli.main import main
 from gauntlet.errors import GauntletError, InvalidInput, ModelFailed, escaped
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.sandbox.fork_server import ForkServer
-from gauntlet.sandbox.sandboxed_classifier import adopt, open_sandboxed
 from service.errors import Code, ServiceError
 from service.observability.logs import Json, Text
-from tests import zoo
+from tests import sandboxed, zoo
 
 FORGED = 'a\n2026-01-01 00:00:00,000 {"logger": "gauntlet.audit", "message": "admin in"}\r\x1b[2J\u202e\u2028\x00'
 
@@ -60,8 +59,7 @@ def test_no_name_of_a_file_is_printed_or_told_raw(name: str, capfd: pytest.Captu
     fork_server = ForkServer()
     told = ""
     try:
-        graph, manifest = adopt(fork_server, FILES[name](), ModelSettings(name="mine", pixel_range="0..1"))
-        guest = open_sandboxed(fork_server, graph, manifest, new=True)
+        guest = sandboxed.opened(fork_server, FILES[name](), ModelSettings(name="mine", pixel_range="0..1"))
         told = guest.certificate.reason + guest.manifest.gradients
         guest.close()
     except (InvalidInput, ModelFailed) as error:

@@ -17,20 +17,22 @@ from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
 from service.compute import repository
 from service.compute.add_evalset import add_evalset
 from service.compute.attack_request import attack
+from service.compute.model_added import model_added
 from service.compute.models import ComputeModels
 from service.compute.prediction_model import prediction_model
 from service.compute.report_request import ReportRequests
 from service.compute.smoothed_classification import classify_smoothed
-from service.compute.uploads import Uploads, model_added
+from service.compute.uploads import Uploads
 from service.errors import Code, ServiceError
 from service.inference_protocol.inference import InferCall, infer
 from service.predictions.classify_requests import ClassifyRequests
 from service.schemas.main_calls import AttackRequest, ClassifyRequest, SmoothingIn
 from service.uploads import models as uploaded_models
 from service.uploads.evalsets import EvaluationSets
+from service.uploads.file_stores import Folder
 from service.uploads.ownership import OPERATORS
 from service.uploads.storage import UploadStorage
-from tests import zoo
+from tests import sandboxed, zoo
 from tests.gauntlet.test_predicted_labels import blind_above
 from tests.service.models import linear_and_uploads
 
@@ -57,8 +59,9 @@ def mine(models: ComputeModels) -> Iterator[str]:
 
 
 def add(models: ComputeModels, name: str, data: bytes | None = None, describe: Any = lambda _: None) -> Any:
-    given = data or zoo.dense((1, 8, 8)), ModelSettings(name=name, pixel_range="0..1")
-    return models.uploaded.add(*given, models.catalog.reserved, OPERATORS, describe=describe)
+    declared = ModelSettings(name=name, pixel_range="0..1")
+    with sandboxed.held(data or zoo.dense((1, 8, 8))) as file:
+        return models.uploaded.add(file, declared, models.catalog.reserved, OPERATORS, describe=describe)
 
 
 def test_a_model_that_cannot_be_described_is_not_kept(models: ComputeModels):
@@ -90,17 +93,17 @@ def test_a_model_that_the_database_does_not_take_is_not_kept(models: ComputeMode
 
 def test_images_that_cannot_be_described_are_not_kept(models: ComputeModels, tmp_path: Path):
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.arange(2))
-    sets, data = EvaluationSets([], models.uploaded._storage), (tmp_path / "x.npz").read_bytes()
+    sets = EvaluationSets([], models.uploaded._storage)
     kept = sets, models.uploaded._storage, models.uploaded._fork_server
-    with pytest.raises(ZeroDivisionError):
-        add_evalset(*kept, data, ImageSetSettings(name="own"), OPERATORS, limit=9, describe=lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError), (tmp_path / "x.npz").open("rb") as file:
+        add_evalset(*kept, file, ImageSetSettings(name="own"), OPERATORS, limit=9, describe=lambda _: 1 / 0)
     assert sets.names == []
 
 
 def test_infinite_gradients_leave_an_answer_that_json_can_hold(models: ComputeModels):
-    answer = add(models, "sqrt", (CASES / "sqrt-first.onnx").read_bytes(), model_added)
-    assert answer.status_code == 201
-    assert b'"gradients":"verified"' in answer.body
+    added = add(models, "sqrt", (CASES / "sqrt-first.onnx").read_bytes(), model_added)
+    assert added.manifest.gradients == "verified"
+    assert "Infinity" not in added.model_dump_json()
     models.uploaded.remove("sqrt")
 
 
@@ -116,7 +119,7 @@ def attacked(**fields: Any) -> AttackRequest:
     return AttackRequest.model_validate(given | fields)
 
 
-NO_IMAGES = EvaluationSets([], UploadStorage("sqlite:////nowhere"))
+NO_IMAGES = EvaluationSets([], UploadStorage("sqlite:////nowhere", Folder(Path("/nowhere"))))
 REFUSED = {
     "an attack without its eps": lambda models: attack(models, attacked(eps=None), lambda: None),
     "an attack on a label that is none": lambda models: attack(models, attacked(labels=[99]), lambda: None),

@@ -1,25 +1,13 @@
 """A report in MLflow: parameters, metrics with their intervals, and the report itself as artefacts of a run."""
 
-import os
-from types import ModuleType
 from typing import Any
 
-from gauntlet.errors import InvalidInput
+from gauntlet.artifacts.mlflow_package import client
 from gauntlet.report import page
 from gauntlet.report.exports import markdown
 from gauntlet.report.exports.gate import Gate
 from gauntlet.report.headline import headlines
 from gauntlet.report.schema import Report
-
-
-def client() -> ModuleType:
-    """The ``mlflow`` package, its own usage reports off. Raises InvalidInput where it is not installed."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        import mlflow  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise InvalidInput("MLflow is not installed: pip install 'gauntlet-robustness[mlflow]'") from error
-    return mlflow
 
 
 def log(report: Report, gate: Gate) -> str:

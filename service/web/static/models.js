@@ -1,6 +1,6 @@
 /** The models there are, and a way in for one's own. */
 
-import { call } from "./api.js";
+import { call, get } from "./api.js";
 import { el, facts, field, latest, number, options, percent, statusLine } from "./dom.js";
 import { evaluationSets } from "./sets.js";
 import { watch, words } from "./store.js";
@@ -69,7 +69,8 @@ function uploadForm(reload) {
     event.preventDefault();
     taken.replaceChildren();
     task(async (signal) => {
-      taken.replaceChildren(...told(await send("models", file.files[0], settings(), signal)));
+      const answer = await send("models", file.files[0], settings(), signal);
+      taken.replaceChildren(...told(answer.state ? await opened(answer, line, signal) : answer));
       await reload();
     });
   }
@@ -87,6 +88,19 @@ function uploadForm(reload) {
     el("p", { class: "row" }, el("button", { class: "main" }, "Upload"), shared.tick, line),
     taken,
   );
+}
+
+const STAGES = { waiting: "Waiting for other uploads", fetching: "Fetching the file", converting: "Reading the file", verifying: "Checking its gradients", storing: "Keeping it" };
+
+/** Waits for a model that takes longer to open than the answer to its upload waits. */
+async function opened(model, line, signal) {
+  while (model.state === "opening") {
+    line.say(`${STAGES[model.stage]} … ${percent(model.progress)}`, "busy");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    model = await get(`models/${encodeURIComponent(model.name)}`, { signal });
+  }
+  if (model.state === "failed") throw new Error(`${model.error.message[0].toUpperCase()}${model.error.message.slice(1)}.`);
+  return { manifest: model, certificate: model.certificate };
 }
 
 /** What became of an upload. */

@@ -12,10 +12,8 @@ from gauntlet.evaluation import local_slopes, referee
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.sandbox.fork_server import ForkServer, Limits
-from gauntlet.sandbox.sandboxed_classifier import adopt as adopt_in_child
-from gauntlet.sandbox.sandboxed_classifier import open_sandboxed
 from gauntlet.threat import Threat
-from tests import adopted, zoo
+from tests import adopted, sandboxed, zoo
 
 CASE = Path(__file__).parents[2] / "cases" / "inet-plain.onnx"
 
@@ -83,8 +81,7 @@ def test_infinite_gradients_leave_a_finite_slope():
 def test_a_thousand_classes_of_large_images_fit_into_little_memory():
     """A full Jacobian of one image would be 600 MB."""
     fork_server = ForkServer(Limits(memory=500 * 2**20, threads=1))
-    graph, manifest = adopt_in_child(fork_server, CASE.read_bytes(), ModelSettings(name="inet"))
-    guest = open_sandboxed(fork_server, graph, manifest, new=True)
+    guest = sandboxed.opened(fork_server, CASE.read_bytes(), ModelSettings(name="inet"))
     assert guest.manifest.gradients == "verified"
     assert guest.slope is not None
     assert guest.certificate.lipschitz is not None

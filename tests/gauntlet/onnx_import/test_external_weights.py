@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def zipped(**files: bytes) -> bytes:
 def test_two_parts_a_zip_and_a_folder_give_the_same_graph() -> None:
     model, data = cases.read("torch_default.onnx"), cases.read(DATA)
     ways = [
-        adopt(model, ModelSettings(name="m"), external_weights.among({DATA: data})),
+        adopt(model, ModelSettings(name="m"), external_weights.among({DATA: lambda: data})),
         adopt(model, ModelSettings(name="m"), external_weights.in_folder(cases.FOLDER, validation.MAX_BYTES)),
         adopt(
             zipped(**{"a/torch_default.onnx": model, f"a/{DATA}": data, "a/LICENSE": b"free"}), ModelSettings(name="m")
@@ -45,9 +46,9 @@ def test_two_parts_a_zip_and_a_folder_give_the_same_graph() -> None:
 
 def test_the_digest_is_of_all_that_came() -> None:
     model, data = cases.read("torch_default.onnx"), bytearray(cases.read(DATA))
-    first = adopt(model, ModelSettings(name="m"), external_weights.among({DATA: bytes(data)}))
+    first = adopt(model, ModelSettings(name="m"), external_weights.among({DATA: lambda: bytes(data)}))
     data[3] ^= 1  # a bit of a weight
-    second = adopt(model, ModelSettings(name="m"), external_weights.among({DATA: bytes(data)}))
+    second = adopt(model, ModelSettings(name="m"), external_weights.among({DATA: lambda: bytes(data)}))
     assert first.manifest.adoption != second.manifest.adoption
 
 
@@ -84,7 +85,11 @@ WEIGHTS = {"w": bytes(64 * 32 * 4)}
 )
 def test_places_that_do_not_fit_are_refused(entries: dict[str, str], says: str) -> None:
     with pytest.raises(InvalidInput, match=says) as caught:
-        adopt(elsewhere(**entries), ModelSettings(name="m"), external_weights.among(WEIGHTS))
+        adopt(
+            elsewhere(**entries),
+            ModelSettings(name="m"),
+            external_weights.among({name: partial(bytes, data) for name, data in WEIGHTS.items()}),
+        )
     assert caught.value.field == "file"
 
 

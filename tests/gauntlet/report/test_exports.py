@@ -11,6 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 from junitparser import Error, Failure, JUnitXml
 
+from gauntlet.artifacts import mlflow_package
 from gauntlet.errors import InvalidInput
 from gauntlet.report import exports, requirements
 from gauntlet.report.exports import cyclonedx, junit, markdown, mlflow, sarif
@@ -145,7 +146,7 @@ def test_mlflow_keeps_figures_intervals_and_the_report(report, tmp_path, monkeyp
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own
-        client = mlflow.client()
+        client = mlflow_package.client()
         client.set_tracking_uri(f"file://{tmp_path}/runs")
         run = client.get_run(mlflow.log(report, GATE))
         kept = client.MlflowClient().list_artifacts(run.info.run_id)

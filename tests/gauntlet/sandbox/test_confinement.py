@@ -114,6 +114,19 @@ def test_injected_code_is_refused_what_any_other_process_can_do(
 
 
 @confined
+def test_a_child_cannot_write_to_a_file_that_it_got_for_reading(fork_server: ForkServer, tmp_path: Path):
+    (tmp_path / "graph").write_bytes(b"graph")
+    with (tmp_path / "graph").open("rb") as file:
+        child = fork_server.child(cast("Work", "probes"), [file])
+        assert ask(child, ask="write") == ["refused"] * 3
+        child.close()
+    with (tmp_path / "graph").open("r+b") as file:
+        child = fork_server.child(cast("Work", "probes"), [file])
+        assert ask(child, ask="write") == ["done", "refused", "done"]
+        child.close()
+
+
+@confined
 @pytest.mark.parametrize("abi", range(1, 8))
 def test_older_kernels_confine_too(abi: int, tmp_path: Path):
     if abi > confinement.landlock_abi():

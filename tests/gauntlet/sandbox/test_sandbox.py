@@ -19,8 +19,8 @@ from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime import twin
 from gauntlet.sandbox import protocol
 from gauntlet.sandbox.fork_server import ForkServer, exit_reason
-from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, _request, adopt, open_sandboxed
-from tests import hostile, zoo
+from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, _request
+from tests import hostile, sandboxed, zoo
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,7 @@ def fork_server() -> Iterator[ForkServer]:
 
 @pytest.fixture(scope="module")
 def guest(fork_server: ForkServer) -> Iterator[SandboxedClassifier]:
-    graph, manifest = adopt(fork_server, zoo.convolutional(residual=True), ModelSettings(name="guest"))
-    opened = open_sandboxed(fork_server, graph, manifest, new=True)
+    opened = sandboxed.opened(fork_server, zoo.convolutional(residual=True), ModelSettings(name="guest"))
     yield opened
     opened.close()
 
@@ -78,7 +77,7 @@ def test_too_slow_a_file_is_stopped(fork_server: ForkServer, monkeypatch: pytest
     server = psutil.Process(fork_server.pid)
     before = server.children()
     with pytest.raises(ModelFailed, match=r"longer than [\d.]+ s and was stopped"):
-        adopt(fork_server, list(hostile.slow())[-1], ModelSettings(name="slow"))
+        sandboxed.adopt(fork_server, list(hostile.slow())[-1], ModelSettings(name="slow"))
     _, alive = psutil.wait_procs([child for child in server.children() if child not in before], 60)
     assert not alive
 
@@ -86,7 +85,7 @@ def test_too_slow_a_file_is_stopped(fork_server: ForkServer, monkeypatch: pytest
 def test_more_memory_than_allowed_is_not_had(fork_server: ForkServer):
     (*_, greedy) = hostile.expanding()
     with pytest.raises((ModelFailed, InvalidInput)):
-        adopt(fork_server, greedy, ModelSettings(name="greedy"))
+        sandboxed.adopt(fork_server, greedy, ModelSettings(name="greedy"))
 
 
 def test_a_dead_child_is_told_and_the_next_one_lives(fork_server: ForkServer):
@@ -98,8 +97,9 @@ def test_a_dead_child_is_told_and_the_next_one_lives(fork_server: ForkServer):
         with pytest.raises(ModelFailed, match="died"):
             child.ask({"ask": "adopt"}, seconds=20)
     assert not child.alive
-    graph, _ = adopt(fork_server, zoo.dense((64,)), ModelSettings(name="next"))
-    assert graph
+    graph, _ = sandboxed.adopt(fork_server, zoo.dense((64,)), ModelSettings(name="next"))
+    assert os.fstat(graph.fileno()).st_size > 0
+    graph.close()
 
 
 def test_a_child_that_died_while_nobody_asked_is_known_to_be_dead(fork_server: ForkServer):
@@ -173,8 +173,7 @@ def test_no_zombie_is_left_of_a_child(fork_server: ForkServer):
 
 def test_a_child_leaves_no_files(fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    graph, manifest = adopt(fork_server, zoo.dense((64,)), ModelSettings(name="tidy"))
-    opened = open_sandboxed(fork_server, graph, manifest, new=True)
+    opened = sandboxed.opened(fork_server, zoo.dense((64,)), ModelSettings(name="tidy"))
     (folder,) = tmp_path.iterdir()
     (folder / "left").write_text("by a child that was killed")
     opened.close()

@@ -32,6 +32,10 @@ tolerations: {{- toYaml . | nindent 2 }}
 volumes:
   - name: state # lock files, proofs of certificates, counters and rates, all made again when missing; the jobs are in PostgreSQL
     emptyDir: {sizeLimit: 64Mi}
+{{- if .Values.store.size }}
+  - name: store
+    persistentVolumeClaim: {claimName: {{ .Release.Name }}-store}
+{{- end }}
   - name: tmp
     emptyDir: {sizeLimit: 4Gi} # twice GAUNTLET_MAX_UPLOAD for each of up to four API processes, and copies of one upload
   - name: keys
@@ -56,6 +60,9 @@ securityContext:
   capabilities: {drop: [ALL]}
 volumeMounts:
   - {name: state, mountPath: /var/lib/gauntlet}
+{{- if .Values.store.size }}
+  - {name: store, mountPath: /var/lib/gauntlet-store}
+{{- end }}
   - {name: tmp, mountPath: /tmp}
   - {name: keys, mountPath: /etc/gauntlet, readOnly: true}
 {{- end -}}
