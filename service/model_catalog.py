@@ -91,18 +91,25 @@ class Catalog:
     def unloaded(self) -> Mapping[str, AnyManifest]:
         return self._known[1].unloaded
 
+    def visible_unloaded(self) -> Mapping[str, AnyManifest]:
+        """Without the uploads that the call under way may not see."""
+        if not self.unloaded:
+            return {}
+        hidden = self._uploads.hidden()
+        return {name: manifest for name, manifest in self.unloaded.items() if name not in hidden}
+
     @property
     def reserved(self) -> frozenset[str]:
         """Names that nobody can give to a model of theirs."""
         return frozenset([*self.shipped, *self.unloaded, "reload"])  # /models/reload is a call
 
     def manifests(self) -> list[AnyManifest]:
-        """Of all models that are in service."""
+        """Of all models that are in service, as far as the call under way may see them."""
         uploaded = [found for name, found in self._uploads.all().items() if found != self.unloaded.get(name)]
         return [*self.shipped.values(), *uploaded]
 
     def manifest(self, name: str, field: str = "model") -> AnyManifest:
-        """By name; ServiceError ``unknown_model`` lists the names there are."""
+        """By name; ServiceError ``unknown_model`` lists the names there are, for whoever asks."""
         shipped = self.shipped.get(name)
         if shipped is not None:
             return shipped
@@ -121,16 +128,15 @@ class Catalog:
 
     def unknown(self, name: str, field: str) -> ServiceError:
         known = sorted(manifest.name for manifest in self.manifests())
-        why = "has been unloaded" if name in self.unloaded else "is none of the models"
+        why = "has been unloaded" if name in self.visible_unloaded() else "is none of the models"
         message = f"{name[:100]!r} {why}; there are {', '.join(known)}"
         return ServiceError(Code.UNKNOWN_MODEL, message, field=field, known=known)
 
     def known(self) -> set[str]:
-        """Every name whose figures are shown: of models in service or unloaded."""
-        names = {*self.shipped, *self.unloaded}
+        """Every name whose figures the call under way may see: of models in service or unloaded."""
         with suppress(ServiceError):  # while the job database is away, those of uploads are left out
-            names |= self._uploads.all().keys()
-        return names
+            return {*self.shipped, *self.visible_unloaded(), *self._uploads.all()}
+        return set(self.shipped)
 
 
 def verified(folder: Path, manifest: AnyManifest) -> store.Artefact:

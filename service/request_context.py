@@ -25,6 +25,7 @@ class Scope(StrEnum):
 
     READ = "read"
     ATTACK = "attack"
+    UPLOAD = "upload"
     ADMIN = "admin"
 
     def includes(self, other: "Scope") -> bool:
@@ -49,7 +50,7 @@ class Notes:
 
     error_is_ours: bool = False  # the body of the error under way is the envelope already
     metrics_label: str | None = None  # of the route, where its template does not tell work of another kind
-    admin: bool = False  # the scope admin was needed
+    audit: Scope | None = None  # the call is written to the audit, as one that needed this scope
 
 
 async def never() -> None:
@@ -67,7 +68,8 @@ class Call:
     target: str = ""  # path and query, as they were sent
     client: str = ""  # address
     headers: Headers = field(default_factory=Headers)
-    caller: Caller | None = None  # None: keys are not in use
+    caller: Caller | None = None  # None: keys are not in use, or none was asked for
+    anonymous: bool = False  # keys are in use, and none was asked for
     inference_protocol: bool = False  # errors have the shape of the Open Inference Protocol
     disconnected: Callable[[], Awaitable[None]] = never  # returns once the client has hung up
     body: Callable[[], bytes] = bytes  # as it was received

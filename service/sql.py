@@ -1,7 +1,7 @@
 """SQL databases, SQLite and PostgreSQL: how they are reached, and what is said where they cannot be used."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,6 @@ class Connections:
             raise unavailable("the job database cannot be used", error) from error
         except sa.exc.TimeoutError as error:
             raise ServiceError(Code.JOBS_UNAVAILABLE, "all connections to the job database are in use") from error
-
-
-def create(connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
-    """Make those that are missing. Several processes may, at the same time: ``create_all`` looks first, then makes."""
-    in_turn(connection)  # PostgreSQL's IF NOT EXISTS fails too where another makes the same
-    for table in tables:
-        connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-        for index in table.indexes:
-            connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
 
 
 def in_turn(connection: sa.Connection) -> None:

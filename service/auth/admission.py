@@ -34,6 +34,7 @@ class Admission:
         needed = None if endpoint.path == "/metrics" and self._settings.metrics_open else endpoint.scope
         if self.keys is not None and needed is not None:
             call = replace(call, caller=self._identify(self.keys, call))
+        call = replace(call, anonymous=self.keys is not None and needed is None)
         if endpoint.metered:
             self._meter(call)
         if call.caller is not None and needed is not None and not call.caller.scope.includes(needed):
@@ -41,7 +42,7 @@ class Admission:
             message = f"this call needs a key with the scope {needed}; the key {call.caller.name} has "
             challenge = {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{needed}"'}
             raise ServiceError(Code.FORBIDDEN, message + call.caller.scope, headers=challenge, scope=needed)
-        call.notes.admin = needed is Scope.ADMIN
+        call.notes.audit = needed if needed in (Scope.UPLOAD, Scope.ADMIN) else None
         return call
 
     def _identify(self, keys: Keyring, call: Call) -> Caller:
@@ -80,9 +81,15 @@ def owner(call: Call, settings: Settings) -> Owner | None:
     return Owner(caller.name, a_day, stored)
 
 
+NOBODY = ""
+"""No key has this name."""
+
+
 def visible_owner(call: Call) -> str | None:
-    """The one owner whose reports this call may see; None: it may see all."""
-    return None if call.caller is None or call.caller.scope is Scope.ADMIN else call.caller.name
+    """The one owner whose reports and unshared uploads this call may see; None: it may see all."""
+    if call.caller is None:
+        return NOBODY if call.anonymous else None
+    return None if call.caller.scope is Scope.ADMIN else call.caller.name
 
 
 def _too_often(wait: int, message: str) -> ServiceError:

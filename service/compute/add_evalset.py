@@ -10,6 +10,7 @@ from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import read_pictures
 from service.uploads.evalsets import EvaluationSets
+from service.uploads.ownership import Ownership
 from service.uploads.storage import UploadStorage, name_taken
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ def add_evalset(
     sandbox: ForkServer,
     data: bytes,
     declared: ImageSetSettings,
+    ownership: Ownership,
     *,
     limit: int,
     describe: Callable[[EvalSet], T],
@@ -29,7 +31,7 @@ def add_evalset(
 
     Raises InvalidInput with the reason, Unconfined, ServiceError ``name_taken``, or ``uploads_full`` beyond ``limit``.
     """
-    if declared.name in sets.names:
+    if sets.taken(declared.name):
         raise name_taken(declared.name)
     try:
         found = read_pictures(sandbox, data, declared)
@@ -40,5 +42,5 @@ def add_evalset(
     packed = evaluation_sets.pack(found.images, found.labels, found.classes, declared.licence)
     made = evaluation_sets.unpack(declared.name, packed)
     answer = describe(made)
-    storage.add("evalset", declared.name, packed, made.sha256, limit)
+    storage.add("evalset", declared.name, packed, made.sha256, limit, ownership)
     return answer

@@ -17,7 +17,7 @@ from gauntlet.report.schema import ReportRequest
 from gauntlet.runtime import memory
 from gauntlet.runtime.classifier import use_threads
 from gauntlet.sandbox.fork_server import ForkServer, Limits
-from service.auth.admission import owner
+from service.auth.admission import owner, visible_owner
 from service.compute.attack_request import attack
 from service.compute.certify_request import certify
 from service.compute.internal_call import InternalCalls
@@ -83,7 +83,7 @@ def open_compute(settings: Settings) -> ASGIApp:
         predictions=predictions,
         costly=BoundedQueue(settings.attack_slots, settings.attack_queue, "attacks and certificates"),
         classify=classify,
-        batcher=Batcher(predictions, classify.answer_together),
+        batcher=Batcher(predictions, lambda _, asked: classify.answer_together(asked[0].model, asked)),
         reports=ReportRequests(models, evalsets, jobs),
     )
     threading.Thread(target=_prove, args=(models,), name="prover", daemon=True).start()
@@ -115,7 +115,9 @@ async def post_classify(request: Request) -> Response:
             services, lambda check: classify_smoothed(services.models, asked, smoothing, check), FEWER_SAMPLES
         )
     if len(asked.images) <= SMALL and not asked.resize:
-        return json_response(await services.batcher.run(asked.model, asked))
+        # A batch is computed in the context of its first call: all of it sees the same uploads.
+        batch = f"{visible_owner(CALL.get())} {asked.model}"
+        return json_response(await services.batcher.run(batch, asked))
     return json_response(await services.predictions.run(lambda: services.classify.answer(asked)))
 
 

@@ -18,6 +18,7 @@ from gauntlet.onnx_import.validation import MAX_BYTES
 from service.compute.models import ComputeModels
 from service.errors import ServiceError, invalid
 from service.schemas.uploads import Reloaded
+from service.uploads.ownership import OPERATORS
 from service.uploads.storage import name_taken
 
 SETTINGS_FILE = "settings.json"
@@ -51,7 +52,7 @@ def take(models: ComputeModels, folder: Path) -> bool:
     if uploaded is not None or not (folder / MODEL_FILE).is_file():
         return False
     data, weights = (folder / MODEL_FILE).read_bytes(), _weights(folder)
-    models.uploaded.add(data, _declared(folder), catalog.reserved, weights=weights, describe=lambda _: None)
+    models.uploaded.add(data, _declared(folder), catalog.reserved, OPERATORS, weights=weights, describe=lambda _: None)
     return True
 
 

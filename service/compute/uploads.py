@@ -18,7 +18,6 @@ from gauntlet.artifacts import evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.errors import InvalidInput
 from gauntlet.evaluation.held_out_images import calibrated
-from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier
 from service.compute import repository
@@ -36,12 +35,14 @@ from service.schemas.uploads import (
     MORE_FILES,
     WEIGHTS,
     CertificateInfo,
+    EvalSetSettings,
     ModelAdded,
     SamplesQuery,
     UploadSettings,
 )
 from service.uploads.evalset_previews import preview
 from service.uploads.evalsets import EvaluationSets
+from service.uploads.ownership import of_this_call
 from service.uploads.storage import UploadStorage
 
 D = TypeVar("D", bound=BaseModel)
@@ -89,6 +90,7 @@ class Uploads:
             files.data,
             declared.of_the_file(),
             reserved,
+            of_this_call(shared=declared.shared),
             weights=more.get(WEIGHTS),
             names=more.get(CLASSES),
             describe=describe,
@@ -102,6 +104,7 @@ class Uploads:
         uploaded = self.models.uploaded.manifests.get(name)
         if uploaded is None:
             raise catalog.unknown(name, "name")
+        self.models.uploaded.check_removable(name)
         self.jobs.check_unused(f"models/{name}")
         self.models.uploaded.remove(name)
         if catalog.unloaded.get(name) == uploaded:
@@ -109,12 +112,10 @@ class Uploads:
         return Response(status_code=204)
 
     async def add_evalset(self, request: Request) -> Response:
-        files, declared = await _parts(request, ImageSetSettings)
-        limit = self.models.settings.max_uploads
-        kept = self.evalsets, self.storage, self.sandbox
-        return await self.one_at_a_time(
-            lambda: add_evalset(*kept, files.data, declared, limit=limit, describe=_evalset_added)
-        )
+        files, declared = await _parts(request, EvalSetSettings)
+        limit, kept = self.models.settings.max_uploads, (self.evalsets, self.storage, self.sandbox)
+        given = files.data, declared.of_the_file(), of_this_call(shared=declared.shared)
+        return await self.one_at_a_time(lambda: add_evalset(*kept, *given, limit=limit, describe=_evalset_added))
 
     async def reload_models(self, _: Request) -> Response:
         return json_response(await self.one_at_a_time(lambda: reload(self.models)))

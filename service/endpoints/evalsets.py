@@ -28,6 +28,7 @@ def delete_evalset(request: Request) -> Response:
     sets.check(name, "name")
     if sets.is_shipped(name):
         raise ServiceError(Code.BUILT_IN, f"{name} came with the service and cannot be deleted", field="name")
+    sets.check_removable(name)
     api.jobs.check_unused(f"evalsets/{name}")
     sets.remove(name)
     return Response(status_code=204)

@@ -12,7 +12,7 @@ from service.errors import Code, ServiceError
 from service.jobs.job import Job
 from service.jobs.queue import unknown_report
 from service.jobs.status import ENDED
-from service.request_context import CALL
+from service.request_context import CALL, Scope
 from service.responses import json_response
 from service.schemas.main_calls import ReportItem, ReportList, ReportQuery
 from service.schemas.reading import read_json, read_query
@@ -59,7 +59,7 @@ def _job(request: Request, *, output: bool = False) -> Job:
     if visible_owner(call) not in (None, job.owner):
         raise unknown_report(job_id)
     if call.caller is not None and job.owner != call.caller.name:
-        call.notes.admin = True
+        call.notes.audit = Scope.ADMIN
     return job
 
 

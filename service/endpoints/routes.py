@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gauntlet.artifacts.manifest import ClassifierManifest, GeneratorManifest
-from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.report.schema import ReportRequest
 from service.endpoint import COMMON_ERRORS, MULTIPART, Endpoint, Handler, Method
 from service.endpoints import (
@@ -188,7 +187,7 @@ MODELS = (
     _row(
         "POST",
         "/models",
-        Scope.ADMIN,
+        Scope.UPLOAD,
         forward,
         "Bring an ONNX classifier, alone, in a zip with the files of its weights, or with these as `weights`; a text "
         "file or config.json as `classes` names its classes; what `settings` leave out is guessed from the graph and "
@@ -221,7 +220,7 @@ MODELS = (
     _row(
         "DELETE",
         "/models/{name}",
-        Scope.ADMIN,
+        Scope.UPLOAD,
         forward,
         "Forget an uploaded model",
         answers={204: None},
@@ -243,12 +242,12 @@ EVALSETS = (
     _row(
         "POST",
         "/evalsets",
-        Scope.ADMIN,
+        Scope.UPLOAD,
         forward,
         "Bring labelled images: an .npz with images and labels, or a zip of one folder per class",
         answers={201: uploads.EvalSetInfo},
         errors=(*UPLOAD, Code.MODEL_FAILED),
-        body=ImageSetSettings,
+        body=uploads.EvalSetSettings,
         consumes=MULTIPART,
         answer_headers=LOCATION,
     ),
@@ -265,7 +264,7 @@ EVALSETS = (
     _row(
         "DELETE",
         "/evalsets/{name}",
-        Scope.ADMIN,
+        Scope.UPLOAD,
         evalsets.delete_evalset,
         "Forget an uploaded evaluation set",
         answers={204: None},

@@ -12,13 +12,13 @@ def repository_index(catalog: Catalog, *, ready: bool) -> RepositoryIndex:
     ]
     if ready:
         return RepositoryIndex(entries)
-    known = {entry.name for entry in entries}
+    known, unloaded = {entry.name for entry in entries}, catalog.visible_unloaded()
     entries += [
         IndexEntry(name=name, version=manifest.model_sha256, state="UNAVAILABLE", reason="unloaded")
-        for name, manifest in catalog.unloaded.items()
+        for name, manifest in unloaded.items()
         if name not in known
     ]
-    known |= catalog.unloaded.keys()
+    known |= unloaded.keys()
     entries += [
         IndexEntry(name=folder.name, version="", state="UNAVAILABLE", reason="not loaded yet")
         for folder in sorted(catalog.folder.iterdir())

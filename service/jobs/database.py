@@ -6,7 +6,6 @@ pinned, and the tests of these statements run on both databases.
 
 import contextlib
 import socket
-import time
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from service.auth import quota
-from service.sql import BUSY_MS, Connections, create, in_turn
+from service import migrations
+from service.sql import Connections, in_turn
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -117,21 +116,5 @@ class Database(Connections):
         return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
 
     def migrate(self) -> None:
-        """Make the tables that are ours; DBOS makes its own."""
-        if self.sqlite:
-            self._write_ahead()
-        with self.begin() as connection:
-            create(connection, [EXECUTORS, *quota.TABLES.sorted_tables])
-
-    def _write_ahead(self) -> None:
-        """SQLite fails at once, whatever ``busy_timeout`` says, where somebody else has just opened the file."""
-        deadline = time.monotonic() + BUSY_MS / 1000
-        while True:
-            try:
-                with self.engine.connect() as connection:
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                return
-            except sa.exc.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+        """Make the tables that are ours, or bring them to this release; DBOS makes its own."""
+        migrations.migrate(self)

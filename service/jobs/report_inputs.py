@@ -53,13 +53,16 @@ class ReportInputs:
             raise ArtefactError(f"the model {name} was replaced after the report was asked for; ask for it again")
         return found
 
+    def is_shipped(self, name: str) -> bool:
+        """Whether it is a model under GAUNTLET_MODELS, and not an upload."""
+        return (self._settings.artifacts / name / MANIFEST_FILE).is_file()
+
     def _load(self, name: str, leases: contextlib.ExitStack) -> Classifier:
-        folder = self._settings.artifacts / name
-        if not (folder / MANIFEST_FILE).is_file():
+        if not self.is_shipped(name):
             uploaded = leases.enter_context(self._uploaded.lease(name))
             if uploaded is not None:
                 return uploaded  # not kept here: its process may die, and is then started again
-        model = open_model(store.load(folder), self._settings.device, self._proofs)
+        model = open_model(store.load(self._settings.artifacts / name), self._settings.device, self._proofs)
         assert isinstance(model, OnnxClassifier)  # the same file was one when the report was asked for
         self._open[name] = model
         return model

@@ -136,7 +136,7 @@ def _measure(watch: "_ShardWatch", body: Mapping[str, Any], pins: Mapping[str, s
             result = build.measure(
                 shard.cell, request, models, evalset, images=images, check_cancelled=check, on_images=done
             )
-    count(result)
+    count(result, uploaded=not _inputs().is_shipped(shard.cell.model))
     return result.model_dump_json()
 
 

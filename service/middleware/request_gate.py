@@ -69,8 +69,8 @@ class RequestGate:
             await answer.error(error)
         finally:
             body.close()
-            if call.notes.admin and endpoint is not None:
-                audit("admin", call, path=scope["path"][:200], status=answer.status)
+            if call.notes.audit is not None and endpoint is not None:
+                audit(call.notes.audit, call, path=scope["path"][:200], status=answer.status)
             CALL.reset(token)
             self._account(call, answer.status, time.perf_counter() - started)
 

@@ -5,12 +5,15 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from gauntlet.artifacts.manifest import ClassifierManifest, Name, Sha256
-from gauntlet.onnx_import.settings import ModelSettings
+from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
 from service.schemas.main_calls import Answer, Class, Png, Request
 
 WEIGHTS, CLASSES = "weights", "classes"
 MORE_FILES = {WEIGHTS: 8, CLASSES: 1}
 """Parts of an upload beside `file`: those in which the model keeps weights, one that names its classes."""
+
+
+SHARED = "whether every key may see and use it; without it, the key that uploads it and those with the scope admin"
 
 
 class UploadSettings(ModelSettings):
@@ -21,10 +24,21 @@ class UploadSettings(ModelSettings):
         description="an evaluation set of this service: the temperature of the probabilities is fitted on images "
         "drawn from it (half of them, at most 500), on which no report judges probabilities; without it it is 1",
     )
+    shared: bool = Field(default=False, description=SHARED)
 
     def of_the_file(self) -> ModelSettings:
         """What conversion needs to know."""
-        return ModelSettings(**self.model_dump(exclude={"calibration_set"}))
+        return ModelSettings(**self.model_dump(exclude={"calibration_set", "shared"}))
+
+
+class EvalSetSettings(ImageSetSettings):
+    """What somebody says of images that they upload."""
+
+    shared: bool = Field(default=False, description=SHARED)
+
+    def of_the_file(self) -> ImageSetSettings:
+        """What reading needs to know."""
+        return ImageSetSettings(**self.model_dump(exclude={"shared"}))
 
 
 class CertificateInfo(Answer):

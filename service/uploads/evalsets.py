@@ -29,7 +29,12 @@ class EvaluationSets:
 
     @property
     def names(self) -> list[str]:
+        """Of those that the call under way may see."""
         return [*self._shipped, *self._storage.records("evalset")]
+
+    def taken(self, name: str) -> bool:
+        """Whether some set has this name, one that the call under way may not see included."""
+        return name in self.names or name in self._storage.hidden("evalset")
 
     def is_shipped(self, name: str) -> bool:
         return name in self._shipped
@@ -73,6 +78,10 @@ class EvaluationSets:
         if data is None:
             raise ArtefactError(f"{name} is missing from the job database or damaged; upload it again")
         return evaluation_sets.unpack(name, data)
+
+    def check_removable(self, name: str) -> None:
+        """Raises ServiceError ``forbidden`` for an upload that the call under way may not delete."""
+        self._storage.check_removable("evalset", name)
 
     def remove(self, name: str) -> None:
         """Forget an upload."""

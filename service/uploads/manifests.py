@@ -5,7 +5,7 @@ from service.uploads.storage import UploadStorage
 
 
 class UploadedManifests:
-    """Raises ServiceError ``jobs_unavailable`` while the database cannot be read."""
+    """Those that the call under way may see. Raises ServiceError ``jobs_unavailable`` while they cannot be read."""
 
     def __init__(self, storage: UploadStorage) -> None:
         self._storage = storage
@@ -14,6 +14,10 @@ class UploadedManifests:
         """By name, oldest first."""
         records = self._storage.records("model")
         return {name: ClassifierManifest.model_validate_json(record) for name, record in records.items()}
+
+    def hidden(self) -> frozenset[str]:
+        """The names that are taken by models which the call under way may not see."""
+        return self._storage.hidden("model")
 
     def get(self, name: str) -> ClassifierManifest | None:
         record = self._storage.record("model", name)

@@ -13,6 +13,7 @@ from gauntlet.sandbox.fork_server import ForkServer
 from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, adopt, open_sandboxed
 from service.errors import Code, ServiceError
 from service.uploads.manifests import UploadedManifests
+from service.uploads.ownership import Ownership
 from service.uploads.storage import UploadStorage, name_taken
 
 Key = tuple[str, str]  # name, sha256
@@ -70,6 +71,7 @@ class UploadedModels:
         data: bytes,
         declared: ModelSettings,
         reserved: frozenset[str],
+        ownership: Ownership,
         *,
         weights: Mapping[str, bytes] | None = None,
         names: Mapping[str, bytes] | None = None,
@@ -82,7 +84,7 @@ class UploadedModels:
 
         Raises InvalidInput with the reason, Unconfined, ServiceError ``name_taken`` or ``uploads_full``.
         """
-        if declared.name in reserved or self.manifests.get(declared.name) is not None:
+        if declared.name in reserved or self._taken(declared.name):
             raise name_taken(declared.name)
         try:
             graph, manifest = adopt(self._fork_server, data, declared, weights, names)
@@ -93,12 +95,20 @@ class UploadedModels:
             raise InvalidInput(f"the file is refused: {error}", "file") from error
         try:
             answer = describe(opened)
-            self._storage.add("model", declared.name, graph, opened.manifest.model_dump_json(), self._limit)
+            self._storage.add("model", declared.name, graph, opened.manifest.model_dump_json(), self._limit, ownership)
         except BaseException:
             opened.close()
             raise
         self._keep(opened)
         return answer
+
+    def _taken(self, name: str) -> bool:
+        """By a model that the call under way may not see, too."""
+        return self.manifests.get(name) is not None or name in self.manifests.hidden()
+
+    def check_removable(self, name: str) -> None:
+        """Raises ServiceError ``forbidden`` for one that the call under way may not delete."""
+        self._storage.check_removable("model", name)
 
     def close_idle(self, name: str) -> None:
         """Close what is open of it. Raises ServiceError ``in_use`` while it answers somebody here."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from gauntlet.sandbox.fork_server import ForkServer, Limits
 from service import app
@@ -49,12 +50,12 @@ def served_models(settings: Settings) -> ServedModels:
     return models
 
 
-def api(settings: Settings) -> Starlette:
+def api(settings: Settings, compute: ASGIApp | None = None) -> Starlette:
     """The routes of an API process, and behind them the application of the compute process."""
     compute_models(settings).prove_all()
-    compute = ComputeClient(httpx.ASGITransport(open_compute(settings)), lambda: True)
+    client = ComputeClient(httpx.ASGITransport(compute or open_compute(settings)), lambda: True)
     made = app.routes()
-    made.state.services = app.open_services(settings, compute)
+    made.state.services = app.open_services(settings, client)
     return made
 
 

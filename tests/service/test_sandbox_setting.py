@@ -13,6 +13,7 @@ from service.doctor import _sandbox
 from service.errors import Code, translate
 from service.settings import Settings, SettingsError
 from service.uploads.evalsets import EvaluationSets
+from service.uploads.ownership import OPERATORS
 from tests.service.models import linear_and_uploads
 
 
@@ -28,9 +29,11 @@ def test_uploads_are_refused_with_the_reason(tmp_path: Path):
         storage = models.uploaded._storage
         sets = EvaluationSets([], storage)
         with pytest.raises(Unconfined, match="without Landlock") as refused:
-            models.uploaded.add(b"", ModelSettings(name="mine"), frozenset(), describe=lambda _: None)
+            models.uploaded.add(b"", ModelSettings(name="mine"), frozenset(), OPERATORS, describe=lambda _: None)
         with pytest.raises(Unconfined, match="without Landlock"):
-            add_evalset(sets, storage, sandbox, b"", ImageSetSettings(name="set"), limit=1, describe=lambda _: None)
+            add_evalset(
+                sets, storage, sandbox, b"", ImageSetSettings(name="set"), OPERATORS, limit=1, describe=lambda _: None
+            )
     error = translate(refused.value)
     assert (error.code, error.status) == (Code.MODEL_FAILED, 503)
 

@@ -28,6 +28,7 @@ from service.predictions.classify_requests import ClassifyRequests
 from service.schemas.main_calls import AttackRequest, ClassifyRequest, SmoothingIn
 from service.uploads import models as uploaded_models
 from service.uploads.evalsets import EvaluationSets
+from service.uploads.ownership import OPERATORS
 from service.uploads.storage import UploadStorage
 from tests import zoo
 from tests.gauntlet.test_predicted_labels import blind_above
@@ -56,8 +57,8 @@ def mine(models: ComputeModels) -> Iterator[str]:
 
 
 def add(models: ComputeModels, name: str, data: bytes | None = None, describe: Any = lambda _: None) -> Any:
-    declared = ModelSettings(name=name, pixel_range="0..1")
-    return models.uploaded.add(data or zoo.dense((1, 8, 8)), declared, models.catalog.reserved, describe=describe)
+    given = data or zoo.dense((1, 8, 8)), ModelSettings(name=name, pixel_range="0..1")
+    return models.uploaded.add(*given, models.catalog.reserved, OPERATORS, describe=describe)
 
 
 def test_a_model_that_cannot_be_described_is_not_kept(models: ComputeModels):
@@ -92,7 +93,7 @@ def test_images_that_cannot_be_described_are_not_kept(models: ComputeModels, tmp
     sets, data = EvaluationSets([], models.uploaded._storage), (tmp_path / "x.npz").read_bytes()
     kept = sets, models.uploaded._storage, models.uploaded._fork_server
     with pytest.raises(ZeroDivisionError):
-        add_evalset(*kept, data, ImageSetSettings(name="own"), limit=9, describe=lambda _: 1 / 0)
+        add_evalset(*kept, data, ImageSetSettings(name="own"), OPERATORS, limit=9, describe=lambda _: 1 / 0)
     assert sets.names == []
 
 

@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { el, facts, field, latest, number, options, percent, statusLine } from "./dom.js";
 import { evaluationSets } from "./sets.js";
 import { watch, words } from "./store.js";
-import { list, nameInput, numbers, send, textInput } from "./upload.js";
+import { list, nameInput, numbers, send, sharing, textInput } from "./upload.js";
 
 const LAYOUTS = [["", "guess it from the graph"], ["nchw", "channels first (NCHW)"], ["nhwc", "channels last (NHWC)"], ["flat", "flat, C·H·W"], ["flat-nhwc", "flat, H·W·C"]];
 const RANGES = [["", "guess it"], "0..1", "0..255", "-1..1"];
@@ -53,6 +53,7 @@ function uploadForm(reload) {
     options(select, entries, "");
     return select;
   });
+  const shared = sharing();
   const [mean, std] = [0, 1].map(() => el("input", { type: "text", inputmode: "decimal", autocomplete: "off" }));
   const settings = () => ({
     name: name.value,
@@ -62,6 +63,7 @@ function uploadForm(reload) {
     output: output.value || null,
     mean: numbers(mean),
     std: numbers(std),
+    shared: shared.value(),
   });
   function submit(event) {
     event.preventDefault();
@@ -82,7 +84,7 @@ function uploadForm(reload) {
       el("summary", {}, "How it sees images"),
       el("div", { class: "form" }, field("Layout", layout), field("Black to white", range), field("Mean", mean, "per channel, subtracted"), field("Standard deviation", std, "per channel, divided by"), field("Its outputs are", output)),
     ),
-    el("p", { class: "row" }, el("button", { class: "main" }, "Upload"), line),
+    el("p", { class: "row" }, el("button", { class: "main" }, "Upload"), shared.tick, line),
     taken,
   );
 }

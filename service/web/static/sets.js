@@ -3,7 +3,7 @@
 import { call } from "./api.js";
 import { el, field, latest, statusLine } from "./dom.js";
 import { watch, words } from "./store.js";
-import { list, nameInput, numbers, send, textInput } from "./upload.js";
+import { list, nameInput, numbers, send, sharing, textInput } from "./upload.js";
 
 export function evaluationSets(reload) {
   const line = statusLine();
@@ -37,10 +37,11 @@ function form(reload) {
   const file = el("input", { type: "file", accept: ".npz,.zip", required: true });
   const name = nameInput();
   const [classes, licence, shape] = [0, 1, 2].map(textInput);
+  const shared = sharing();
   function submit(event) {
     event.preventDefault();
     taken.replaceChildren();
-    const settings = { name: name.value, classes: list(classes), licence: licence.value.trim() || null, input_shape: numbers(shape) };
+    const settings = { name: name.value, classes: list(classes), licence: licence.value.trim() || null, input_shape: numbers(shape), shared: shared.value() };
     task(async (signal) => {
       const set = await send("evalsets", file.files[0], settings, signal);
       taken.replaceChildren(el("strong", {}, `${set.name} is taken in: `), `${set.n.toLocaleString("en")} images of ${set.classes.length} classes. Reports can name it.`);
@@ -53,7 +54,7 @@ function form(reload) {
     field("Images file", file, "an .npz with images and labels, or a .zip with a folder of pictures for each class"),
     el("div", { class: "form" }, field("Name", name, "a-z, 0-9, dot, dash"), field("Class names", classes, "with commas; of a zip, its folders")),
     el("details", {}, el("summary", {}, "More about them"), el("div", { class: "form" }, field("Licence", licence), field("Channels, height, width", shape, "1, 28, 28: pictures of a zip are converted to it"))),
-    el("p", { class: "row" }, el("button", { class: "main" }, "Upload the images"), line),
+    el("p", { class: "row" }, el("button", { class: "main" }, "Upload the images"), shared.tick, line),
     taken,
   );
 }
