@@ -29,6 +29,7 @@ from service.responses import ERROR_HANDLERS
 from service.scheduling.batching import Batcher
 from service.scheduling.bounded_queue import PREDICTION_SLOTS, BoundedQueue
 from service.settings import Settings
+from service.sql import ANSWER_S
 from service.uploads.evalset_previews import EvalSetPreviews
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.manifests import UploadedManifests
@@ -44,8 +45,8 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
         THREAD_POOL.resize(settings.threads)
     for endpoint in ENDPOINTS:  # a rate cannot tell the first 500 from a series that is merely new
         metrics.REQUESTS.labels(endpoint.path, endpoint.method, "500")
-    storage = UploadStorage(settings.database_url)
-    catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url)
+    storage = UploadStorage(settings.database_url, ANSWER_S)
+    catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url, ANSWER_S)
     models = ServedModels(settings, catalog)
     waiting = settings.share(settings.predict_queue)
     predictions = BoundedQueue(PREDICTION_SLOTS, waiting, "predictions")

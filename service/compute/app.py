@@ -45,6 +45,7 @@ from service.schemas.main_calls import (
 )
 from service.schemas.reading import read_json
 from service.settings import Settings
+from service.sql import ANSWER_S
 from service.startup import tell_failure
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.storage import UploadStorage
@@ -71,9 +72,9 @@ def open_compute(settings: Settings) -> ASGIApp:
     """The whole application. Raises GauntletError where it cannot be."""
     use_threads(settings.threads)
     memory.keep()
-    storage = UploadStorage(settings.database_url)
+    storage = UploadStorage(settings.database_url, ANSWER_S)
     sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
-    models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url)
+    models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url, ANSWER_S)
     evalsets = EvaluationSets(settings.evalsets, storage)
     predictions = BoundedQueue(PREDICTION_SLOTS, settings.predict_queue, "predictions of uploaded models")
     classify = ClassifyRequests(lambda name: prediction_model(models, name), settings.max_images)

@@ -74,8 +74,8 @@ def machine() -> str:
 class Database(Connections):
     """What is done within ``using`` or ``begin`` raises ServiceError ``jobs_unavailable``."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, patience: float | None = None) -> None:
+        super().__init__(url, patience)
         self._ours = self.engine.execution_options(schema_translate_map={"dbos": None}) if self.sqlite else self.engine
 
     @cached_property

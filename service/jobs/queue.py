@@ -43,10 +43,13 @@ FRESH = 10.0  # seconds for which a worker's sign of life is one
 
 
 class Jobs:
-    """The job database. Every method raises ServiceError ``jobs_unavailable`` while it cannot be read."""
+    """The job database. Every method raises ServiceError ``jobs_unavailable`` while it cannot be read.
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
+    ``patience``: the seconds in which it is to answer a statement; None: whenever it does.
+    """
+
+    def __init__(self, url: str, patience: float | None = None) -> None:
+        self.database = Database(url, patience)
 
     @property
     def _client(self) -> "DBOSClient":

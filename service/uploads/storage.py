@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from gauntlet.text import storable
 from service import migrations
 from service.errors import Code, ServiceError
-from service.sql import Connections, in_turn
+from service.sql import Connections, in_turn, patiently
 from service.uploads.ownership import OPERATORS, Ownership, removable, visible
 
 Kind = Literal["model", "evalset"]
@@ -45,8 +45,8 @@ class UploadStorage:
     What the call under way may not see is not there for it (``service.uploads.ownership``), but its name is taken.
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = Connections(url)
+    def __init__(self, url: str, patience: float | None = None) -> None:
+        self._database = Connections(url, patience)
         self._ready = False
 
     @contextlib.contextmanager
@@ -101,7 +101,10 @@ class UploadStorage:
         """The bytes, held against their digest."""
         wanted = sa.select(BLOBS.c.data).where(BLOBS.c.sha256 == sha256)
         with self._reading() as connection:
-            data = None if connection is None else connection.execute(wanted).scalar_one_or_none()
+            if connection is None:
+                return None
+            with patiently(connection):
+                data = connection.execute(wanted).scalar_one_or_none()
         return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
     def add(
@@ -119,7 +122,8 @@ class UploadStorage:
                     raise ServiceError(Code.UPLOADS_FULL, message, limit=limit)
                 connection.execute(sa.insert(NAMES).values(entry))
                 if connection.execute(sa.select(BLOBS.c.sha256).where(BLOBS.c.sha256 == sha256)).first() is None:
-                    connection.execute(sa.insert(BLOBS).values(sha256=sha256, data=data))
+                    with patiently(connection):
+                        connection.execute(sa.insert(BLOBS).values(sha256=sha256, data=data))
         except ServiceError as error:
             if isinstance(error.__cause__, sa.exc.IntegrityError):
                 raise name_taken(name) from error
@@ -131,7 +135,8 @@ class UploadStorage:
             return
         with self._writing() as connection:
             connection.execute(sa.delete(NAMES).where(NAMES.c.kind == kind, NAMES.c.name == name, removable(NAMES)))
-            connection.execute(sa.delete(BLOBS).where(BLOBS.c.sha256.not_in(sa.select(NAMES.c.sha256))))
+            with patiently(connection):
+                connection.execute(sa.delete(BLOBS).where(BLOBS.c.sha256.not_in(sa.select(NAMES.c.sha256))))
 
     def close(self) -> None:
         self._database.close()

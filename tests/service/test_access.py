@@ -131,16 +131,18 @@ def test_every_key_that_fails_is_one_line_without_the_key(settings, audit, caplo
     assert not [secret for secret in ("somebodys-secret", *SECRETS.values()) if secret in str(audit()) + caplog.text]
 
 
-def test_a_call_that_needs_admin_is_one_line_with_or_without_keys(settings, audit):
-    Caller(door())("DELETE", "/models/some", key=SECRETS["admin"])
+def test_a_call_that_changes_the_service_is_one_line_with_or_without_keys(settings, audit):
+    Caller(door())("POST", "/models/reload", key=SECRETS["admin"])
+    Caller(door())("DELETE", "/models/some", key=SECRETS["upload"])
     Caller(door())("DELETE", "/models/some", key=SECRETS["attack"])
     settings(api_keys="")
     Caller(door())("DELETE", "/models/some")
     lines = [(line["audit"], line["key"], line.get("path")) for line in audit()]
     assert lines == [
-        ("admin", "admin", "/models/some"),
+        ("admin", "admin", "/models/reload"),
+        ("upload", "upload", "/models/some"),
         ("scope refused", "attack", None),
-        ("admin", None, "/models/some"),
+        ("upload", None, "/models/some"),
     ]
 
 

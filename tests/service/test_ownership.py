@@ -96,8 +96,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     keys = "\n".join([LINES, *(entry(name, name, "upload") for name in ("ann", "bob"))])
     engines: list[sa.Engine] = []
 
-    def create(url: str) -> sa.Engine:
-        engines.append(create_engine(url))
+    def create(*given: Any) -> sa.Engine:
+        engines.append(create_engine(*given))
         return engines[-1]
 
     with pytest.MonkeyPatch.context() as patched:

@@ -53,8 +53,8 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     DBOS.migrate(url)
     engines: list[sa.Engine] = []
 
-    def create(url: str) -> sa.Engine:
-        engines.append(create_engine(url))
+    def create(*given: Any) -> sa.Engine:
+        engines.append(create_engine(*given))
         return engines[-1]
 
     with pytest.MonkeyPatch.context() as patched:
