@@ -2,6 +2,7 @@
 
 ``python -m service doctor``: say what would keep it from working here; status 1 where something would.
 ``python -m service settings``: print all settings and what they mean.
+``python -m service migrate``: make the tables of the job database, or bring them to this release.
 ``python -m service keys new NAME --scope read|attack|admin``: make an API key.
 """
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from gauntlet.errors import GauntletError
 from service.auth import keys
+from service.errors import ServiceError
 from service.middleware.drain import SPARE
 from service.request_context import Scope
 from service.settings import ROOT, Settings, described
@@ -28,17 +30,21 @@ def main() -> None:
     new.add_argument("--scope", choices=list(Scope), required=True, help="each includes those before it")
     commands.add_parser("settings", help="print them").set_defaults(settings=True)
     commands.add_parser("doctor", help="say what would keep the service from working here").set_defaults(doctor=True)
+    migrate = commands.add_parser("migrate", help="make the job database's tables, or bring them to this release")
+    migrate.add_argument("--grant", metavar="ROLE", help="a role of PostgreSQL that is to use them, and change none")
     asked = parser.parse_args()
     try:
         if "name" in asked:
             make_key(asked.name, Scope(asked.scope))
         elif "settings" in asked:
             sys.stdout.write(f"{described()}\n")
+        elif "grant" in asked:
+            make_tables(Settings.load(), asked.grant)
         elif "doctor" in asked:
             sys.exit(examine(Settings.load()))
         else:
             serve(Settings.load())
-    except GauntletError as error:
+    except (GauntletError, ServiceError) as error:
         sys.stderr.write(f"gauntlet: {error}\n")
         sys.exit(1)
 
@@ -52,6 +58,15 @@ def examine(settings: Settings) -> int:
         print(f"{'ok   ' if finding.good else 'WRONG'} {finding.subject:<9} {finding.text}")
         good = good and finding.good
     return 0 if good else 1
+
+
+def make_tables(settings: Settings, role: str | None) -> None:
+    from service.jobs.schema import migrate  # noqa: PLC0415 - serving needs none of it
+    from service.private_files import keep_private  # noqa: PLC0415
+
+    keep_private(settings.state, settings.database_url)
+    settings.state.mkdir(parents=True, exist_ok=True)
+    migrate(settings.database_url, role)
 
 
 def make_key(name: str, scope: Scope) -> None:

@@ -57,7 +57,7 @@ def begin() -> tuple[Settings, ServiceLocks]:
     """In each process of either service, before it opens anything."""
     exit_with_parent(int(os.environ[PARENT]))
     settings = Settings.load()
-    keep_private(settings.state)
+    keep_private(settings.state, settings.database_url)
     configure(settings.log_format)
     count_together(settings.metrics_folder)
     return settings, ServiceLocks(bento_tuning.socket_of(bento_tuning.COMPUTE))

@@ -20,6 +20,7 @@ from gauntlet.runtime.cuda_driver import cuda_devices
 from gauntlet.runtime.served import device_kind
 from gauntlet.sandbox.fork_server import ForkServer, Limits
 from gauntlet.sandbox.sandboxed_classifier import read_pictures
+from service import migrations
 from service.auth.keys import Keyring, check_open
 from service.errors import ServiceError
 from service.jobs.database import Database
@@ -110,12 +111,15 @@ def _database(settings: Settings) -> str:
         path = database.engine.url.database or ""
         if database.sqlite and not Path(path).exists():
             return f"SQLite, {path}: the first worker makes it"
-        with _reached(database):
-            pass
+        with _reached(database) as connection:
+            found = migrations.revision(connection)
+        migrations.check_known(found)
         try:
             WorkerRegistry(database).check(None)
         except ServiceError:  # reached, so it has no tables
             return "it answers; the first worker makes the tables"
+        if found != migrations.HEAD:
+            return "it answers; the first worker brings the tables of an earlier release to this one"
         return f"it answers: {database.engine.dialect.name}"
 
 

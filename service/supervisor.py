@@ -55,7 +55,7 @@ def check(settings: Settings) -> None:
 
     Raises GauntletError.
     """
-    keep_private(settings.state)
+    keep_private(settings.state, settings.database_url)
     try:
         settings.state.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.state):

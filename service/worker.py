@@ -134,7 +134,7 @@ def main() -> NoReturn:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
             exit_with_parent(parent)
         lower_priority(NICE)
-        keep_private(settings.state)
+        keep_private(settings.state, settings.database_url)
         settings.state.mkdir(parents=True, exist_ok=True)
         executor = _name(settings)
         with hold_name(settings.state, executor):

@@ -20,7 +20,8 @@ from service.sql import Connections, in_turn
 if TYPE_CHECKING:
     from dbos import DBOSClient
 
-_OURS, _DBOS = sa.MetaData(), sa.MetaData(schema="dbos")
+DBOS_SCHEMA = "dbos"
+_OURS, _DBOS = sa.MetaData(), sa.MetaData(schema=DBOS_SCHEMA)
 
 EXECUTORS = sa.Table(
     "gauntlet_executors",
@@ -76,7 +77,9 @@ class Database(Connections):
 
     def __init__(self, url: str, patience: float | None = None) -> None:
         super().__init__(url, patience)
-        self._ours = self.engine.execution_options(schema_translate_map={"dbos": None}) if self.sqlite else self.engine
+        self._ours = (
+            self.engine.execution_options(schema_translate_map={DBOS_SCHEMA: None}) if self.sqlite else self.engine
+        )
 
     @cached_property
     def client(self) -> "DBOSClient":

@@ -25,19 +25,26 @@ def migrate(database: Connections) -> None:
     Several processes may ask at the same time. Raises SettingsError where a later release has been there, ServiceError
     ``jobs_unavailable`` where the database cannot be used, or not be changed by this role.
     """
-    if database.sqlite:
-        _write_ahead(database.engine)
-    with database.using(), database.engine.begin() as connection:
-        if revision(connection) == HEAD:
-            return
-        in_turn(connection)  # Alembic looks first, then changes
-        found = revision(connection)
-        if found is not None and int(found) > int(HEAD):
-            message = (
-                f"the job database has revision {found} of its tables, this release knows {HEAD}: a later one was here"
-            )
-            raise SettingsError(message)
-        _upgrade(connection)
+    with database.using():
+        if database.sqlite:
+            _write_ahead(database.engine)
+        with database.engine.begin() as connection:
+            _migrate(connection)
+
+
+def _migrate(connection: sa.Connection) -> None:
+    if revision(connection) == HEAD:
+        return
+    in_turn(connection)  # Alembic looks first, then changes
+    check_known(revision(connection))
+    _upgrade(connection)
+
+
+def check_known(found: str | None) -> None:
+    """Raises SettingsError for the revision of a later release."""
+    if found is not None and int(found) > int(HEAD):
+        known = f"this release knows {HEAD}: a later one was here"
+        raise SettingsError(f"the job database has revision {found} of its tables, {known}")
 
 
 def revision(connection: sa.Connection) -> str | None:

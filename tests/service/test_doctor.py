@@ -5,8 +5,9 @@ import os
 import pytest
 
 from service import __main__ as command
-from service import doctor
+from service import doctor, migrations
 from service.doctor import diagnose
+from service.jobs.database import Database
 from service.settings import Settings
 from tests import tiny
 
@@ -120,6 +121,29 @@ def test_a_clock_that_differs_is_told(settings, monkeypatch):
         doctor._clock(settings())
     monkeypatch.setattr(doctor.time, "time", lambda: 990.0)
     assert doctor._clock(settings()) == "10.0 s from the database's"
+
+
+@pytest.mark.parametrize(
+    ("revision", "text"),
+    [
+        ("1", "it answers; the first worker brings the tables of an earlier release to this one"),
+        (migrations.HEAD, "it answers: sqlite"),
+        ("99", None),
+    ],
+)
+def test_the_release_that_made_the_tables_is_told(settings, tmp_path, revision, text):
+    chosen = settings(database_url=f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    database = Database(chosen.database_url)
+    (tmp_path / "jobs.sqlite").touch()
+    database.migrate()
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '{revision}'")
+    database.close()
+    if text is None:
+        with pytest.raises(doctor.SettingsError, match="revision 99"):
+            doctor._database(chosen)
+    else:
+        assert doctor._database(chosen) == text
 
 
 def test_the_command_ends_with_status_one_where_something_is_wrong(settings, monkeypatch, capsys):

@@ -1,7 +1,6 @@
 """Processes that answer, and one that computes: a real server with two of the former."""
 
 import json
-import os
 import stat
 import threading
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from gauntlet.niceness import AUTOGROUP
-from service.private_files import keep_private
 from tests import zoo
 from tests.service.conftest import Server, arrays, build_models, wait_for
 
@@ -65,18 +63,6 @@ def test_what_the_service_writes_is_for_its_user_alone(server: Server):
     state = server.folder / "state"
     assert (state / "jobs.sqlite").exists()
     assert [path for path in (state, *state.rglob("*")) if stat.S_IMODE(path.lstat().st_mode) & 0o077] == []
-
-
-def test_databases_that_are_there_become_private(tmp_path: Path):
-    database = tmp_path / "jobs.sqlite"
-    database.touch(0o644)
-    before = os.umask(0)
-    try:
-        keep_private(tmp_path)
-        (tmp_path / "new").touch()
-    finally:
-        os.umask(before)
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (database, tmp_path / "new")] == [0o600, 0o600]
 
 
 def test_both_answer_and_what_they_count_is_exact_together(server: Server):
