@@ -98,8 +98,9 @@ class Connections:
         return not path or Path(path).exists()
 
     @contextlib.contextmanager
-    def using(self) -> Iterator[None]:
-        if not self.exists:
+    def using(self, *, new: bool = False) -> Iterator[None]:
+        """``new``: a file that is not there is made."""
+        if not new and not self.exists:
             raise ServiceError(Code.JOBS_UNAVAILABLE, "the job database does not exist yet: no worker has started")
         try:
             yield

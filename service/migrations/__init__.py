@@ -25,7 +25,7 @@ def migrate(database: Connections) -> None:
     Several processes may ask at the same time. Raises SettingsError where a later release has been there, ServiceError
     ``jobs_unavailable`` where the database cannot be used, or not be changed by this role.
     """
-    with database.using():
+    with database.using(new=True):
         if database.sqlite:
             _write_ahead(database.engine)
         with database.engine.begin() as connection:

@@ -53,7 +53,8 @@ class UploadStorage:
     def _writing(self) -> Iterator[sa.Connection]:
         """The tables are there, and nobody else writes: who deletes the last name of bytes sees all others."""
         if not self._ready:
-            migrations.migrate(self._database)
+            with self._database.using():
+                migrations.migrate(self._database)
             self._ready = True
         with self._database.using(), self._database.engine.begin() as connection:
             in_turn(connection)

@@ -143,6 +143,18 @@ def test_the_first_revision_is_what_releases_without_revisions_made(
     assert tables() == made
 
 
+def test_a_file_that_is_not_there_is_made_by_who_migrates_and_not_by_an_upload(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    uploads, connections = UploadStorage(url), Connections(url)
+    with pytest.raises(ServiceError, match="does not exist yet"):
+        uploads.add("model", "mine", b"bytes", "{}", 9)
+    assert not (tmp_path / "jobs.sqlite").exists()
+    migrations.migrate(connections)
+    uploads.add("model", "mine", b"bytes", "{}", 9)
+    uploads.close()
+    connections.close()
+
+
 def test_what_failed_half_way_leaves_nothing(empty: tuple[str, Connections], monkeypatch: pytest.MonkeyPatch):
     kind, connections = empty
     execute(connections, before(kind) + ROWS)
