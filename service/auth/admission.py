@@ -34,7 +34,8 @@ class Admission:
         needed = None if endpoint.path == "/metrics" and self._settings.metrics_open else endpoint.scope
         if self.keys is not None and needed is not None:
             call = replace(call, caller=self._identify(self.keys, call))
-        call = replace(call, anonymous=self.keys is not None and needed is None)
+        elif self.keys is not None:
+            call = replace(call, anonymous=True)
         if endpoint.metered:
             self._meter(call)
         if call.caller is not None and needed is not None and not call.caller.scope.includes(needed):

@@ -92,7 +92,8 @@ class UploadStorage:
 
     def check_removable(self, kind: Kind, name: str) -> None:
         """Raises ServiceError ``forbidden`` where the call under way may see it, but not delete it."""
-        wanted = sa.select(NAMES.c.name).where(NAMES.c.kind == kind, NAMES.c.name == name, ~removable(NAMES))
+        others = visible(NAMES) & ~removable(NAMES)
+        wanted = sa.select(NAMES.c.name).where(NAMES.c.kind == kind, NAMES.c.name == name, others)
         with self._reading() as connection:
             if connection is not None and connection.execute(wanted).first() is not None:
                 message = f"{name} can be deleted with the key that uploaded it, or one with the scope admin"

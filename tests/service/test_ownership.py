@@ -24,6 +24,7 @@ from service.compute.app import open_compute
 from service.endpoints.routes import ENDPOINTS
 from service.errors import ServiceError
 from service.jobs.queue import Jobs
+from service.observability import worker_metrics
 from service.request_context import CALL, Call, Scope, internal_headers
 from service.request_context import Caller as Key
 from service.settings import Settings
@@ -211,6 +212,20 @@ def test_metrics_name_no_model_that_who_asks_may_not_see(web: SimpleNamespace, s
     settings(metrics_open=True, api_keys=LINES)
     everybody = Caller(door(web.routes))
     assert figures(everybody, None) & {PRIVATE, SHARED} == {SHARED}
+
+
+def test_the_figures_of_a_worker_name_no_upload():
+    """Its port has no job database to ask whose a model is."""
+    cell = SimpleNamespace(kind="attack", model=PRIVATE, attack="fgsm")
+    worker_metrics.count(
+        SimpleNamespace(cell=cell, seconds=1.0, n=3, attack=SimpleNamespace(broken=[1])), uploaded=True
+    )
+
+    def attacked(model: str) -> float | None:
+        labels = {"model": model, "attack": "fgsm"}
+        return worker_metrics.REGISTRY.get_sample_value("gauntlet_worker_attacked_total", labels)
+
+    assert (attacked(worker_metrics.UPLOADED), attacked(PRIVATE)) == (3, None)
 
 
 def test_a_name_is_taken_for_all_and_nothing_more_is_told(web: SimpleNamespace):
