@@ -1,6 +1,7 @@
 """Processes that answer, and one that computes: a real server with two of the former."""
 
 import json
+import os
 import stat
 import threading
 from collections.abc import Iterator
