@@ -4,9 +4,9 @@ import socket
 
 import numpy as np
 
-from gauntlet.onnx_import import class_name_files, external_weights, labelled_images
-from gauntlet.onnx_import.class_name_files import NamesFile
-from gauntlet.onnx_import.conversion import adopt
+from gauntlet.onnx_import import companion_files, external_weights, labelled_images
+from gauntlet.onnx_import.companion_files import CompanionFile
+from gauntlet.onnx_import.conversion import COMPANIONS, adopt
 from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
 from gauntlet.sandbox.child_loop import Answer, serve
 from gauntlet.sandbox.protocol import Array, Message
@@ -21,10 +21,10 @@ def _adopt(message: Message, arrays: list[Array]) -> Answer:
     count = len(message["beside"])
     beside = dict(zip(message["beside"], files[:count], strict=True))
     names = [
-        NamesFile(name, content, given=True) for name, content in zip(message["names"], files[count:], strict=True)
+        CompanionFile(name, content, given=True) for name, content in zip(message["names"], files[count:], strict=True)
     ]
     declared, find = ModelSettings.model_validate(message["declared"]), external_weights.among(beside)
-    adopted = adopt(arrays[0].tobytes(), declared, find, [*names, *class_name_files.among(find)])
+    adopted = adopt(arrays[0].tobytes(), declared, find, [*names, *companion_files.among(find, COMPANIONS)])
     return {"manifest": adopted.manifest.model_dump_json()}, [np.frombuffer(adopted.graph, np.uint8)]
 
 
