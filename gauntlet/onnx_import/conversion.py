@@ -136,6 +136,7 @@ def _adopted(
             scale=way.scale,
             offset=way.offset,
             bgr=way.bgr,
+            quantised=eight_bits,
         ),
     )
     return Adopted(graph, manifest)

@@ -9,10 +9,10 @@ from gauntlet import installed_packages
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.attacks import ATTACKS
 from gauntlet.norms import Norm
-from gauntlet.report import consistency, probabilities, standards, statistics
+from gauntlet.report import consistency, precision, probabilities, standards, statistics
 from gauntlet.report.curves import bands_of, curves_of
 from gauntlet.report.measurements import Measured, minimum, misled
-from gauntlet.report.per_class import by_class
+from gauntlet.report.per_class import by_class, weakest
 from gauntlet.report.plan import cells
 from gauntlet.report.records import BoundsOfMethod, BoundsReport, SmoothedReport
 from gauntlet.report.schema import (
@@ -36,7 +36,7 @@ from gauntlet.runtime.classifier import Classifier
 from gauntlet.version import __version__
 
 BINS = 40
-LISTED = 20  # contradictions named one by one
+LISTED = 20  # contradictions named one by one, and classes
 PACKAGES = ("numpy", "onnx", "onnx2pytorch", installed_packages.onnxruntime(), "torch")
 JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is found in float32
 
@@ -69,6 +69,7 @@ def assemble(
         shared_correct=int(shared.sum()),
         edges=edges,
         transfer=_transfer(request, measured),
+        precision=precision.comparisons(request, models, measured),
         standards=standards.answers(request, [models[name].certificate.lipschitz for name in request.models]),
         versions=_versions(),
         effort=[_effort(result) for result in ordered],
@@ -110,13 +111,17 @@ def _model_report(
     checks = [*measured.checks, *consistency.checks(request, model.name, all_measured, certificate, curves)]
     if model.manifest.differentiable:
         checks.append(consistency.iterative_attacks_ran(request, measured))
+    classes = by_class(request, measured, len(model.manifest.classes), model.manifest.input_shape)
+    listed = weakest(classes, LISTED)
     return ModelReport(
         name=model.name,
         family=model.manifest.family,
         sha256=model.manifest.model_sha256,
         device=model.device.type,
+        gradients=model.manifest.gradients,
         preprocessing=None if model.manifest.adoption is None else model.manifest.adoption.trial,
         clean=statistics.rate(measured.correct),
+        top5=None if measured.clean.top5 is None else statistics.rate(np.asarray(measured.clean.top5)),
         margins=statistics.distribution(np.asarray([m for m in measured.clean.margins if m is not None])),
         checks=checks,
         certificate=certificate,
@@ -127,7 +132,8 @@ def _model_report(
         robustness=_robustness(request, measured),
         perturbations=[entry for norm in norms for entry in _perturbations(measured, norm, shared, edges[norm])],
         curves=curves,
-        classes=by_class(request, measured, len(model.manifest.classes), model.manifest.input_shape),
+        classes=listed,
+        classes_left_out=len(classes) - len(listed),
         examples=_examples(measured),
     )
 

@@ -135,6 +135,9 @@ class CleanMeasurement(Record):
     margins: list[float | None] = Field(
         description="logit of the true class less the largest other: negative if wrong; None: no answer"
     )
+    top5: list[bool] | None = Field(
+        default=None, description="whether the class is among the five likeliest; None: 20 classes or fewer"
+    )
     radii: list[float] | None = Field(description="certified L2 radius of the predicted class; None: no certificate")
     slopes: list[float] = Field(description="local Lipschitz estimates around the first images: each at most L")
     probabilities: ProbabilityMeasurement | None = Field(default=None, description="None: measured by an older version")
@@ -279,10 +282,17 @@ class ModelReport(Record):
     family: str
     sha256: Sha256
     device: str
+    gradients: str | None = Field(
+        default=None,
+        description="`verified`, `straight-through` (quantised models) or `none` and why; None: an older version",
+    )
     preprocessing: PreprocessingTrial | None = Field(
         default=None, description="how labelled images chose what its owner did not declare; None: they did not"
     )
     clean: Rate
+    top5: Rate | None = Field(
+        default=None, description="clean images whose class is among the five likeliest; None: 20 classes or fewer"
+    )
     margins: Distribution
     checks: list[CheckRecord]
     certificate: CertificateRecord
@@ -293,7 +303,10 @@ class ModelReport(Record):
     robustness: list[Robustness]
     perturbations: list[Perturbation]
     curves: list[Curve]
-    classes: list[ClassReport]
+    classes: list[ClassReport] = Field(
+        description="by number; of more than 20 that have images, the 20 that stand least against the attacks"
+    )
+    classes_left_out: Count = Field(default=0, description="classes that have images and are not listed")
     examples: list[ExampleSet]
 
 
@@ -310,6 +323,33 @@ class TransferMatrix(Record):
     norm: Norm
     eps: float | None
     rates: list[TransferRate]
+
+
+class PrecisionBudget(Record):
+    """A float model and its quantised copy at one budget, each under all attacks made on itself."""
+
+    norm: Norm
+    eps: float
+    original: Rate = Field(description="robust accuracy of the float model")
+    quantised: Rate = Field(description="robust accuracy of the copy")
+    broken_too: Rate = Field(
+        description="of the images that both classify correctly and attacks on the float model break: those that "
+        "attacks on the copy break as well"
+    )
+    to_quantised: Rate = Field(
+        description="of the images that the copy classifies correctly: fooled by an example made on the float model"
+    )
+    to_original: Rate = Field(description="the same of the float model and examples made on the copy")
+
+
+class PrecisionComparison(Record):
+    """A quantised model beside the float model of the report whose answers are most like its own."""
+
+    original: str
+    quantised: str
+    gradients: str = Field(description="of the quantised model: `straight-through`, or `none` and why")
+    same_answer: Rate = Field(description="clean images to which both give the same answer")
+    budgets: list[PrecisionBudget]
 
 
 class EvalSetRecord(Record):
@@ -358,6 +398,9 @@ class Report(Record):
     shared_correct: Count
     edges: dict[Norm, list[float]] = Field(description="of the histograms of smallest distances")
     transfer: list[TransferMatrix]
+    precision: list[PrecisionComparison] = Field(
+        default=[], description="each quantised model beside its float original, where the report has both"
+    )
     standards: list[StandardRecord]
     versions: dict[str, str]
     effort: list[Effort]

@@ -242,6 +242,7 @@ class AttackResponse(Answer):
 
     model: str
     model_sha256: Sha256
+    gradients: str = Field(description="`verified`, `straight-through` (quantised models), or `none` and why")
     attack: str
     norm: Norm
     eps: float | None
