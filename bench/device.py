@@ -20,7 +20,7 @@ from gauntlet.artifacts import evaluation_sets, store
 from gauntlet.certify.lipschitz import ROUNDING
 from gauntlet.errors import GauntletError
 from gauntlet.evaluation import referee
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime import classifier
 from gauntlet.runtime.classifier import Generator, OnnxClassifier
 from gauntlet.runtime.served import Device

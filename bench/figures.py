@@ -16,7 +16,7 @@ from torch import Tensor
 from gauntlet.artifacts import evaluation_sets
 from gauntlet.evaluation import referee
 from gauntlet.evaluation.outcome import Outcome
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.report import statistics
 from gauntlet.runtime import classifier
 from gauntlet.runtime.classifier import Classifier, Generator, OnnxClassifier

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gauntlet.artifacts.manifest import MODEL_FILE, Metric, Split
 from gauntlet.attacks.apgd import apgd_t
 from gauntlet.certify import lipschitz
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat
 from training import attack_metrics, bound_metrics, interval
 from training.calibration import DIAGRAM_FILE, calibrate

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gauntlet.attacks.base import Model, costs, escape, shortfall, value_and_gradient
 from gauntlet.norms import Norm
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, length, per_sample, unblocked, unit
 
 KEPT = 0.9  # share kept per step of each running average: of mu, of the squared gradient, of the momentum

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gauntlet.attacks.base import Model, costs, escape, loss, shortfall, span, value_and_gradient
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, per_sample
 
 MOMENTUM = 0.25

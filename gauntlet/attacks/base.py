@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.norms import Norm
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, per_sample, reach, unblocked
 
 Run = TypeVar("Run", bound=Callable[..., Tensor])

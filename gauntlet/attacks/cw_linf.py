@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gauntlet.attacks.base import Model, costs, escape, shortfall, value_and_gradient
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, per_sample
 
 PATIENCE = 30  # steps that a sample may go without a smaller success

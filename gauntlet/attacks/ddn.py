@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gauntlet.attacks.base import Model, costs, escape, loss, shortfall, value_and_gradient
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, per_sample, unit
 
 SMALLEST = 1e-4  # first norm, at least: an image on the boundary has an estimate of zero

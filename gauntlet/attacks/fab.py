@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gauntlet.attacks.base import Aim, Model, class_by_class, costs, decayed, escape, value_and_gradient
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, onto_plane, per_sample, unit
 
 MEMORY = 0.5  # of the averaged gradient, per step

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from gauntlet.attacks.base import Model, costs, loss, value_and_gradient
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat
 
 

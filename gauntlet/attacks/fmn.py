@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gauntlet.attacks.base import Aim, Model, class_by_class, costs, decayed, escape, value_and_gradient
 from gauntlet.norms import Norm
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat, keep, length, per_sample, reach, shorten, steepest, unblocked
 
 SMALLEST = 1e-4  # first radius, at least: an image on the boundary has an estimate of zero

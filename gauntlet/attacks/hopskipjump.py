@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gauntlet.attacks.base import Model, costs
 from gauntlet.attacks.second_search import noise_image
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat, per_sample, unit
 
 STARTS = 100  # noise images tried at most

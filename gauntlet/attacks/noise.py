@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gauntlet.attacks.base import Model, best_of, costs
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat
 
 

@@ -14,7 +14,7 @@ from gauntlet.attacks.base import Model, shortfall, value_and_gradient
 from gauntlet.attacks.fmn import descend
 from gauntlet.attacks.pgd import pgd
 from gauntlet.norms import Norm
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat, length, per_sample, shorten
 
 TRIES = 30  # noise images, at most

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gauntlet.attacks.base import Aim, Model, class_by_class, costs, escape, shortfall, value_and_gradient
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, per_sample, unblocked
 
 OVERSHOOT = 0.02  # by this share a step goes past the linearised boundary

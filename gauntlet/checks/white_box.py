@@ -17,8 +17,8 @@ from gauntlet.attacks import price
 from gauntlet.attacks.base import margin
 from gauntlet.evaluation import referee
 from gauntlet.evaluation.outcome import Outcome
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.predicted_labels import labels
-from gauntlet.random_numbers import KeyedRandom
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.runtime.straight_through import PARITY
 from gauntlet.runtime.twin import doubled

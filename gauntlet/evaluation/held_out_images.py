@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gauntlet import random_arrays
+from gauntlet import per_sample_random_numpy
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import Choice, ClassifierManifest
 from gauntlet.evaluation.calibration import fit_temperature
@@ -27,7 +27,7 @@ def held_out(evalset: EvalSet) -> NDArray[np.int64]:
     """Indices, in order, of the images for fitting a temperature: half of a set at most, none of a small one."""
     available = len(evalset.labels)
     count = min(MOST, available // 2)
-    drawn = np.argsort(random_arrays.uniform(0, available, 0, 1)[:, 0], kind="stable")
+    drawn = np.argsort(per_sample_random_numpy.uniform(0, available, 0, 1)[:, 0], kind="stable")
     return np.sort(drawn[:count]) if count >= FEWEST else drawn[:0]
 
 

@@ -7,7 +7,7 @@ x pixels: no Jacobian of more than FEW classes is ever held.
 import torch
 from torch import Tensor
 
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import TINY, l2, per_sample, unit
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gauntlet.attacks.base import shortfall, usable
 from gauntlet.errors import BudgetExhausted
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat, per_sample
 
 

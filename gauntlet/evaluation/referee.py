@@ -23,8 +23,8 @@ from gauntlet.evaluation import ensemble
 from gauntlet.evaluation.outcome import Outcome
 from gauntlet.evaluation.query_counter import Budget, CountedModel, run_within_budget
 from gauntlet.norms import NORMS
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.predicted_labels import answered, labels
-from gauntlet.random_numbers import KeyedRandom
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import TINY, Threat, distances, per_sample
 from gauntlet.unanswered_label import UNANSWERED

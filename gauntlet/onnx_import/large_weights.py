@@ -8,6 +8,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from gauntlet.artifacts.onnx_skeleton import is_large
 from gauntlet.errors import refused
+from gauntlet.runtime.session import exact_session
 
 FILE = "weights"
 ALIGNED = 4096  # bytes: ONNX Runtime maps what begins at a page
@@ -76,6 +77,6 @@ class LargeWeights:
         options.intra_op_num_threads = 1
         options.add_session_config_entry(FOLDER, str(self._folder))
         try:
-            return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            return exact_session(model.SerializeToString(), options, ["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exceptions share no base
             raise refused(f"ONNX Runtime does not take it ({' '.join(str(error).split())[:300]})") from error

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.errors import ArtefactError
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime.twin import doubled
 from gauntlet.threat import l2, unit
 

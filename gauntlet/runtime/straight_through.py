@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.errors import ArtefactError
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 
 Predict = Callable[[Tensor], Tensor]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gauntlet import random_arrays
+from gauntlet import per_sample_random_numpy
 from gauntlet.runtime.served import ServedGenerator
 from service.errors import Code, ServiceError
 from service.observability import metrics
@@ -27,7 +27,7 @@ class Generated:
 def from_seed(model: ServedGenerator, n: int, seed: int | None) -> Generated:
     """N images. Image i depends on the seed and i alone, whatever n is; None: a seed is drawn."""
     seed = secrets.randbelow(2**32) if seed is None else seed
-    latents = random_arrays.normal(seed, n, 0, model.manifest.latent_dim)
+    latents = per_sample_random_numpy.normal(seed, n, 0, model.manifest.latent_dim)
     return Generated(generate(model, latents, "/generate"), latents, seed)
 
 

@@ -3,7 +3,7 @@ import torch
 
 from bench.attacks.task import Counted, Task
 from gauntlet.artifacts import store
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime import classifier
 from tests import tiny
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.artifacts import store
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime import classifier
 from gauntlet.runtime.classifier import Classifier, OnnxClassifier
 from tests import tiny

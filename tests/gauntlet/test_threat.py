@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gauntlet.errors import InvalidInput
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import NORMS, Threat, distances, keep_largest, l2, onto_plane, shrink
 
 X = KeyedRandom.span(0, 0, 50).uniform(0, (3, 6, 6))

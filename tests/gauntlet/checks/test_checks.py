@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.checks import white_box
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime.classifier import Classifier
 from tests.gauntlet.conftest import exact_distances, labels_of
 

@@ -9,7 +9,7 @@ from onnx import helper
 
 from gauntlet import open_classifier
 from gauntlet.onnx_import.usual_preprocessing import USUAL, candidates
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.report import preprocessing_check
 from tests import tiny
 

@@ -11,7 +11,7 @@ from onnx import helper
 from gauntlet.artifacts import store
 from gauntlet.bounds.builder import Unboundable
 from gauntlet.errors import ArtefactError, DeviceError
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime import classifier, core_count
 from tests import tiny
 from tests.gauntlet.conftest import exact_distances

@@ -20,6 +20,7 @@ from gauntlet.errors import ArtefactError
 from gauntlet.evaluation import referee
 from gauntlet.runtime import quantised_graph, straight_through, twin
 from gauntlet.runtime.classifier import Classifier
+from gauntlet.runtime.session import exact_session
 from gauntlet.threat import Threat
 from tests import cases
 from tests import quantised as nets
@@ -42,7 +43,7 @@ def quantise(folder: Path, middle: str, way: str, last: str = "Gemm") -> bytes:
 
 
 def served(data: bytes, x: torch.Tensor) -> torch.Tensor:
-    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = exact_session(data, ort.SessionOptions(), ["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from gauntlet.random_numbers import KeyedRandom
+from gauntlet.per_sample_random import KeyedRandom
 
 
 def test_a_number_depends_on_its_key_and_not_on_its_place():

@@ -1,4 +1,4 @@
-"""The numbers of gauntlet.random_numbers as arrays, for processes without torch: the same seed gives the same."""
+"""The numbers of gauntlet.per_sample_random as arrays, for processes without torch: the same seed gives the same."""
 
 import numpy as np
 from numpy.typing import NDArray
