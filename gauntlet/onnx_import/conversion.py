@@ -98,6 +98,7 @@ def _adopted(
 ) -> Adopted:
     """The graph and its manifest; ``source`` is the sha256 of what came."""
     graph_edits.free_names(model.graph, OURS)
+    graph_edits.unshare_bytes(model.graph, OURS)
     in_float32, alone = original_model.make_runnable(model, weights), original_model.one_at_a_time(model)
     opset, labels = validation.opset(model), detection.labels(model.graph)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
