@@ -2,9 +2,10 @@
 
 Each float file is quantised by ONNX Runtime in three ways: statically to QDQ and to QOperator form, calibrated on
 training images, and dynamically; with the quantiser's defaults, except that QOperator gets uint8 throughout: with int8
-weights ONNX Runtime clips its sums on x86 processors without VNNI, and answers otherwise there. Every copy is opened like anybody's file, and PGD attacks it and the original at the
-same eps, through straight-through gradients; ONNX Runtime judges both. Images are held out of training; those of
-MobileNetV2, whose weights are random (``bench.zoo.weights``), are noise labelled by the float file.
+weights ONNX Runtime clips its sums on x86 processors without VNNI, and answers otherwise there. Every copy is opened
+like anybody's file, and PGD attacks it and the original at the same eps, through straight-through gradients; ONNX
+Runtime judges both. Images are held out of training; those of MobileNetV2, whose weights are random
+(``bench.zoo.weights``), are noise labelled by the float file.
 """
 
 import argparse
