@@ -122,9 +122,7 @@ def value_and_gradient(model: Model, x: Tensor, objective: Callable[[Tensor], Te
 CANDIDATES = 9  # of the likeliest other classes are measured: all of them, where there are ten
 
 
-def nearest_classes(
-    model: Model, x: Tensor, y: Tensor, norm: Norm, count: int, candidates: int = CANDIDATES
-) -> Tensor:
+def nearest_classes(model: Model, x: Tensor, y: Tensor, norm: Norm, count: int, candidates: int = CANDIDATES) -> Tensor:
     """The other classes (B, count or fewer) whose boundaries are nearest, to first order, nearest first.
 
     To leave class y is to reach any one of the others, and the nearest is often not the likeliest. One pass for each of

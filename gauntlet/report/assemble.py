@@ -1,5 +1,6 @@
 """From the results of all cells to the report. Runs no network: the same results give the same report."""
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +12,7 @@ from gauntlet.attacks import ATTACKS
 from gauntlet.norms import Norm
 from gauntlet.report import consistency, precision, probabilities, standards, statistics
 from gauntlet.report.curves import bands_of, curves_of
+from gauntlet.report.measure import EXAMPLES
 from gauntlet.report.measurements import Measured, minimum, misled
 from gauntlet.report.per_class import by_class, weakest
 from gauntlet.report.plan import cells
@@ -37,6 +39,7 @@ from gauntlet.version import __version__
 
 BINS = 40
 LISTED = 20  # contradictions named one by one, and classes
+EXAMPLE_VALUES = 2**16  # numbers of the examples of a set together, unless one has more
 PACKAGES = ("numpy", "onnx", "onnx2pytorch", installed_packages.onnxruntime(), "torch")
 JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is found in float32
 
@@ -134,7 +137,7 @@ def _model_report(
         curves=curves,
         classes=listed,
         classes_left_out=len(classes) - len(listed),
-        examples=_examples(measured),
+        examples=_examples(measured, examples_shown(math.prod(model.manifest.input_shape))),
     )
 
 
@@ -237,12 +240,17 @@ def _edges(measured: Mapping[str, Measured], norm: Norm) -> list[float]:
     return [float(f"{edge:.6g}") for edge in np.linspace(0.0, top * (1 + 1e-5), BINS + 1)]
 
 
-def _examples(measured: Measured) -> list[ExampleSet]:
+def examples_shown(values: int) -> int:
+    """How many examples of a set, of images of so many numbers: a page and its JSON hold a few MB of pictures."""
+    return max(1, min(EXAMPLES, EXAMPLE_VALUES // values))
+
+
+def _examples(measured: Measured, most: int) -> list[ExampleSet]:
     """One set per attack and norm: of its smallest budget that broke anything."""
     sets: dict[tuple[str, Norm], ExampleSet] = {}
     for cell, attack in measured.attacks.items():  # budgets in rising order
         if attack.examples and cell.attack and cell.norm:
-            entry = ExampleSet(attack=cell.attack, norm=cell.norm, eps=cell.eps, examples=attack.examples)
+            entry = ExampleSet(attack=cell.attack, norm=cell.norm, eps=cell.eps, examples=attack.examples[:most])
             sets.setdefault((cell.attack, cell.norm), entry)
     return list(sets.values())
 

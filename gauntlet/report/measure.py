@@ -39,7 +39,7 @@ from gauntlet.threat import Threat
 CHUNK = {"cpu": 128, "cuda": 1024}
 """Images held at once, by type of device: bounds memory, and changes no more than rounding does."""
 
-EXAMPLES, EXAMPLE_VALUES = 3, 2**16  # kept per cell, and numbers of them together, unless one has more
+EXAMPLES = 3  # kept per cell
 TOP, FEW_CLASSES = 5, 20  # top-5 accuracy is measured of more classes than these
 PROBED, PROBED_VALUES = 32, 2**18  # images around which the slope is measured, and numbers of them, at most
 
@@ -257,13 +257,7 @@ class _Successes:
         for position, row in enumerate(won.tolist(), start):
             size = example_size(self.distances[self.norm][position])
             self.pictures.append(_Picture(size, position, x[row], outcome.images[row]))
-        best = sorted(self.pictures, key=lambda picture: (picture.size, picture.position))
-        self.pictures = best[: examples_kept(x[0].numel())]
-
-
-def examples_kept(values: int) -> int:
-    """Examples of a cell, of images of so many numbers: a page and its JSON hold a few pictures of each."""
-    return max(1, min(EXAMPLES, EXAMPLE_VALUES // values))
+        self.pictures = sorted(self.pictures, key=lambda picture: (picture.size, picture.position))[:EXAMPLES]
 
 
 def _example(kept: _Successes, y: Tensor, first: int, picture: _Picture) -> Example:

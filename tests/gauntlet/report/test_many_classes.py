@@ -9,7 +9,7 @@ import torch
 from gauntlet import open_classifier, robustness_report
 from gauntlet.artifacts import image_conversion
 from gauntlet.predicted_labels import among_likeliest
-from gauntlet.report import measure, wording
+from gauntlet.report import assemble, wording
 from gauntlet.report.page import is_large, render
 from gauntlet.report.per_class import weakest
 from gauntlet.report.schema import ClassReport, Report
@@ -72,7 +72,7 @@ def test_the_weakest_classes_are_listed(report: Report) -> None:
 
 
 @pytest.mark.parametrize(("shape", "count"), [((1, 28, 28), 3), ((3, 32, 32), 3), ((3, 224, 224), 1)])
-def test_few_pictures_of_large_images_are_kept(shape: tuple[int, int, int], count: int) -> None:
-    assert measure.examples_kept(int(np.prod(shape))) == count
+def test_few_pictures_of_large_images_are_shown(shape: tuple[int, int, int], count: int) -> None:
+    assert assemble.examples_shown(int(np.prod(shape))) == count
     picture = base64.b64encode(image_conversion.to_png(np.zeros(shape, np.float32))).decode()
     assert is_large(picture) == (shape[1] > 64)
