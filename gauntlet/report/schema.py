@@ -27,7 +27,12 @@ Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels 
 # What is asked
 
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
-DEFAULT_ATTACKS: dict[Norm, list[str]] = {"l2": ["fab"], "linf": ["fmn", "apgd"], "l1": ["fmn"], "l0": ["fmn"]}
+DEFAULT_ATTACKS: dict[Norm, list[str]] = {
+    "l2": ["fab"],
+    "linf": ["fmn", "apgd"],
+    "l1": ["fmn"],
+    "l0": ["sigma-zero", "fmn"],
+}
 """Strong enough that `strongest` lowers no robust accuracy by more than a point: `python -m bench.attacks defaults`."""
 
 DEFAULT_THREATS: list[dict[str, Any]] = [{"norm": "l2", "eps": [0.25, 0.5, 1.0]}, {"norm": "linf", "eps": [0.03, 0.1]}]
