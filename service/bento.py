@@ -13,6 +13,7 @@ import httpx
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gauntlet.niceness import lower_priority
 from gauntlet.report.schema import ReportRequest
 from service import app, bento_tuning, supervisor
 from service.connections import use_limited_connections
@@ -45,6 +46,8 @@ QUIET = {
     "metrics": {"enabled": False},  # BentoML labels with the raw path: ours are in service.observability.metrics
     "logging": {"access": {"enabled": False}},  # service.middleware.request_gate logs
 }
+
+NICE = 5  # the processes that answer go first
 
 
 use_limited_connections()  # uvicorn makes its protocol before a service begins
@@ -81,6 +84,7 @@ class Compute:
         from service.compute.app import open_compute  # noqa: PLC0415  the processes that answer do without torch
         from service.compute.drain import drain_after  # noqa: PLC0415
 
+        lower_priority(NICE)
         settings, locks = begin()
         drain_after(locks.api, settings.drain_s)
         COMPUTE_APP.app = or_end_service(settings, lambda: open_compute(settings))

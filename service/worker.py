@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import GauntletError
+from gauntlet.niceness import lower_priority
 from service.auth.keys import Keyring, check_open
 from service.errors import ServiceError
 from service.exit_with_parent import exit_with_parent
@@ -33,10 +34,10 @@ from service.sql import driver_message
 logger = logging.getLogger("gauntlet.worker")
 
 HEARTBEAT = 1.0  # seconds between two signs of life
-POLL = 0.2  # seconds between two looks for work
+POLL = 0.5  # seconds between two looks for work
 POOL = 5  # connections to the job database that DBOS keeps
 HOUSEKEEPING = 3600.0  # seconds between two looks for what is too old
-NICE = 5  # the API process computes for somebody who waits: it goes first
+NICE = 10  # the API and compute processes work for somebody who waits: they go first
 
 
 class WorkerLoop:
@@ -132,7 +133,7 @@ def main() -> NoReturn:
         if parent is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
             exit_with_parent(parent)
-        os.nice(NICE)
+        lower_priority(NICE)
         keep_private(settings.state)
         settings.state.mkdir(parents=True, exist_ok=True)
         executor = _name(settings)

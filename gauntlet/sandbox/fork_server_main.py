@@ -8,6 +8,7 @@ import sys
 import tempfile
 import traceback
 
+from gauntlet.niceness import lower_priority
 from gauntlet.sandbox import confinement
 
 PR_SET_PDEATHSIG = 1
@@ -29,6 +30,7 @@ def _run_child(line: socket.socket, work: str, memory: int, threads: int, folder
     if os.getppid() != parent:
         return
     os.setsid()  # it has no terminal
+    lower_priority()
     tempfile.tempdir = folder
     confinement.close_all_but({0, 1, 2, line.fileno()})
     confinement.limit(memory)

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from gauntlet.niceness import AUTOGROUP
 from service.private_files import keep_private
 from tests import zoo
 from tests.service.conftest import Server, arrays, build_models, wait_for
@@ -31,6 +32,21 @@ def test_only_the_process_that_computes_holds_torch(server: Server):
     assert not any(map(loads_torch, server.api()))
     assert not loads_torch(server.tree()[0])
     assert loads_torch(server.compute())
+
+
+def test_what_answers_goes_before_what_computes_for_somebody_who_waits_and_that_before_reports(server: Server):
+    worker = server.worker()
+    assert worker is not None
+    ours = os.nice(0)
+    nice = {"api": ours, "compute": min(19, ours + 5), "worker": min(19, ours + 10)}
+    for process in (*server.api(), server.compute(), worker):
+        wait_for(lambda process=process: process.nice() == nice[process.name()])
+        if process.name() != "api" and AUTOGROUP.exists():
+            wait_for(
+                lambda process=process: (
+                    Path(f"/proc/{process.pid}/autogroup").read_text().split()[-1] == str(process.nice())
+                )
+            )
 
 
 def answered(server: Server, pid: int) -> float:
