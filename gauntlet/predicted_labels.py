@@ -15,3 +15,9 @@ def answered(logits: Tensor) -> Tensor:
 def labels(logits: Tensor) -> Tensor:
     """Logits (B, K) to the class of the largest, or UNANSWERED: (B,) int64."""
     return torch.where(answered(logits), logits.argmax(dim=1), UNANSWERED)
+
+
+def among_likeliest(logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """Whether class y (B,) is among the ``count`` largest of the logits (B, K), all of them finite: (B,) bool."""
+    hits: Tensor = (logits.topk(count, dim=1).indices == y[:, None]).any(dim=1)
+    return hits & answered(logits)

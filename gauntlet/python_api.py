@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import MODEL_FILE, ClassifierManifest
 from gauntlet.errors import InvalidInput
-from gauntlet.onnx_import import class_name_files, model_sources
-from gauntlet.onnx_import.class_name_files import NamesFile
-from gauntlet.onnx_import.conversion import Adopted, adopt
+from gauntlet.onnx_import import companion_files, model_sources, preprocessing_files
+from gauntlet.onnx_import.companion_files import CompanionFile
+from gauntlet.onnx_import.conversion import COMPANIONS, Adopted, adopt
 from gauntlet.onnx_import.detection import Shape
 from gauntlet.onnx_import.external_weights import in_folder
 from gauntlet.onnx_import.opening import open_saved, save
@@ -54,6 +54,7 @@ def open_classifier(
     *,
     name: str | None = None,
     classes: Sequence[str] | Path | None = None,
+    preprocessing: str | Path | None = None,
     example: Tensor | None = None,
     images: Tensor | NDArray[Any] | None = None,
     labels: Tensor | NDArray[Any] | Sequence[int] | None = None,
@@ -72,6 +73,8 @@ def open_classifier(
             ``gauntlet-robustness[export]``.
         name: by default the file's or the module's.
         classes: K names, or a file of them; by default those in the file or beside it, otherwise their numbers.
+        preprocessing: a ``preprocessor_config.json`` of transformers or a ``config.json`` of timm, instead of
+            pixel_range, channels, mean and std; one beside the file is a guess.
         example: a batch of at least two images as the module takes them.
         images: labelled images, as ``robustness_report`` takes them. They choose among the usual preprocessings that
             agree with what is said: one that is right clearly more often than the guess is taken.
@@ -88,7 +91,8 @@ def open_classifier(
         x = np.asarray(images)
         labelled = partial(_labelled, x, np.asarray([] if labels is None else labels, np.int64))
         shape = _shape_of(x)
-    return open_labelled(source, labelled, shape, name=name, classes=classes, example=example, device=device, **said)
+    said |= {"name": name, "classes": classes, "preprocessing": preprocessing}
+    return open_labelled(source, labelled, shape, example=example, device=device, **said)
 
 
 def open_labelled(
@@ -98,6 +102,7 @@ def open_labelled(
     *,
     name: str | None = None,
     classes: Sequence[str] | Path | None = None,
+    preprocessing: str | Path | None = None,
     example: Tensor | None = None,
     device: Device = "auto",
     **said: Any,
@@ -109,7 +114,14 @@ def open_labelled(
     if isinstance(source, str) and model_sources.is_address(source):
         with model_sources.fetched(source) as found:
             opened = open_labelled(
-                found.file, labelled, shape, name=name or found.name, classes=classes, device=device, **said
+                found.file,
+                labelled,
+                shape,
+                name=name or found.name,
+                classes=classes,
+                preprocessing=preprocessing,
+                device=device,
+                **said,
             )
         opened.manifest = model_sources.from_address(opened.manifest, found.address)
         return opened
@@ -123,22 +135,32 @@ def open_labelled(
         else:
             file = Path(source)
             name = name or file.stem
-        names = [class_name_files.given(classes)] if isinstance(classes, Path) else class_name_files.in_folder(file)
-        listed = None if isinstance(classes, Path) else classes
-        fields = _declared({"name": plain(name), "dataset": OWN, "classes": listed, **said})
-        adopted = _adopted(file, fields, names, labelled, shape)
+        companions = companion_files.in_folder(file, COMPANIONS)
+        if isinstance(classes, Path):
+            companions.append(companion_files.given(classes, "classes"))
+            classes = None
+        fields = _declared({"name": plain(name), "dataset": OWN, "classes": classes, **said})
+        if preprocessing is not None:
+            stated = companion_files.given(Path(preprocessing), preprocessing_files.FIELD)
+            fields = preprocessing_files.declared_in(stated, fields)
+            companions.insert(0, preprocessing_files.as_companion(stated))
+        adopted = _adopted(file, fields, companions, labelled, shape)
         manifest, folder = adopted.manifest, save(Path(root), io.BytesIO(adopted.graph), adopted.manifest.name)
         del adopted  # as large as the model
         return open_saved(folder, manifest, new=True, device=device)
 
 
 def _adopted(
-    file: Path, declared: ModelSettings, names: Sequence[NamesFile], labelled: Labelled, shape: Shape | None
+    file: Path,
+    declared: ModelSettings,
+    companions: Sequence[CompanionFile],
+    labelled: Labelled,
+    shape: Shape | None,
 ) -> Adopted:
     """The file adopted, with the preprocessing that the images choose where there are any."""
 
     def adopted(settings: ModelSettings) -> Adopted:
-        return adopt(file.read_bytes(), settings, in_folder(file.parent, MAX_BYTES), names, shape)
+        return adopt(file.read_bytes(), settings, in_folder(file.parent, MAX_BYTES), companions, shape)
 
     guessed = adopted(declared)
     images = labelled(guessed.manifest)

@@ -2,6 +2,8 @@
 
 import contextlib
 import tempfile
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import IO
 
 from gauntlet.artifacts.manifest import ClassifierManifest
@@ -19,13 +21,17 @@ def held(data: bytes) -> IO[bytes]:
     return file
 
 
-def adopt(fork_server: ForkServer, data: bytes, declared: ModelSettings) -> tuple[IO[bytes], ClassifierManifest]:
+def adopt(
+    fork_server: ForkServer, data: bytes, declared: ModelSettings, beside: Mapping[str, bytes] = MappingProxyType({})
+) -> tuple[IO[bytes], ClassifierManifest]:
     """The graph and its manifest. Raises InvalidInput or ModelFailed."""
     with contextlib.ExitStack() as opened:
         graph = opened.enter_context(tempfile.TemporaryFile())
         file = opened.enter_context(held(data))
-        manifest = sandboxed_classifier.adopt(fork_server, file, declared, graph=graph)
-        file.close()
+        more = {name: held(content) for name, content in beside.items()}
+        manifest = sandboxed_classifier.adopt(fork_server, file, declared, more, graph=graph)
+        for read in (file, *more.values()):
+            read.close()
         opened.pop_all()
         return graph, manifest
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bench.attacks import cw, defaults, linf, minimal, overhead, undefended
+from bench.attacks import cw, defaults, linf, minimal, overhead, sparse, undefended
 from bench.attacks.options import Options
 from bench.attacks.section import Section, write
 from bench.attacks.task import ARTIFACTS
@@ -32,6 +32,7 @@ PARTS: dict[str, Callable[[Options], Section]] = {
     "overhead": overhead.run,
     "defaults": defaults.run,
     "undefended": undefended.run,
+    "sparse": sparse.run,
 }
 
 

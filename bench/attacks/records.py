@@ -72,6 +72,18 @@ class Robust(Frozen):
         return statistics.median(self.seconds)
 
 
+class Sparse(Frozen):
+    """An attack for the fewest pixels on n images of one model; a failure is infinitely many."""
+
+    model: str
+    name: str
+    n: int
+    passes: float  # per image, counted
+    found: int
+    median: float
+    mean: float  # of those found
+
+
 class Standing(Frozen):
     """Of n images, those that a report's default attacks leave standing, and of these what ``strongest`` leaves."""
 

@@ -591,6 +591,7 @@ class Adoption(BaseModel):
     scale: list[float] | None = None
     offset: list[float] | None = None
     bgr: bool | None = False
+    quantised: bool | None = False
     trial: PreprocessingTrial | None = None
 
 
@@ -884,6 +885,53 @@ class ModelOpening(BaseModel):
     error: OpeningError | None = None
 
 
+class PrecisionBudget(BaseModel):
+    """
+    A float model and its quantised copy at one budget, each under all attacks made on itself.
+    """
+
+    norm: Literal["linf", "l2", "l1", "l0"]
+    eps: float
+    original: Rate
+    """
+    robust accuracy of the float model
+    """
+    quantised: Rate
+    """
+    robust accuracy of the copy
+    """
+    broken_too: Rate
+    """
+    of the images that both classify correctly and attacks on the float model break: those that attacks on the copy break as well
+    """
+    to_quantised: Rate
+    """
+    of the images that the copy classifies correctly: fooled by an example made on the float model
+    """
+    to_original: Rate
+    """
+    the same of the float model and examples made on the copy
+    """
+
+
+class PrecisionComparison(BaseModel):
+    """
+    A quantised model beside the float model of the report whose answers are most like its own.
+    """
+
+    original: str
+    quantised: str
+    gradients: str
+    """
+    of the quantised model: `straight-through`, or `none` and why
+    """
+    same_answer: Rate
+    """
+    clean images to which both give the same answer
+    """
+    budgets: list[PrecisionBudget]
+
+
 class Prediction(BaseModel):
     """
     One image. Where the model answers with NaN or infinite numbers, `error` says so and all the rest is null.
@@ -1101,6 +1149,10 @@ class AttackResponse(BaseModel):
 
     model: str
     model_sha256: str
+    gradients: str
+    """
+    `verified`, `straight-through` (quantised models), or `none` and why
+    """
     attack: str
     norm: Literal["linf", "l2", "l1", "l0"]
     eps: float | None
@@ -1158,11 +1210,19 @@ class ModelReport(BaseModel):
     of the file as it came; None: trained here
     """
     device: str
+    gradients: str | None = None
+    """
+    `verified`, `straight-through` (quantised models) or `none` and why; None: an older version
+    """
     preprocessing: PreprocessingTrial | None = None
     """
     how labelled images chose what its owner did not declare; None: they did not
     """
     clean: Rate
+    top5: Rate | None = None
+    """
+    clean images whose class is among the five likeliest; None: 20 classes or fewer
+    """
     margins: Distribution
     checks: list[CheckRecord]
     certificate: CertificateRecord
@@ -1180,6 +1240,13 @@ class ModelReport(BaseModel):
     perturbations: list[Perturbation]
     curves: list[Curve]
     classes: list[ClassReport]
+    """
+    by number; of more than 20 that have images, the 20 that stand least against the attacks
+    """
+    classes_left_out: int | None = 0
+    """
+    classes that have images and are not listed
+    """
     examples: list[ExampleSet]
 
 
@@ -1199,6 +1266,10 @@ class Report(BaseModel):
     of the histograms of smallest distances
     """
     transfer: list[TransferMatrix]
+    precision: list[PrecisionComparison] | None = Field([], validate_default=True)
+    """
+    each quantised model beside its float original, where the report has both
+    """
     standards: list[StandardRecord]
     versions: dict[str, str]
     effort: list[Effort]

@@ -84,6 +84,7 @@ class Adoption(Frozen):
     scale: tuple[float, ...] | None = None  # per channel: the network gets pixel * scale + offset; None: not recorded
     offset: tuple[float, ...] | None = None
     bgr: bool = False  # the network gets blue first; scale and offset are in its order
+    quantised: bool = False  # whether the file computes or keeps weights in eight bits
     trial: PreprocessingTrial | None = None  # None: no labelled images were there, or nothing was left open
 
 

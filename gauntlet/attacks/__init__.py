@@ -26,6 +26,7 @@ from gauntlet.attacks.mifgsm import mifgsm
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
 from gauntlet.attacks.second_search import second_search
+from gauntlet.attacks.sigma_zero import sigma_zero
 from gauntlet.attacks.square import square
 from gauntlet.attacks.strongest import AGAIN, AIMED, NEAREST, SUMMARY, WITHIN, Member
 from gauntlet.attacks.superdeepfool import superdeepfool
@@ -164,6 +165,7 @@ ATTACKS: dict[str, Attack | Ensemble] = {
     "mifgsm": Attack(mifgsm, frozenset({"linf", "l2"})),
     "noise": Attack(noise, frozenset({"linf", "l2"}), access="score"),
     "pgd": Attack(pgd, frozenset({"linf", "l2"})),
+    "sigma-zero": Attack(sigma_zero, frozenset({"l0"}), minimum_norm=True),
     "square": Attack(square, frozenset({"linf", "l2"}), access="score"),
     "strongest": Ensemble(SUMMARY, WITHIN, AIMED, NEAREST, AGAIN),
     "superdeepfool": Attack(superdeepfool, frozenset({"l2"}), minimum_norm=True),

@@ -42,6 +42,6 @@ NEAREST: dict[Norm, tuple[Member, ...]] = {
     "linf": (("fmn", {"steps": 150}), ("cw-linf", {})),
     "l2": (("fab", {"steps": 200, "targets": 4}), ("alma", {"steps": 500})),
     "l1": (("fmn", {"steps": 150}), ("alma", {"steps": 500})),
-    "l0": (("fmn", {"steps": 150}),),
+    "l0": (("sigma-zero", {"steps": 300}), ("fmn", {"steps": 100})),
 }
 """Without an eps: the smallest success counts."""

@@ -26,7 +26,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD=VALUE",
         help=f"what is not to be guessed of *.onnx files; fields: {', '.join(ModelSettings.model_fields)}; "
-        "classes=@FILE reads the names from a file",
+        "classes=@FILE reads the names from a file, preprocessing=@FILE what a preprocessor_config.json says of pixels",
     )
     parser.add_argument("--n", type=int, default=100, help="first n images (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)

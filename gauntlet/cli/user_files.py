@@ -11,7 +11,8 @@ from gauntlet.artifacts.class_matching import numbered
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import Choice, ClassifierManifest, sha256_of
 from gauntlet.errors import GauntletError, InvalidInput, escaped, reason
-from gauntlet.onnx_import import class_name_files, labelled_images, model_sources
+from gauntlet.onnx_import import class_name_files, companion_files, labelled_images, model_sources
+from gauntlet.onnx_import.preprocessing_files import FIELD
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.report import wording
 from gauntlet.runtime.classifier import Classifier
@@ -37,7 +38,7 @@ def declared(texts: Sequence[str]) -> dict[str, Any]:
         field, mark, value = text.partition("=")
         if not mark:
             raise InvalidInput(f"--declare {text}: write it as pixel_range=0..255 or classes=cat,dog", "declare")
-        if field == "classes" and value.startswith(IN_FILE):
+        if field == FIELD or (field == "classes" and value.startswith(IN_FILE)):
             said[field] = Path(value.removeprefix(IN_FILE))
             continue
         try:
@@ -51,7 +52,7 @@ def class_list(classes: tuple[str, ...] | Path | None) -> tuple[str, ...] | None
     """Classes as they were declared, read where a file has them. Raises InvalidInput."""
     if not isinstance(classes, Path):
         return classes
-    names = class_name_files.read(class_name_files.given(classes)).names
+    names = class_name_files.read(companion_files.given(classes, "classes")).names
     if len(names) < 2:
         raise InvalidInput(f"{classes}: it names {len(names)} classes, two or more are wanted", "classes")
     return names

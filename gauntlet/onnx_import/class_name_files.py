@@ -4,59 +4,19 @@
 them; in every dialect that ``class_names`` reads.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 from gauntlet.errors import InvalidInput
 from gauntlet.onnx_import import class_names
 from gauntlet.onnx_import.class_names import Names
+from gauntlet.onnx_import.companion_files import CompanionFile
 from gauntlet.text import storable
 
 USUAL = ("labels.txt", "classes.txt", "imagenet_classes.txt", "config.json")
 """Looked for beside the model, in this order."""
 
 
-@dataclass(frozen=True)
-class NamesFile:
-    """``given``: its owner says that it names the classes; otherwise it only lies beside the model."""
-
-    name: str
-    content: bytes
-    given: bool
-
-
-def given(path: Path) -> NamesFile:
-    """Raises InvalidInput where it cannot be read."""
-    try:
-        return NamesFile(path.name, _content(path), given=True)
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read ({error.strerror})", "classes") from error
-
-
-def in_folder(model: Path) -> list[NamesFile]:
-    """Those of the usual names in the folder of a model; what cannot be read is left out."""
-    found = []
-    for name in USUAL:
-        try:
-            found.append(NamesFile(name, _content(model.parent / name), given=False))
-        except OSError:
-            continue
-    return found
-
-
-def among(beside: Callable[[str], bytes | None]) -> list[NamesFile]:
-    """Those of the usual names that lie beside the model in a zip."""
-    contents = ((name, beside(name)) for name in USUAL)
-    return [NamesFile(name, content, given=False) for name, content in contents if content is not None]
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(class_names.LONGEST + 1)  # longer ones are not read: `parse` finds nothing in them
-
-
-def read(file: NamesFile) -> Names:
+def read(file: CompanionFile) -> Names:
     """The names in the order of the outputs, none where there are none; LABEL_0, LABEL_1... name nothing."""
     names, order = class_names.parse(file.content.decode("utf-8-sig", errors="replace"))
     if all(name == f"LABEL_{number}" for number, name in enumerate(names)):
@@ -64,7 +24,7 @@ def read(file: NamesFile) -> Names:
     return Names(names, order)
 
 
-def from_given(files: Sequence[NamesFile], count: int) -> Names | None:
+def from_given(files: Sequence[CompanionFile], count: int) -> Names | None:
     """Of the file that the owner gives; None without one. Raises InvalidInput where it does not name ``count``."""
     for file in files:
         if file.given:
@@ -81,13 +41,13 @@ def from_given(files: Sequence[NamesFile], count: int) -> Names | None:
     return None
 
 
-def from_beside(files: Sequence[NamesFile], count: int) -> tuple[Names | None, list[str]]:
+def from_beside(files: Sequence[CompanionFile], count: int) -> tuple[Names | None, list[str]]:
     """Of the first file beside the model that names ``count`` classes; and a remark on every other that names some."""
     chosen: Names | None = None
     remarks: list[str] = []
     for file in files:
-        found = read(file)
-        if not found.names or file.given:
+        found = Names((), "") if file.given or file.name not in USUAL else read(file)
+        if not found.names:
             continue
         if len(found.names) != count or not all(map(_usable, found.names)):
             remarks.append(f"{file.name!r} beside it names {len(found.names)} classes for {count} outputs, not used")

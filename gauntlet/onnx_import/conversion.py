@@ -15,29 +15,32 @@ from gauntlet.artifacts.manifest import MODEL_FILE, STRAIGHT_THROUGH, VERIFIED, 
 from gauntlet.errors import refused
 from gauntlet.onnx_import import (
     binary_output,
-    class_name_files,
+    companion_files,
     detection,
+    entrance,
     external_weights,
     graph_edits,
     original_model,
     output_head,
-    pixel_detection,
     preprocessing,
+    preprocessing_files,
     rounded_output,
     validation,
 )
-from gauntlet.onnx_import.class_name_files import NamesFile
+from gauntlet.onnx_import.class_name_files import USUAL as NAMES
+from gauntlet.onnx_import.companion_files import CompanionFile
 from gauntlet.onnx_import.detection import Shape
 from gauntlet.onnx_import.external_weights import Beside, nothing
 from gauntlet.onnx_import.large_weights import LargeWeights
 from gauntlet.onnx_import.original_model import Original, short
 from gauntlet.onnx_import.output_head import Head
-from gauntlet.onnx_import.preprocessing import Preprocessing
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime import quantised_graph
 
 OURS = "gauntlet."  # what the names of added tensors begin with
 LOGITS = "gauntlet.logits"
+COMPANIONS = tuple(dict.fromkeys((*NAMES, *preprocessing_files.USUAL)))
+"""Files that are looked for beside a model."""
 OLD, MODERN = 13, 20  # files older than the first are brought to the second, where that changes no answer
 
 
@@ -53,7 +56,7 @@ def adopt(
     data: bytes,
     declared: ModelSettings,
     beside: Beside = nothing,
-    names: Sequence[NamesFile] = (),
+    companions: Sequence[CompanionFile] = (),
     images: Shape | None = None,
 ) -> Adopted:
     """Rewrite somebody's file. Raises InvalidInput, its ``field`` ``file`` or one of ModelSettings, with the reason.
@@ -64,13 +67,13 @@ def adopt(
         data: the file.
         declared: what its owner says; the rest is guessed.
         beside: gives the files that the model keeps its weights in; a zip brings its own.
-        names: files that may name its classes; a zip brings its own.
+        companions: files that may name its classes or say how pixels are prepared; a zip brings its own.
         images: the shape of the images that it is opened with, for a graph that leaves it open.
     """
     digest = hashlib.sha256(data)
     if data.startswith(external_weights.ZIP):
         data, beside = external_weights.unzip(data, validation.MAX_BYTES)
-        names = [*class_name_files.among(beside), *names]
+        companions = [*companion_files.among(beside, COMPANIONS), *companions]
 
     def read(name: str) -> bytes | None:
         content = beside(name)
@@ -82,7 +85,7 @@ def adopt(
     with tempfile.TemporaryDirectory() as folder:
         weights = LargeWeights(Path(folder))
         model = weights.without(model)
-        return _adopted(model, weights, digest.hexdigest(), declared, names, images)
+        return _adopted(model, weights, digest.hexdigest(), declared, companions, images)
 
 
 def _adopted(
@@ -90,15 +93,16 @@ def _adopted(
     weights: LargeWeights,
     source: str,
     declared: ModelSettings,
-    names: Sequence[NamesFile],
+    companions: Sequence[CompanionFile],
     images: Shape | None,
 ) -> Adopted:
     """The graph and its manifest; ``source`` is the sha256 of what came."""
     graph_edits.free_names(model.graph, OURS)
+    graph_edits.unshare_bytes(model.graph, OURS)
     in_float32, alone = original_model.make_runnable(model, weights), original_model.one_at_a_time(model)
     opset, labels = validation.opset(model), detection.labels(model.graph)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    way, choices = _entrance(model, declared, images)
+    way, choices = entrance.found(model.graph, declared, companions, images)
     several = len(model.graph.output) > 1
     output, output_reason = detection.answer(model.graph, declared.output_name)
     file = original_model.ask(model, weights, way, output)
@@ -106,7 +110,7 @@ def _adopted(
     eight_bits = quantised_graph.is_quantised(file.model)
     found = _head(file, declared)
     count = 2 if found.form == "single" else file.answers.shape[1]
-    classes, choices["classes"] = detection.named_classes(declared, count, metadata, labels, names)
+    classes, choices["classes"] = detection.named_classes(declared, count, metadata, labels, companions)
     choices["output"] = found.choice
     if several:
         given = declared.output_name is not None
@@ -133,24 +137,10 @@ def _adopted(
             scale=way.scale,
             offset=way.offset,
             bgr=way.bgr,
+            quantised=eight_bits,
         ),
     )
     return Adopted(graph, manifest)
-
-
-def _entrance(
-    model: ModelProto, declared: ModelSettings, images: Shape | None
-) -> tuple[Preprocessing, dict[str, Choice]]:
-    """How pixels get into the graph, and what of it was said or guessed."""
-    door = detection.door(model.graph, declared, images)
-    limits, range_choice = pixel_detection.pixel_range(model.graph, door, declared)
-    colours = pixel_detection.channels(model.graph, door, declared)
-    normalisation = pixel_detection.normalisation(model.graph, door, limits, declared)
-    way = preprocessing.entrance(door, limits, normalisation.mean, normalisation.std, bgr=colours.value == "bgr")
-    choices = {**door.choices, "pixel_range": range_choice}
-    if door.image[0] == 3:
-        choices["channels"] = colours
-    return way, {**choices, "normalisation": normalisation.choice}
 
 
 def _head(file: Original, declared: ModelSettings) -> Head:

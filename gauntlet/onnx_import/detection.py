@@ -9,7 +9,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 from gauntlet.artifacts.manifest import Choice
 from gauntlet.errors import InvalidInput, refused
 from gauntlet.onnx_import import class_name_files, class_names, graph_edits
-from gauntlet.onnx_import.class_name_files import NamesFile
+from gauntlet.onnx_import.companion_files import CompanionFile
 from gauntlet.onnx_import.settings import Layout, ModelSettings
 
 Shape = tuple[int, int, int]
@@ -32,11 +32,18 @@ class InputDescription:
     choices: dict[str, Choice]
 
 
-def door(graph: GraphProto, declared: ModelSettings, images: Shape | None = None) -> InputDescription:
-    """The one input and how an image (C, H, W) fits it. Raises InvalidInput where it cannot be known.
+@dataclass(frozen=True)
+class KnownSize:
+    """The size of images where the graph leaves it open, known from elsewhere. ``channels`` None: not known."""
 
-    ``images``: the shape of those that it is opened with, which is taken where the graph leaves it open.
-    """
+    channels: int | None
+    height: int
+    width: int
+    reason: str
+
+
+def door(graph: GraphProto, declared: ModelSettings, known: KnownSize | None = None) -> InputDescription:
+    """The one input and how an image (C, H, W) fits it. Raises InvalidInput where it cannot be known."""
     values = graph_edits.inputs(graph)
     if len(values) != 1:
         raise refused(f"it has {len(values)} inputs, a classifier of images has one")
@@ -47,7 +54,7 @@ def door(graph: GraphProto, declared: ModelSettings, images: Shape | None = None
     dims = graph_edits.dims(value)
     if len(dims) < 2 or not value.type.tensor_type.HasField("shape"):
         raise refused("its input has no batch and pixels; it must be (batch, ...)")
-    layout, image, choices = _layout(tuple(dims[1:]), declared, images)
+    layout, image, choices = _layout(tuple(dims[1:]), declared, known)
     _check_fit(tuple(dims[1:]), layout, image)
     if max(image[1:]) > MAX_SIDE:
         raise refused(f"its images are {image[2]}x{image[1]}, at most {MAX_SIDE} pixels a side are taken")
@@ -55,15 +62,16 @@ def door(graph: GraphProto, declared: ModelSettings, images: Shape | None = None
 
 
 def _layout(
-    dims: tuple[int | None, ...], declared: ModelSettings, images: Shape | None
+    dims: tuple[int | None, ...], declared: ModelSettings, known: KnownSize | None
 ) -> tuple[Layout, Shape, dict[str, Choice]]:
     told = declared.layout is not None
     layout, why = (declared.layout, "") if declared.layout else _guess_layout(dims)
     assert layout is not None
     reason = "said" if declared.input_shape else f"the graph's input is {_words(dims)}"
     image = declared.input_shape or _guess_image(dims, layout)
-    if image is None and images is not None:
-        image, reason = images, f"{reason}, and the images are of this size"
+    if image is None and known is not None:
+        channels = known.channels or (1 if 1 in dims else 3)
+        image, reason = (channels, known.height, known.width), f"{reason}, and {known.reason}"
     if image is None:
         message = f"the graph leaves the size of its images open ({_words(dims)}): say input_shape as [C, H, W]"
         raise InvalidInput(message, "input_shape")
@@ -176,7 +184,7 @@ def named_classes(
     count: int,
     metadata: dict[str, str],
     labels: list[str],
-    files: Sequence[NamesFile] = (),
+    files: Sequence[CompanionFile] = (),
 ) -> tuple[tuple[str, ...], Choice]:
     """K names: as said, as in the file or in ``files``, or numbers. Raises InvalidInput for another number of names."""
     if count > MAX_CLASSES:

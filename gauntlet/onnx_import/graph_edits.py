@@ -247,3 +247,21 @@ def side(count: int) -> int | None:
     """The root of a square number."""
     root = math.isqrt(count)
     return root if root * root == count else None
+
+
+def unshare_bytes(graph: GraphProto, prefix: str) -> None:
+    """Give every reader of a constant of int8, most often a zero point, one of its own, whose name has this prefix.
+
+    ONNX Runtime cannot compute with exact sums (``runtime.session.EXACT_INT8``) a graph in which two share one. Large
+    constants stay shared.
+    """
+    shared = {t.name: t for t in graph.initializer if t.data_type == TensorProto.INT8 and not onnx_skeleton.is_large(t)}
+    met = set[str]()
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in met:
+                own = graph.initializer.add()
+                own.CopyFrom(shared[name])
+                own.name = node.input[place] = f"{prefix}{name}.{len(graph.initializer)}"
+            elif name in shared:
+                met.add(name)

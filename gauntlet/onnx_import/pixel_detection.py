@@ -63,6 +63,14 @@ def normalisation(graph: GraphProto, at: InputDescription, limits: Range, declar
     return Normalisation(None, None, nothing)
 
 
+def prepares(graph: GraphProto, at: InputDescription) -> str:
+    """In words, how the graph itself prepares pixels; empty where it begins with a layer."""
+    if at.elem_type == TensorProto.UINT8:
+        return "the input is of bytes"
+    node, _ = _first_arithmetic(graph, at.name)
+    return "" if node is None or node.op_type == "BatchNormalization" else f"the graph begins with {node.op_type}"
+
+
 def _first_arithmetic(graph: GraphProto, name: str) -> tuple[NodeProto | None, NDArray[np.float64]]:
     """The sum, product or normalisation that pixels meet first, and its constant; None where a layer comes first."""
     known = graph_edits.constants(graph)

@@ -1,5 +1,6 @@
 """From the results of all cells to the report. Runs no network: the same results give the same report."""
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 
@@ -9,10 +10,11 @@ from gauntlet import installed_packages
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.attacks import ATTACKS
 from gauntlet.norms import Norm
-from gauntlet.report import consistency, probabilities, standards, statistics
+from gauntlet.report import consistency, precision, probabilities, standards, statistics
 from gauntlet.report.curves import bands_of, curves_of
+from gauntlet.report.measure import EXAMPLES
 from gauntlet.report.measurements import Measured, minimum, misled
-from gauntlet.report.per_class import by_class
+from gauntlet.report.per_class import by_class, weakest
 from gauntlet.report.plan import cells
 from gauntlet.report.records import BoundsOfMethod, BoundsReport, SmoothedReport
 from gauntlet.report.schema import (
@@ -36,7 +38,8 @@ from gauntlet.runtime.classifier import Classifier
 from gauntlet.version import __version__
 
 BINS = 40
-LISTED = 20  # contradictions named one by one
+LISTED = 20  # contradictions named one by one, and classes
+EXAMPLE_VALUES = 2**16  # numbers of the examples of a set together, unless one has more
 PACKAGES = ("numpy", "onnx", "onnx2pytorch", installed_packages.onnxruntime(), "torch")
 JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is found in float32
 
@@ -69,6 +72,7 @@ def assemble(
         shared_correct=int(shared.sum()),
         edges=edges,
         transfer=_transfer(request, measured),
+        precision=precision.comparisons(request, models, measured),
         standards=standards.answers(request, [models[name].certificate.lipschitz for name in request.models]),
         versions=_versions(),
         effort=[_effort(result) for result in ordered],
@@ -111,6 +115,8 @@ def _model_report(
     checks = [*measured.checks, *consistency.checks(request, model.name, all_measured, certificate, curves)]
     if model.manifest.differentiable:
         checks.append(consistency.iterative_attacks_ran(request, measured))
+    classes = by_class(request, measured, len(model.manifest.classes), model.manifest.input_shape)
+    listed = weakest(classes, LISTED)
     return ModelReport(
         name=model.name,
         family=model.manifest.family,
@@ -119,7 +125,9 @@ def _model_report(
         source=None if adoption is None else adoption.source,
         source_sha256=None if adoption is None else adoption.source_sha256,
         preprocessing=None if adoption is None else adoption.trial,
+        gradients=model.manifest.gradients,
         clean=statistics.rate(measured.correct),
+        top5=None if measured.clean.top5 is None else statistics.rate(np.asarray(measured.clean.top5)),
         margins=statistics.distribution(np.asarray([m for m in measured.clean.margins if m is not None])),
         checks=checks,
         certificate=certificate,
@@ -130,8 +138,9 @@ def _model_report(
         robustness=_robustness(request, measured),
         perturbations=[entry for norm in norms for entry in _perturbations(measured, norm, shared, edges[norm])],
         curves=curves,
-        classes=by_class(request, measured, len(model.manifest.classes), model.manifest.input_shape),
-        examples=_examples(measured),
+        classes=listed,
+        classes_left_out=len(classes) - len(listed),
+        examples=_examples(measured, examples_shown(math.prod(model.manifest.input_shape))),
     )
 
 
@@ -234,12 +243,17 @@ def _edges(measured: Mapping[str, Measured], norm: Norm) -> list[float]:
     return [float(f"{edge:.6g}") for edge in np.linspace(0.0, top * (1 + 1e-5), BINS + 1)]
 
 
-def _examples(measured: Measured) -> list[ExampleSet]:
+def examples_shown(values: int) -> int:
+    """How many examples of a set, of images of so many numbers: a page and its JSON hold a few MB of pictures."""
+    return max(1, min(EXAMPLES, EXAMPLE_VALUES // values))
+
+
+def _examples(measured: Measured, most: int) -> list[ExampleSet]:
     """One set per attack and norm: of its smallest budget that broke anything."""
     sets: dict[tuple[str, Norm], ExampleSet] = {}
     for cell, attack in measured.attacks.items():  # budgets in rising order
         if attack.examples and cell.attack and cell.norm:
-            entry = ExampleSet(attack=cell.attack, norm=cell.norm, eps=cell.eps, examples=attack.examples)
+            entry = ExampleSet(attack=cell.attack, norm=cell.norm, eps=cell.eps, examples=attack.examples[:most])
             sets.setdefault((cell.attack, cell.norm), entry)
     return list(sets.values())
 

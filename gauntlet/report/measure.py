@@ -40,6 +40,7 @@ CHUNK = {"cpu": 128, "cuda": 1024}
 """Images held at once, by type of device: bounds memory, and changes no more than rounding does."""
 
 EXAMPLES = 3  # kept per cell
+TOP, FEW_CLASSES = 5, 20  # top-5 accuracy is measured of more classes than these
 PROBED, PROBED_VALUES = 32, 2**18  # images around which the slope is measured, and numbers of them, at most
 
 
@@ -136,6 +137,7 @@ def _measure_clean(task: _Task, seed: int, evalset: EvalSet) -> CleanMeasurement
     return CleanMeasurement(
         labels=predicted_labels.labels(logits).tolist(),
         margins=[value if math.isfinite(value) else None for value in margins],
+        top5=predicted_labels.among_likeliest(logits, task.y, TOP).tolist() if logits.shape[1] > FEW_CLASSES else None,
         radii=radii or None,
         slopes=local_slopes(task.model, task.x[: _probed(task.x)], seed),
         probabilities=probabilities.measurement(logits, judged, probabilities.temperature_of(task.model, evalset)),

@@ -1,5 +1,6 @@
 """The report as one self-contained HTML page: no script, no outside resource, every name escaped."""
 
+import base64
 import shlex
 
 import jinja2
@@ -9,6 +10,8 @@ from gauntlet.report import plots, wording
 from gauntlet.report.records import Rate
 from gauntlet.report.reliability_plot import reliability_charts
 from gauntlet.report.schema import ModelReport, Report, Robustness, TransferMatrix, TransferRate
+
+SHARP = 64  # pixels: the width up to which a picture is enlarged pixel by pixel
 
 
 def render(report: Report) -> str:
@@ -50,11 +53,17 @@ def _environment() -> jinja2.Environment:
         perturbations=wording.perturbations,
         by_attack=by_attack,
         certified_at=certified_at,
+        is_large=is_large,
         transfer_rate=transfer_rate,
         applies=wording.APPLIES,
         temperature_sources=wording.TEMPERATURE_SOURCES,
     )
     return environment
+
+
+def is_large(picture: str) -> bool:
+    """Whether a base64 PNG is shown as a photograph, and not pixel by pixel: its width is in its header."""
+    return int.from_bytes(base64.b64decode(picture[:32])[16:20], "big") > SHARP
 
 
 def certified_at(model: ModelReport, norm: Norm, eps: float) -> Rate | None:

@@ -27,6 +27,16 @@ def by_class(
     ]
 
 
+def weakest(classes: list[ClassReport], most: int) -> list[ClassReport]:
+    """All, by number; or of more than ``most`` those whose images stand least, at all budgets together."""
+
+    def standing(one: ClassReport) -> float:
+        return sum(budget.robust.k / budget.robust.n for budget in one.budgets)
+
+    kept = sorted(classes, key=standing)[:most]
+    return sorted(kept, key=lambda one: one.label)
+
+
 def _at(measured: Measured, threat: Threat, label: int, shape: tuple[int, int, int]) -> ClassBudget:
     among, certified = measured.y == label, None
     if measured.proves:

@@ -27,7 +27,12 @@ Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels 
 # What is asked
 
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
-DEFAULT_ATTACKS: dict[Norm, list[str]] = {"l2": ["fab"], "linf": ["fmn", "apgd"], "l1": ["fmn"], "l0": ["fmn"]}
+DEFAULT_ATTACKS: dict[Norm, list[str]] = {
+    "l2": ["fab"],
+    "linf": ["fmn", "apgd"],
+    "l1": ["fmn"],
+    "l0": ["sigma-zero", "fmn"],
+}
 """Strong enough that `strongest` lowers no robust accuracy by more than a point: `python -m bench.attacks defaults`."""
 
 DEFAULT_THREATS: list[dict[str, Any]] = [{"norm": "l2", "eps": [0.25, 0.5, 1.0]}, {"norm": "linf", "eps": [0.03, 0.1]}]
@@ -134,6 +139,9 @@ class CleanMeasurement(Record):
     labels: list[Answered]
     margins: list[float | None] = Field(
         description="logit of the true class less the largest other: negative if wrong; None: no answer"
+    )
+    top5: list[bool] | None = Field(
+        default=None, description="whether the class is among the five likeliest; None: 20 classes or fewer"
     )
     radii: list[float] | None = Field(description="certified L2 radius of the predicted class; None: no certificate")
     slopes: list[float] = Field(description="local Lipschitz estimates around the first images: each at most L")
@@ -283,10 +291,17 @@ class ModelReport(Record):
     )
     source_sha256: Sha256 | None = Field(default=None, description="of the file as it came; None: trained here")
     device: str
+    gradients: str | None = Field(
+        default=None,
+        description="`verified`, `straight-through` (quantised models) or `none` and why; None: an older version",
+    )
     preprocessing: PreprocessingTrial | None = Field(
         default=None, description="how labelled images chose what its owner did not declare; None: they did not"
     )
     clean: Rate
+    top5: Rate | None = Field(
+        default=None, description="clean images whose class is among the five likeliest; None: 20 classes or fewer"
+    )
     margins: Distribution
     checks: list[CheckRecord]
     certificate: CertificateRecord
@@ -297,7 +312,10 @@ class ModelReport(Record):
     robustness: list[Robustness]
     perturbations: list[Perturbation]
     curves: list[Curve]
-    classes: list[ClassReport]
+    classes: list[ClassReport] = Field(
+        description="by number; of more than 20 that have images, the 20 that stand least against the attacks"
+    )
+    classes_left_out: Count = Field(default=0, description="classes that have images and are not listed")
     examples: list[ExampleSet]
 
 
@@ -314,6 +332,33 @@ class TransferMatrix(Record):
     norm: Norm
     eps: float | None
     rates: list[TransferRate]
+
+
+class PrecisionBudget(Record):
+    """A float model and its quantised copy at one budget, each under all attacks made on itself."""
+
+    norm: Norm
+    eps: float
+    original: Rate = Field(description="robust accuracy of the float model")
+    quantised: Rate = Field(description="robust accuracy of the copy")
+    broken_too: Rate = Field(
+        description="of the images that both classify correctly and attacks on the float model break: those that "
+        "attacks on the copy break as well"
+    )
+    to_quantised: Rate = Field(
+        description="of the images that the copy classifies correctly: fooled by an example made on the float model"
+    )
+    to_original: Rate = Field(description="the same of the float model and examples made on the copy")
+
+
+class PrecisionComparison(Record):
+    """A quantised model beside the float model of the report whose answers are most like its own."""
+
+    original: str
+    quantised: str
+    gradients: str = Field(description="of the quantised model: `straight-through`, or `none` and why")
+    same_answer: Rate = Field(description="clean images to which both give the same answer")
+    budgets: list[PrecisionBudget]
 
 
 class EvalSetRecord(Record):
@@ -362,6 +407,9 @@ class Report(Record):
     shared_correct: Count
     edges: dict[Norm, list[float]] = Field(description="of the histograms of smallest distances")
     transfer: list[TransferMatrix]
+    precision: list[PrecisionComparison] = Field(
+        default=[], description="each quantised model beside its float original, where the report has both"
+    )
     standards: list[StandardRecord]
     versions: dict[str, str]
     effort: list[Effort]

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from gauntlet.artifacts.manifest import PreprocessingTrial
 from gauntlet.norms import Norm
 from gauntlet.report.records import Rate
-from gauntlet.report.schema import CheckRecord, ModelReport, Perturbation, Report, Robustness
+from gauntlet.report.schema import (
+    CheckRecord,
+    ModelReport,
+    Perturbation,
+    PrecisionBudget,
+    PrecisionComparison,
+    Report,
+    Robustness,
+)
 
 NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞", "l1": "L1", "l0": "L0 (pixels)"}
 HOW = {
@@ -73,6 +81,7 @@ def verdict(report: Report) -> list[Finding]:
         *(Finding(text) for norm in norms for text in _ranking(report, norm)),
         *(Finding(text) for norm in norms for text in _shared_medians(report, norm)),
         *(Finding(_what_holds(report, model)) for model in report.models),
+        *(Finding(_quantised(pair)) for pair in report.precision),
         *(Finding(text) for model in report.models for text in _preprocessing(model)),
         *(Finding(text) for text in report.left_out),
     ]
@@ -138,6 +147,34 @@ def _ranking(report: Report, norm: Norm) -> list[str]:
     return sentences
 
 
+def _quantised(pair: PrecisionComparison) -> str:
+    """What eight bits change, in each norm at one budget."""
+    one, other = pair.quantised, pair.original
+    norms = dict.fromkeys(entry.norm for entry in pair.budgets)
+    same = (
+        f"{one} is quantised (gradients: {pair.gradients}) and answers {_share(pair.same_answer)} of the clean images"
+    )
+    parts = [_quantised_at(other, _telling(pair.budgets, norm)) for norm in norms]
+    return "; ".join([f"{same} as {other} does", *parts]) + "."
+
+
+def _quantised_at(other: str, at: PrecisionBudget) -> str:
+    return (
+        f"at {NORM_NAMES[at.norm]} {budget(at.eps)}, {percent(at.quantised)} of all images stand, of {other} "
+        f"{percent(at.original)}; examples made on {other} mislead it on {_share(at.to_quantised)} of those it "
+        f"classifies correctly, its own mislead {other} on {_share(at.to_original)}"
+    )
+
+
+def _telling(budgets: Sequence[PrecisionBudget], norm: Norm) -> PrecisionBudget:
+    """The budget of the norm that leaves nearest to half of the float model's images."""
+    return min((entry for entry in budgets if entry.norm == norm), key=lambda e: abs(e.original.k / e.original.n - 0.5))
+
+
+def _share(rate: Rate) -> str:
+    return f"{percent(rate)} ({rate.k} of {rate.n})"
+
+
 def _preprocessing(model: ModelReport) -> list[str]:
     """What was chosen by the same images that the figures are of."""
     found = model.preprocessing
@@ -185,6 +222,8 @@ def _shared_medians(report: Report, norm: Norm) -> list[str]:
 
 def _what_holds(report: Report, model: ModelReport) -> str:
     parts = [f"{model.name} classifies {percent(model.clean)} of {model.clean.n} clean images correctly"]
+    if model.top5 is not None:
+        parts.append(f"the class of {percent(model.top5)} is among its five likeliest")
     for curve in model.curves:
         half = [point.eps for point in curve.points if point.eps > 0 and (point.rate.value or 0.0) >= 0.5]
         reach = (

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from gauntlet.errors import ArtefactError, DeviceError
@@ -65,11 +66,11 @@ def at_once(shape: tuple[int, ...]) -> int:
 
 
 def exact_session(source: Path | bytes, options: ort.SessionOptions, providers: Providers) -> ort.InferenceSession:
-    """A session whose 8-bit sums are not clipped, unless ONNX Runtime lacks such a kernel for one of the nodes."""
+    """A session whose 8-bit sums are not clipped, unless ONNX Runtime cannot compute one of the nodes so."""
     options.add_session_config_entry(EXACT_INT8, "1")
     try:
         return ort.InferenceSession(source, options, providers=providers)
-    except NoKernel:
+    except (NoKernel, Fail):  # it may also fail to rewrite the graph for them
         options.add_session_config_entry(EXACT_INT8, "0")
         return ort.InferenceSession(source, options, providers=providers)
 

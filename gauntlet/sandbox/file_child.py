@@ -4,9 +4,9 @@ import os
 import socket
 from functools import partial
 
-from gauntlet.onnx_import import class_name_files, external_weights, labelled_images
-from gauntlet.onnx_import.class_name_files import NamesFile
-from gauntlet.onnx_import.conversion import adopt
+from gauntlet.onnx_import import companion_files, external_weights, labelled_images
+from gauntlet.onnx_import.companion_files import CompanionFile
+from gauntlet.onnx_import.conversion import COMPANIONS, adopt
 from gauntlet.onnx_import.settings import ImageSetSettings, ModelSettings
 from gauntlet.sandbox.child_loop import Answer, serve
 from gauntlet.sandbox.protocol import Array, Message
@@ -22,9 +22,9 @@ def _adopt(files: list[int], message: Message, _: list[Array]) -> Answer:
     count = len(message["beside"])
     beside = {name: partial(_content, file) for name, file in zip(message["beside"], more[:count], strict=True)}
     given = zip(message["names"], more[count:], strict=True)
-    names = [NamesFile(name, _content(file), given=True) for name, file in given]
+    names = [CompanionFile(name, _content(file), given=True) for name, file in given]
     declared, find = ModelSettings.model_validate(message["declared"]), external_weights.among(beside)
-    adopted = adopt(_content(model), declared, find, [*names, *class_name_files.among(find)])
+    adopted = adopt(_content(model), declared, find, [*names, *companion_files.among(find, COMPANIONS)])
     with os.fdopen(graph, "wb", closefd=False) as file:
         file.write(adopted.graph)
     return {"manifest": adopted.manifest.model_dump_json()}, []

@@ -59,6 +59,7 @@ def _response(request: AttackRequest, job: AttackJob, outcome: AttackOutcome, mi
     return AttackResponse(
         model=job.model.name,
         model_sha256=job.model.manifest.model_sha256,
+        gradients=job.model.manifest.gradients,
         attack=request.attack,
         norm=request.norm,
         eps=request.eps,

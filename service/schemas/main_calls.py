@@ -46,7 +46,10 @@ Latent = Annotated[list[Float32], Field(fail_fast=True)]
 Format = Annotated[Literal["png", "array"], Field(description=FORMAT_DESCRIPTION)]
 Resize = Annotated[
     bool,
-    Field(description="scale pictures of another size (bilinear), make them grey or colour; else they are refused"),
+    Field(
+        description="scale pictures of another size (bilinear), make them grey or colour; else they are refused. "
+        "Labels, distances, eps and certificates are then of the picture at the size of the model"
+    ),
 ]
 Images = Annotated[list[ImageIn], Field(fail_fast=True, min_length=1, examples=[[GREY]])]
 
@@ -242,6 +245,7 @@ class AttackResponse(Answer):
 
     model: str
     model_sha256: Sha256
+    gradients: str = Field(description="`verified`, `straight-through` (quantised models), or `none` and why")
     attack: str
     norm: Norm
     eps: float | None

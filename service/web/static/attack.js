@@ -160,7 +160,7 @@ function outcome(answer, model, clean, proofs) {
       ),
     ),
     transferTable(one, model, proofs),
-    el("p", { class: "hint" }, `${one.queries.toLocaleString("en")} queries, ${number(answer.summary.seconds)} s. The pictures are those that were measured.`),
+    el("p", { class: "hint" }, `${one.queries.toLocaleString("en")} queries, ${number(answer.summary.seconds)} s. The pictures are those that were measured, ${model.input_shape[2]}x${model.input_shape[1]} pixels as the model takes them: distances and certificates are of these, not of a picture before it was resized.`),
   ];
 }
 

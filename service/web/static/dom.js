@@ -31,8 +31,10 @@ export function options(select, entries, chosen) {
   if (pairs.some(([value]) => value === chosen)) select.value = chosen;
 }
 
+const LARGE = 64; // pixels: wider pictures are shown as photographs, smaller ones pixel by pixel
+
 export function picture(src, alt) {
-  return el("img", { src, alt, class: "pixels" });
+  return el("img", { src, alt, class: "pixels", onload: ({ target }) => target.classList.toggle("large", target.naturalWidth > LARGE) });
 }
 
 export const png = (base64) => `data:image/png;base64,${base64}`;

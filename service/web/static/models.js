@@ -8,6 +8,7 @@ import { list, nameInput, numbers, send, sharing, textInput } from "./upload.js"
 
 const LAYOUTS = [["", "guess it from the graph"], ["nchw", "channels first (NCHW)"], ["nhwc", "channels last (NHWC)"], ["flat", "flat, C·H·W"], ["flat-nhwc", "flat, H·W·C"]];
 const RANGES = [["", "guess it"], "0..1", "0..255", "-1..1"];
+const LISTED = 20; // classes
 const OUTPUTS = [["", "guess it"], "logits", "probabilities", "log-probabilities", "sigmoid"];
 
 export function models(section, reload) {
@@ -103,6 +104,11 @@ async function opened(model, line, signal) {
   return { manifest: model, certificate: model.certificate };
 }
 
+/** Names with commas; of many the first. */
+function several(names) {
+  return names.length > LISTED ? `${names.slice(0, LISTED).join(", ")} and ${names.length - LISTED} more` : names.join(", ");
+}
+
 /** What became of an upload. */
 function told({ manifest, certificate }) {
   const guesses = Object.entries(manifest.adoption?.choices ?? {}).map(([what, choice]) =>
@@ -110,7 +116,7 @@ function told({ manifest, certificate }) {
   const proved = certificate.lipschitz == null ? `none: ${certificate.reason}` : `Lipschitz constant ${number(certificate.lipschitz)}${certificate.looseness ? `, at most ${number(certificate.looseness)} times too large` : ""}`;
   return [
     el("p", { role: "status" }, el("strong", {}, `${manifest.name} is taken in.`)),
-    facts([["Image", words(manifest.input_shape)], ["Classes", manifest.classes.join(", ")], ["Gradients", manifest.gradients], ["Certificate", proved]]),
+    facts([["Image", words(manifest.input_shape)], ["Classes", several(manifest.classes)], ["Gradients", manifest.gradients], ["Certificate", proved]]),
     el("div", { class: "scroll" }, el("table", { class: "guesses" }, el("caption", {}, "How it was read"), el("thead", {}, el("tr", {}, ["Question", "Value", "Source", "Why"].map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, guesses))),
   ];
 }

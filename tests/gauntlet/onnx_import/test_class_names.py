@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gauntlet.errors import InvalidInput
-from gauntlet.onnx_import import class_name_files, class_names
-from gauntlet.onnx_import.class_name_files import NamesFile
-from gauntlet.onnx_import.conversion import adopt
+from gauntlet.onnx_import import class_names, companion_files
+from gauntlet.onnx_import.companion_files import CompanionFile
+from gauntlet.onnx_import.conversion import COMPANIONS, adopt
 from gauntlet.onnx_import.settings import ModelSettings
 from tests import cases, zoo
 
@@ -110,9 +110,9 @@ def test_what_is_not_used_and_what_is_not_unique_is_said() -> None:
 
 
 def named(files: dict[str, str], metadata: dict[str, str] | None = None, given: bool = False, **said: object):
-    found = [NamesFile(name, text.encode("utf-8-sig"), given) for name, text in files.items()]
+    found = [CompanionFile(name, text.encode("utf-8-sig"), given) for name, text in files.items()]
     model = ModelSettings.model_validate({"name": "m", **said})
-    manifest = adopt(zoo.dense((64,), metadata=metadata), model, names=found).manifest
+    manifest = adopt(zoo.dense((64,), metadata=metadata), model, companions=found).manifest
     return manifest.classes, manifest.adoption.choices["classes"]  # type: ignore[union-attr]
 
 
@@ -168,6 +168,6 @@ def test_files_beside_a_model_are_found_by_their_usual_names(tmp_path) -> None:
     (tmp_path / "labels.txt").symlink_to(tmp_path / "config.json")
     (tmp_path / "classes.txt").mkdir()
     (tmp_path / "other.txt").write_text(LINES)
-    found = class_name_files.in_folder(tmp_path / "model.onnx")
+    found = companion_files.in_folder(tmp_path / "model.onnx", COMPANIONS)
     assert [file.name for file in found] == ["labels.txt", "config.json"]
     assert not any(file.given for file in found)

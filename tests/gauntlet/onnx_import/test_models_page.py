@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gauntlet.errors import InvalidInput
-from gauntlet.onnx_import import class_name_files, class_names, detection, validation
-from gauntlet.onnx_import.class_name_files import NamesFile
+from gauntlet.onnx_import import class_name_files, class_names, detection, preprocessing_files, validation
+from gauntlet.onnx_import.companion_files import CompanionFile
 from gauntlet.onnx_import.conversion import MODERN, OLD, adopt
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.onnx_import.usual_preprocessing import USUAL
@@ -95,7 +95,7 @@ REFUSED = {
     "a declared file of names that does not fit": network(),
 }
 SAID = {"declared names that do not fit": {"classes": ("cat", "dog")}}
-FILES = {"a declared file of names that does not fit": [NamesFile("labels.txt", b"cat\ndog\n", given=True)]}
+FILES = {"a declared file of names that does not fit": [CompanionFile("labels.txt", b"cat\ndog\n", given=True)]}
 
 
 def test_every_message_has_an_example():
@@ -105,7 +105,7 @@ def test_every_message_has_an_example():
 @pytest.mark.parametrize("what", TOLD)
 def test_the_message_is_the_one_that_is_told(what: str):
     with pytest.raises(InvalidInput) as caught:
-        adopt(REFUSED[what], ModelSettings(name="m", **SAID.get(what, {})), names=FILES.get(what, []))
+        adopt(REFUSED[what], ModelSettings(name="m", **SAID.get(what, {})), companions=FILES.get(what, []))
     assert str(caught.value) == TOLD[what]
 
 
@@ -119,7 +119,8 @@ def test_limits_lists_and_names_are_those_of_the_code():
     assert f"at most {detection.MAX_SIDE} pixels a side" in PAGE
     assert f"2 to {detection.MAX_CLASSES:,} numbers" in PAGE
     assert f"parts `{WEIGHTS}` of an upload, at most {MORE_FILES[WEIGHTS]}" in PAGE
-    assert all(f"`{name}`" in PAGE for name in (*class_name_files.USUAL, *class_names.KEYS))
+    companions = (*class_name_files.USUAL, *preprocessing_files.USUAL)
+    assert all(f"`{name}`" in PAGE for name in (*companions, *class_names.KEYS))
     numbers = [
         number for usual in USUAL.values() if usual.declarable for number in (usual.mean or ()) + (usual.std or ())
     ]

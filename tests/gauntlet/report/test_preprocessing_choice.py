@@ -58,6 +58,21 @@ def test_the_guess_stays_where_nothing_is_clearly_better(tmp_path):
     assert "200 of 200 as guessed are classified correctly" in wording.trial(adoption.trial)
 
 
+def test_what_a_file_beside_the_model_says_is_a_guess_that_images_check(tmp_path):
+    path = saved(tmp_path, 3)
+    x, y = labelled(path, 3, "pixels in 0..255, BGR")
+    config = tmp_path / "preprocessor_config.json"
+    config.write_text('{"image_mean": [0.4, 0.4, 0.4], "image_std": [0.2, 0.2, 0.2]}')
+    stated = open_classifier(path).manifest.adoption
+    assert stated.scale == pytest.approx([5, 5, 5])
+    chosen = open_classifier(path, images=x, labels=y).manifest.adoption
+    assert chosen.trial.taken == "pixels in 0..255, BGR"
+    assert chosen.choices["normalisation"].reason == "chosen by the images, not declared: pixels in 0..255, BGR"
+    config.write_text('{"do_rescale": false, "do_normalize": false, "image_mean": 0, "do_flip_channel_order": true}')
+    kept = open_classifier(path, images=x, labels=y).manifest.adoption
+    assert (kept.trial.taken, kept.trial.guess) == (None, (200, 200))
+
+
 def test_what_is_declared_is_not_chosen(tmp_path):
     path = saved(tmp_path, 3)
     x, y = labelled(path, 3, "pixels in 0..255, BGR")

@@ -1,6 +1,7 @@
 """Eight-bit models: gradients that pass the rounding, of a twin that rounds as ONNX Runtime does."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,25 @@ def test_a_gradient_that_leads_nowhere_is_refused() -> None:
         straight_through.check(Backwards(), model.predict, shape, place)
     with pytest.raises(ArtefactError, match="disagree by"):
         straight_through.check(Other(), model.predict, shape, place)
+
+
+def test_a_twin_need_not_be_nearer_to_what_is_served_than_that_is_to_itself() -> None:
+    model = opened(cases.read("qdq.onnx"))
+    shape, place = model.manifest.input_shape, torch.device("cpu")
+    spread = float((model.predict(torch.rand(8, *shape)).max() - model.predict(torch.rand(8, *shape)).min()).abs())
+
+    def unsteady(size: float) -> Callable[[torch.Tensor], torch.Tensor]:
+        def predict(x: torch.Tensor) -> torch.Tensor:
+            """As served, moved by what no eye sees of the image: as a deep network's roundings move it."""
+            turns = 1e6 * x.flatten(1).double().sum(dim=1, keepdim=True) + torch.arange(len(model.manifest.classes))
+            return model.predict(x) + size * spread * turns.sin().float()
+
+        return predict
+
+    straight_through.check(model.twin, unsteady(0.15), shape, place)
+    steady, moved = model.predict, unsteady(0.15)
+    with pytest.raises(ArtefactError, match=r"a change of the pixels by 0\.0001 moves ONNX Runtime's own by"):
+        straight_through.check(lambda x: moved(x.detach()) - steady(x.detach()) + model.twin(x), steady, shape, place)  # type: ignore[arg-type]
 
 
 def test_an_operator_without_a_rule_leaves_no_gradients() -> None:

@@ -1,5 +1,6 @@
 """A model in a child answers as it would here, and what happens to the child happens to nobody else."""
 
+import json
 import os
 import select
 import signal
@@ -40,6 +41,16 @@ def guest(fork_server: ForkServer) -> Iterator[SandboxedClassifier]:
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
     return torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_file_of_an_upload_says_how_pixels_are_prepared(fork_server: ForkServer) -> None:
+    config = json.dumps({"image_mean": [0.5], "image_std": [0.25]}).encode()
+    graph, manifest = sandboxed.adopt(
+        fork_server, zoo.dense((64,)), ModelSettings(name="guest"), {"preprocessor_config.json": config}
+    )
+    assert manifest.adoption is not None
+    assert (manifest.adoption.scale, manifest.adoption.offset) == ((4,), (-2,))
+    graph.close()
 
 
 def test_its_twin_is_the_served_model_with_gradients(guest: SandboxedClassifier, images: torch.Tensor):
