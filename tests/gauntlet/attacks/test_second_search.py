@@ -54,7 +54,7 @@ def plateau(tmp_path_factory):
 
 @pytest.fixture
 def grey(images):
-    x = images[:8]
+    x = images[:4]
     return x + 0.5 - x.mean(dim=(1, 2, 3), keepdim=True)
 
 
@@ -92,7 +92,7 @@ def test_nor_a_chosen_class(name, label, plateau, grey):
 def test_an_image_alone_finds_what_it_finds_among_others(plateau, grey):
     y = labels_of(plateau, grey)
     whole = referee.run(plateau, "fmn", grey, y, Threat("linf"))
-    for i in (0, 5):
+    for i in (0, 3):
         one = referee.run(plateau, "fmn", grey[i : i + 1], y[i : i + 1], Threat("linf"), index=torch.tensor([i]))
         assert float(one.linf[0]) == pytest.approx(float(whole.linf[i]), abs=1e-5)
 

@@ -107,7 +107,7 @@ def test_an_attack_takes_parameters(root, capsys):
 
 def test_report_and_compare(root, tmp_path, capsys):
     out = f"--out {tmp_path}/a.json --out {tmp_path}/a.html --smoothing sigma=0.1 samples=200 images=4"
-    assert run(root, f"report --models tiny-a tiny-b --n 12 --threats l2=0.1 linf=0.02 {out}") == 0
+    assert run(root, f"report --models tiny-a tiny-b --n 6 --threats l2=0.1 linf=0.02 {out}") == 0
     assert "The figures can be believed" in capsys.readouterr().out
     made = Report.model_validate_json((tmp_path / "a.json").read_bytes())
     assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")

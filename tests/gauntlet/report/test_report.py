@@ -66,7 +66,7 @@ def test_order_of_results_and_a_trip_through_json_change_nothing(asked, results,
 
 
 def test_chunking_changes_nothing(asked, results, models, evalsets):
-    for result in results:
+    for result in (result for result in results if result.cell.model == "tiny-a"):
         again = measure(result.cell, asked, models, evalsets["tiny"], chunk=7)
         if result.clean is not None:
             assert again.clean.labels == result.clean.labels
@@ -219,7 +219,7 @@ def test_a_report_on_images_that_are_all_wrong_is_no_sound_one(asked, models, ev
 
 
 def test_an_ensemble_tells_its_members_and_what_each_broke(asked, models, evalsets):
-    fixed = only(asked, models=["tiny-a"], attacks=["strongest"], threats=[{"norm": "l2", "eps": [0.3]}])
+    fixed = only(asked, models=["tiny-a"], attacks=["strongest"], threats=[{"norm": "l2", "eps": [0.3]}], n=8)
     report = build(fixed, models, evalsets)
     (record,) = report.attacks
     assert record.params["l2, within eps"]["square"] == ATTACKS["square"].settings | {"queries": 2000}
@@ -271,7 +271,7 @@ def test_progress_rises_to_one_and_stop_ends_it(asked, models, evalsets):
 
 
 def test_same_request_same_report(asked, models, evalsets):
-    small = asked.model_copy(update={"n": 8})
+    small = only(asked, attacks=["pgd"], threats=[{"norm": "l2", "eps": [0.1]}], n=4)
     assert timeless(build(small, models, evalsets)) == timeless(build(small, models, evalsets))
 
 
