@@ -97,7 +97,7 @@ def mobilenet(folder: Path, n: int, seed: int) -> Original:
         network.classifier.weight.copy_(weight.T)
         network.classifier.bias.copy_(-middle @ weight)
     file = folder / "mobilenet_v2.onnx"
-    torch.onnx.export(network.eval(), (_normalised(seen[:1]),), str(file))
+    torch.onnx.export(network.eval(), (_normalised(seen[:1]),), str(file), verbose=False)
     x, y = _enlarged(data.validation.images[:n]), data.validation.labels[:n]
     said = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     return Original(file, _normalised(seen[:CALIBRATING]), x, y, "fashion-mnist at 224 pixels", said)

@@ -122,15 +122,15 @@ def value_and_gradient(model: Model, x: Tensor, objective: Callable[[Tensor], Te
 CANDIDATES = 9  # of the likeliest other classes are measured: all of them, where there are ten
 
 
-def nearest_classes(model: Model, x: Tensor, y: Tensor, norm: Norm, count: int, candidates: int = CANDIDATES) -> Tensor:
+def nearest_classes(model: Model, x: Tensor, y: Tensor, norm: Norm, count: int) -> Tensor:
     """The other classes (B, count or fewer) whose boundaries are nearest, to first order, nearest first.
 
-    To leave class y is to reach any one of the others, and the nearest is often not the likeliest. One pass for each of
-    the ``candidates``, the likeliest ones (MALT: Melamed, Yehudai and Vardi, arXiv 2407.02240, with 100 of them).
+    To leave class y is to reach any one of the others, and the nearest is often not the likeliest. A pass is spent on
+    each of the CANDIDATES (MALT: Melamed, Yehudai and Vardi, arXiv 2407.02240).
     """
     with torch.no_grad():
         likeliest = model(x).scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
-    rivals = likeliest[:, : min(candidates, likeliest.shape[1] - 1)]
+    rivals = likeliest[:, : min(CANDIDATES, likeliest.shape[1] - 1)]
     away = []
     for rival in rivals.unbind(1):
         logits, gradient = value_and_gradient(model, x, partial(lead, y=y, rival=rival))
