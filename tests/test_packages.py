@@ -17,7 +17,7 @@ from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"gauntlet_robustness": ROOT, "gauntlet_client": ROOT / "client"}
-EXTRAS = {"cpu", "gpu", "export", "mlflow", "service"}
+EXTRAS = {"cpu", "gpu", "export", "huggingface", "mlflow", "service", "store"}
 LOCKED = ROOT / "requirements" / "dev.txt"
 THREE_LINES = """
 import numpy as np

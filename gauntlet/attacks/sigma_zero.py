@@ -30,7 +30,7 @@ def sigma_zero(
 ) -> Tensor:
     """Minimum-norm attack in L0: Adam on the margin and a smooth count of pixels, small changes cut away after a step.
 
-    Cina et al., "sigma-zero: Gradient-based Optimization of L0-norm Adversarial Examples", arXiv 2402.01879. Theirs are
+    Cinà et al., "sigma-zero: Gradient-based Optimization of L0-norm Adversarial Examples", arXiv 2402.01879. Theirs are
     the objective, the normalised gradient, the threshold that rises after a success and falls otherwise, and the
     constants; here a colour pixel counts once, and the logits are scaled by what they span at x. Returns the smallest
     success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].

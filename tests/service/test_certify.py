@@ -16,6 +16,7 @@ from service.compute.models import ComputeModels
 from service.errors import Code, ServiceError
 from service.schemas.certify import CertifyRequest, CertifyResponse
 from service.settings import Settings
+from service.uploads.ownership import OPERATORS
 from tests import sandboxed, zoo
 from tests.gauntlet.test_predicted_labels import blind_above
 from tests.service.conftest import arrays
@@ -38,7 +39,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComputeModels]:
     with linear_and_uploads(folder) as made:
         data = (folder / "models/artifacts/linear/model.onnx").read_bytes()
         with sandboxed.held(data) as file:
-            made.uploaded.add(file, ModelSettings(name="mine", pixel_range="0..1"), frozenset(), describe=model_added)
+            made.uploaded.add(
+                file, ModelSettings(name="mine", pixel_range="0..1"), frozenset(), OPERATORS, describe=model_added
+            )
         yield made
 
 
@@ -84,7 +87,7 @@ def test_a_counterexample_is_returned_as_the_model_saw_it(models: ComputeModels,
 def test_a_graph_without_rules_says_why_it_is_not_bounded_and_no_answer_gets_no_verdict(models: ComputeModels):
     declared = ModelSettings(name="blind", pixel_range="0..1")
     with sandboxed.held(blind_above(0.9)) as file:
-        models.uploaded.add(file, declared, frozenset(), describe=model_added)
+        models.uploaded.add(file, declared, frozenset(), OPERATORS, describe=model_added)
     white = np.ones((1, 8, 8)).tolist()
     grey, unanswered = ask(models, model="blind", images=[GREY, white], eps=1e-6).results
     assert (grey.status, grey.bound) == ("unknown", None)
@@ -111,7 +114,7 @@ def test_a_cancelled_request_ends(models: ComputeModels):
 def test_a_proof_in_a_child_ends_when_it_is_cancelled_and_the_child_answers_again(models: ComputeModels):
     declared = ModelSettings(name="deep", pixel_range="0..1")
     with sandboxed.held(zoo.dense((1, 8, 8))) as file:
-        models.uploaded.add(file, declared, frozenset(), describe=model_added)
+        models.uploaded.add(file, declared, frozenset(), OPERATORS, describe=model_added)
     x = torch.tensor(arrays(1))
     with models.classifier("deep") as model:
         before = model.predict(x)

@@ -27,6 +27,7 @@ from service.uploads import models as uploaded_models
 from service.uploads import openings
 from service.uploads.file_stores import Folder
 from service.uploads.openings import KEPT, SILENT, Openings
+from service.uploads.ownership import OPERATORS
 from service.uploads.storage import UploadStorage
 from tests import tiny
 from tests.service.conftest import arrays
@@ -53,12 +54,12 @@ def opened(tmp_path: Path) -> Iterator[Openings]:
 
 
 def test_one_model_of_a_name_is_opened_at_a_time(opened: Openings):
-    opened.begin("mine", "a")
+    opened.begin("mine", "a", OPERATORS)
     with pytest.raises(ServiceError) as caught:
-        opened.begin("mine", "b")
+        opened.begin("mine", "b", OPERATORS)
     assert caught.value.code is Code.NAME_TAKEN
     opened.failed("mine", {"code": "invalid", "message": "no"})
-    opened.begin("mine", "b")
+    opened.begin("mine", "b", OPERATORS)
     opened.advance("mine", "verifying")
     found = opened.get("mine")
     assert found is not None
@@ -73,7 +74,7 @@ def test_one_model_of_a_name_is_opened_at_a_time(opened: Openings):
 
 def test_a_failure_is_told_for_a_while_and_a_silent_opener_counts_as_gone(opened: Openings, clock: SimpleNamespace):
     for name in ("failed", "opening", "ready"):
-        opened.begin(name, "a")
+        opened.begin(name, "a", OPERATORS)
     opened.failed("failed", {"message": "no"})
     opened.ready("ready")
     clock.now += KEPT - 1
@@ -82,12 +83,12 @@ def test_a_failure_is_told_for_a_while_and_a_silent_opener_counts_as_gone(opened
     assert opened.get("failed") is None
     clock.now += SILENT
     assert {one.name for one in opened.all()} == {"ready"}
-    opened.begin("opening", "b")
+    opened.begin("opening", "b", OPERATORS)
 
 
 def test_what_a_killed_service_was_at_has_failed(opened: Openings):
-    opened.begin("mine", "this")
-    opened.begin("others", "another")
+    opened.begin("mine", "this", OPERATORS)
+    opened.begin("others", "another", OPERATORS)
     opened.end_all("this")
     mine, others = opened.get("mine"), opened.get("others")
     assert mine is not None
@@ -290,8 +291,8 @@ def test_an_opening_that_the_compute_process_left_is_ended_at_its_start(tmp_path
     (tmp_path / "jobs.sqlite").touch()
     settings = Settings(state=tmp_path)
     storage = UploadStorage.of(settings)
-    storage.openings.begin("mine", settings.opener)
-    compute_app._end_openings(storage, settings.opener)
+    storage.openings.begin("mine", settings.opener, OPERATORS)
+    compute_app._settle_uploads(storage, settings.opener)
     found = storage.openings.get("mine")
     assert found is not None
     assert found.state == "failed"

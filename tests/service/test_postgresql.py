@@ -62,7 +62,7 @@ def web(postgres: Postgres, settings, tmp_path) -> Iterator[Caller]:
     catalog = Catalog(Settings(models=tmp_path / "models"), UploadedManifests(storage))
     exposed = metrics.exposed(JobMetrics(jobs.backlog, jobs.workers, tmp_path), catalog.known)
     app = routes()
-    app.state.services = SimpleNamespace(jobs=jobs, catalog=catalog, metrics=exposed)
+    app.state.services = SimpleNamespace(jobs=jobs, catalog=catalog, openings=storage.openings, metrics=exposed)
     yield Caller(door(app))
     jobs.close()
     storage.close()

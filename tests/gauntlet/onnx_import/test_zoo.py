@@ -10,9 +10,8 @@ from gauntlet.errors import GauntletError
 from gauntlet.evaluation import referee
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.sandbox.fork_server import ForkServer
-from gauntlet.sandbox.sandboxed_classifier import adopt, open_sandboxed
 from gauntlet.threat import Threat
-from tests import zoo
+from tests import sandboxed, zoo
 from tests.zoo import Animal
 
 N, EPS = 32, 0.1
@@ -38,11 +37,10 @@ def fork_server() -> Iterator[ForkServer]:
 
 def meet(fork_server: ForkServer, name: str, animal: Animal) -> Met:
     try:
-        graph, manifest = adopt(fork_server, animal.data, ModelSettings(name=name, **animal.says))
-        guest = open_sandboxed(fork_server, graph, manifest, new=True)
+        guest = sandboxed.opened(fork_server, animal.data, ModelSettings(name=name, **animal.says))
     except GauntletError as error:
         return Met(str(error))
-    x = torch.rand(N, *manifest.input_shape, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(N, *guest.manifest.input_shape, generator=torch.Generator().manual_seed(0))
     x = 0.5 + animal.contrast * (x - 0.5)
     y = guest.predict(x).argmax(dim=1)
     verified = guest.manifest.differentiable
