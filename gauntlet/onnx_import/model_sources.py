@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -98,12 +98,14 @@ def _from_storage(address: str, folder: Path) -> Fetched:
     if place.endswith("/") or not name:
         raise InvalidInput(f"{address}: write it as s3://BUCKET/KEY.onnx")
     storage, file = ObjectStorage(place), folder / name
-    _check_size(address, storage.size(name))
-    for wanted in (name, *_beside(name)):
-        if wanted == name or storage.exists(wanted):
-            _check_size(f"{place}/{wanted}", storage.size(wanted))
-            with (folder / wanted).open("wb") as opened:
-                storage.download(wanted, opened)
+    sizes = {name: storage.size(name)}
+    for other in _beside(name):
+        with suppress(FileNotFoundError):
+            sizes[other] = storage.size(other)
+    for wanted, size in sizes.items():
+        _check_size(f"{place}/{wanted}", size)
+        with (folder / wanted).open("wb") as opened:
+            storage.download(wanted, opened)
     return _pinned(file, file.stem, address)
 
 

@@ -34,7 +34,7 @@ class EvaluationSets:
 
     def taken(self, name: str) -> bool:
         """Whether some set has this name, one that the call under way may not see included."""
-        return name in self.names or name in self._storage.hidden("evalset")
+        return name in self._shipped or self._storage.taken("evalset", name)
 
     def is_shipped(self, name: str) -> bool:
         return name in self._shipped

@@ -113,7 +113,7 @@ class UploadedModels:
 
     def taken(self, name: str) -> bool:
         """By a model that the call under way may not see, too."""
-        return self.manifests.get(name) is not None or name in self.manifests.hidden()
+        return self._storage.taken("model", name)
 
     def check_removable(self, name: str) -> None:
         """Raises ServiceError ``forbidden`` for one that the call under way may not delete."""

@@ -69,6 +69,12 @@ class UploadStorage:
         with self._tables.reading(NAMES) as connection:
             return None if connection is None else connection.execute(wanted).scalar_one_or_none()
 
+    def taken(self, kind: Kind, name: str) -> bool:
+        """Whether something has this name, whoever may see it."""
+        wanted = sa.select(NAMES.c.name).where(NAMES.c.kind == kind, NAMES.c.name == name)
+        with self._tables.reading(NAMES) as connection:
+            return connection is not None and connection.execute(wanted).first() is not None
+
     def hidden(self, kind: Kind) -> frozenset[str]:
         """The names that are taken by what the call under way may not see."""
         wanted = sa.select(NAMES.c.name).where(NAMES.c.kind == kind, ~visible(NAMES))
@@ -133,13 +139,19 @@ class UploadStorage:
             kept = [] if connection is None else list(connection.execute(sa.select(BLOBS.c.sha256)).scalars())
         for sha256 in kept:
             with self.files.draft() as draft:
-                with self._tables.writing() as connection, patiently(connection):
-                    found = connection.execute(sa.select(BLOBS.c.data).where(BLOBS.c.sha256 == sha256))
-                    draft.write(found.scalar_one_or_none() or b"")
+                draft.write(self._bytes(sha256))
                 self.files.keep(draft)
             with self._tables.writing() as connection:
                 connection.execute(sa.delete(BLOBS).where(BLOBS.c.sha256 == sha256))
         self._remove_unnamed(kept)
+
+    def _bytes(self, sha256: str) -> bytes:
+        """Those of a row; none where another host has moved them."""
+        with self._tables.reading(BLOBS) as connection:
+            assert connection is not None
+            with patiently(connection):
+                found = connection.execute(sa.select(BLOBS.c.data).where(BLOBS.c.sha256 == sha256))
+                return found.scalar_one_or_none() or b""
 
     def sweep(self) -> None:
         """Remove the files that nobody refers to: left behind by a process that ended before it gave them a name."""
