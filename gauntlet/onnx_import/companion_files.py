@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gauntlet.errors import InvalidInput
-
-LONGEST = 1_000_000  # bytes; of a longer one no more than one byte more is kept, and nothing is found in it
+from gauntlet.onnx_import.class_names import LONGEST
 
 
 @dataclass(frozen=True)
@@ -44,5 +43,6 @@ def among(beside: Callable[[str], bytes | None], names: Sequence[str]) -> list[C
 
 
 def _content(path: Path) -> bytes:
+    """One byte more than LONGEST at most: nothing is found in what is longer."""
     with path.open("rb") as file:
         return file.read(LONGEST + 1)

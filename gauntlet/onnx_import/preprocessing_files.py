@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from gauntlet.errors import InvalidInput
-from gauntlet.onnx_import.companion_files import LONGEST, CompanionFile
+from gauntlet.onnx_import.class_names import LONGEST
+from gauntlet.onnx_import.companion_files import CompanionFile
 from gauntlet.onnx_import.settings import ModelSettings
 
 PREPROCESSOR = "preprocessor_config.json"

@@ -9,9 +9,7 @@ from service.auth.admission import require
 from service.compute.upload_parts import Files, two_parts
 from service.errors import Code, ServiceError
 from service.request_context import CALL, Scope
-from service.schemas.uploads import WEIGHTS
-
-MOST_BESIDE = 8  # files
+from service.schemas.uploads import MORE_FILES, WEIGHTS
 
 
 def check_source(files: Files, source: str | None, prefixes: tuple[str, ...]) -> None:
@@ -43,5 +41,6 @@ def brought(
     except InvalidInput as error:
         raise InvalidInput(str(error), "source") from error
     others = [path for path in sorted(found.file.parent.iterdir()) if path.is_file() and path != found.file]
-    beside: dict[str, IO[bytes]] = {path.name: held.enter_context(path.open("rb")) for path in others[:MOST_BESIDE]}
+    kept = others[: MORE_FILES[WEIGHTS]]
+    beside: dict[str, IO[bytes]] = {path.name: held.enter_context(path.open("rb")) for path in kept}
     return held.enter_context(found.file.open("rb")), beside, found.address
