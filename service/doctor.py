@@ -97,11 +97,16 @@ def _available(process: Path = Path("/proc/meminfo"), group: Path = Path("/sys/f
     return free
 
 
-def _state(settings: Settings) -> str:
-    folder = next(path for path in (settings.state, *settings.state.parents) if path.exists())
+def _writable(setting: str, path: Path) -> Path:
+    """The folder itself, or the nearest above it. Raises SettingsError where nothing can be made there."""
+    folder = next(each for each in (path, *path.parents) if each.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingsError(f"GAUNTLET_STATE={settings.state}: cannot be written")
-    free = shutil.disk_usage(folder).free
+        raise SettingsError(f"{setting}={path}: cannot be written")
+    return folder
+
+
+def _state(settings: Settings) -> str:
+    free = shutil.disk_usage(_writable("GAUNTLET_STATE", settings.state)).free
     if free < LEAST_FREE:
         raise SettingsError(f"GAUNTLET_STATE={settings.state}: only {free / GIB:.2f} GiB are free there")
     return f"{settings.state}, {free / GIB:.0f} GiB free"
@@ -111,9 +116,7 @@ def _store(settings: Settings) -> str:
     """Object storage is tried out; a folder is only looked at."""
     files = file_store(settings)
     if isinstance(files, Folder):
-        folder = next(path for path in (files.path, *files.path.parents) if path.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise SettingsError(f"GAUNTLET_STORE={settings.store}: cannot be written")
+        _writable("GAUNTLET_STORE", files.path)
         return f"{settings.store}, a folder; hosts that share a job database need one that all of them reach"
     with files.draft() as draft:
         draft.write(b"written by python -m service doctor")

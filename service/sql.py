@@ -1,7 +1,9 @@
 """SQL databases, SQLite and PostgreSQL: how they are reached, and what is said where they cannot be used."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,24 @@ class Connections:
             raise unavailable("the job database cannot be used", error) from error
         except sa.exc.TimeoutError as error:
             raise ServiceError(Code.JOBS_UNAVAILABLE, "all connections to the job database are in use") from error
+
+
+def write_ahead(execute: Callable[[str], object], seconds: float) -> None:
+    """Let readers of an SQLite file not wait for its writer. ``execute`` runs a statement.
+
+    SQLite fails at once, whatever its time-out, where another process does the same at this moment: it is tried again
+    for so many ``seconds``, and then its error is raised.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            execute("PRAGMA journal_mode=WAL")
+        except (sqlite3.OperationalError, sa.exc.OperationalError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
+        else:
+            return
 
 
 def in_turn(connection: sa.Connection) -> None:

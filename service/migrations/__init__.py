@@ -4,13 +4,13 @@ A change of a table is a new file in ``versions``, whose number is ``HEAD`` from
 as it is. It says in plain DDL what changes, and imports no table: those are what the last revision leaves.
 """
 
-import time
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from service.settings import SettingsError
-from service.sql import BUSY_MS, Connections, in_turn
+from service.sql import BUSY_MS, Connections, in_turn, write_ahead
 
 HEAD = "3"
 """The revision that this release reads and writes."""
@@ -27,7 +27,7 @@ def migrate(database: Connections) -> None:
     """
     with database.using(new=True):
         if database.sqlite:
-            _write_ahead(database.engine)
+            write_ahead(partial(_execute, database.engine), BUSY_MS / 1000)
         with database.engine.begin() as connection:
             _migrate(connection)
 
@@ -63,15 +63,6 @@ def _upgrade(connection: sa.Connection) -> None:
     command.upgrade(config, HEAD)
 
 
-def _write_ahead(engine: sa.Engine) -> None:
-    """SQLite fails at once, whatever ``busy_timeout`` says, where somebody else has just opened the file."""
-    deadline = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            with engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            return
-        except sa.exc.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+def _execute(engine: sa.Engine, statement: str) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
