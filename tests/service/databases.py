@@ -5,15 +5,36 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
+from service import sql
 from tests.ports import free_port
 
 USER = "gauntlet"
+
+
+@contextmanager
+def disposed_engines() -> Iterator[None]:
+    """Every engine that is made meanwhile is closed in the end, of whoever keeps it."""
+    engines: list[sa.Engine] = []
+    create_engine = sql.create_engine
+
+    def create(*given: Any) -> sa.Engine:
+        engines.append(create_engine(*given))
+        return engines[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sql, "create_engine", create)
+        yield
+    for engine in engines:
+        engine.dispose()
 
 
 def programs() -> Path | None:

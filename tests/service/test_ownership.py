@@ -15,11 +15,9 @@ import anyio
 import httpx
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from dbos import run_dbos_database_migrations
 
 from gauntlet.artifacts import evaluation_sets
-from service import sql
 from service.compute.app import open_compute
 from service.compute.fetching import check_source
 from service.compute.upload_parts import Files
@@ -30,11 +28,11 @@ from service.observability import worker_metrics
 from service.request_context import CALL, Call, Scope, internal_headers
 from service.request_context import Caller as Key
 from service.settings import Settings
-from service.sql import create_engine
 from service.uploads.ownership import OPERATORS, Ownership, of_this_call
 from service.uploads.storage import UploadStorage
 from tests import tiny, zoo
 from tests.service import models
+from tests.service.databases import disposed_engines
 from tests.service.in_process import LINES, SECRETS, Caller, code, door, entry
 from tests.service.stored import SHA256, add, uploads
 
@@ -99,14 +97,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     tiny.linear(folder / "artifacts" / "linear")
     tiny.evalset(folder / "evalsets" / "tiny.npz")
     keys = "\n".join([LINES, *(entry(name, name, "upload") for name in ("ann", "bob"))])
-    engines: list[sa.Engine] = []
-
-    def create(*given: Any) -> sa.Engine:
-        engines.append(create_engine(*given))
-        return engines[-1]
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sql, "create_engine", create)
+    with disposed_engines(), pytest.MonkeyPatch.context() as patched:
         patched.setenv("GAUNTLET_STATE", str(folder))
         patched.setenv("GAUNTLET_API_KEYS", keys)
         settings = Settings(models=folder, state=folder, data=folder, threads=1, device="cpu")
@@ -123,8 +114,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         packed = evaluation_sets.pack(np.zeros((4, 1, 8, 8), np.uint8), np.arange(4), tuple("abcde"), "mine")
         add(storage, SHARED, packed, "evalset", ownership=Ownership("ann", shared=True))
         yield SimpleNamespace(call=call, routes=routes, compute=compute)
-    for engine in engines:
-        engine.dispose()
 
 
 def ask(call: Caller, way: str, name: str, key: str) -> httpx.Response:

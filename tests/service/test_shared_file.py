@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+from service import sql
 from service.auth import shared_file
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER)"
@@ -19,7 +20,7 @@ def test_a_file_that_another_process_is_opening_is_opened_after_it(tmp_path: Pat
         waits.append(seconds)
         other.execute("COMMIT")
 
-    monkeypatch.setattr(shared_file, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=wait))
+    monkeypatch.setattr(sql, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=wait))
     monkeypatch.setattr(shared_file, "BUSY", 0.01)
     with closing(other), closing(shared_file.connect(tmp_path / "file", SCHEMA)) as opened:
         assert opened.execute("SELECT count(*) FROM t").fetchone() == (0,)

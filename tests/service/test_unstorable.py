@@ -12,7 +12,6 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from dbos import DBOS
 from hypothesis import given
 from hypothesis import settings as tried
@@ -22,16 +21,15 @@ from gauntlet.errors import InvalidInput
 from gauntlet.onnx_import import labelled_images
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.text import cleaned, storable
-from service import sql
 from service.endpoint import Endpoint
 from service.endpoints.routes import ENDPOINTS
 from service.errors import Code, ServiceError
 from service.jobs.queue import Jobs
 from service.schemas.main_calls import AttackRequest, ClassifyRequest, GenerateRequest, PicturesRequest
 from service.settings import Settings
-from service.sql import create_engine
 from tests import tiny
 from tests.service.conftest import arrays
+from tests.service.databases import disposed_engines
 from tests.service.in_process import Caller, door
 from tests.service.models import api, compute_models
 
@@ -51,20 +49,11 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if request.param == "postgres":
         url = request.getfixturevalue("postgres").database(f"names-{uuid.uuid4()}")
     DBOS.migrate(url)
-    engines: list[sa.Engine] = []
-
-    def create(*given: Any) -> sa.Engine:
-        engines.append(create_engine(*given))
-        return engines[-1]
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sql, "create_engine", create)
+    with disposed_engines():
         jobs = Jobs(url)
         jobs.database.migrate()
         settings = Settings(models=folder, state=folder, database_url=url, threads=1)
         yield SimpleNamespace(routes=api(settings), jobs=jobs, settings=settings)
-    for engine in engines:
-        engine.dispose()
 
 
 @pytest.fixture
