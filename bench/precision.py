@@ -17,23 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
 from bench.attacks.records import table
 from bench.attacks.task import ARTIFACTS, correct
+from bench.calibration_images import CalibrationImages
 from gauntlet import open_classifier
 from gauntlet.artifacts import store
 from gauntlet.artifacts.manifest import MODEL_FILE
 from gauntlet.evaluation import referee
 from gauntlet.onnx_import.usual_preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from gauntlet.runtime.classifier import Classifier
-from gauntlet.runtime.session import open_session
 from gauntlet.threat import Threat
 from training.data import SOURCES, data_root, load_training, to_pixels
 
@@ -54,18 +52,6 @@ class Original:
     y: Tensor  # (n,)
     dataset: str
     declared: Mapping[str, Any]
-
-
-class Rows(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-    """Images for the quantiser, one at a time."""
-
-    def __init__(self, file: Path, images: Tensor) -> None:
-        self._name = open_session(file).get_inputs()[0].name
-        self._rows: Iterator[NDArray[np.float32]] = iter(images.numpy()[:, None])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        row = next(self._rows, None)
-        return None if row is None else {self._name: row}
 
 
 def shipped(name: str, n: int) -> Original:
@@ -126,11 +112,12 @@ def copies(original: Original, folder: Path) -> dict[str, Path]:
     _activate_first(model)
     onnx.save(model, floats)
     made = {form: folder / f"{form}.onnx" for form in FORMS}
-    quantize_static(floats, made["qdq"], Rows(floats, original.calibrating), quant_format=QuantFormat.QDQ)
+    images = original.calibrating.numpy()
+    quantize_static(floats, made["qdq"], CalibrationImages(floats, images), quant_format=QuantFormat.QDQ)
     quantize_static(
         floats,
         made["qoperator"],
-        Rows(floats, original.calibrating),
+        CalibrationImages(floats, images),
         quant_format=QuantFormat.QOperator,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QUInt8,

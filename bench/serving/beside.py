@@ -6,13 +6,11 @@ another client asks for one /attack after the other, and a report is computed.
 
 import argparse
 import base64
-import multiprocessing
 import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -20,14 +18,14 @@ from typing import Any
 import httpx
 import torch
 
-from bench.serving import load
+from bench.serving import client_process, load
 from bench.serving.asks import MODELS, Asks
 from bench.serving.servers import gauntlet, running, workplace
 from gauntlet.artifacts import evaluation_sets, image_conversion
+from service.jobs.status import ENDED
 
 LIMIT = 2.0
 ATTACKED = 32  # images of one /attack
-ENDED = ("succeeded", "failed", "cancelled")
 
 
 def call(port: int, method: str, path: str, body: object = None) -> Any:
@@ -60,24 +58,6 @@ def attack(port: int, model: str, over: Event, answered: "Synchronized[int]") ->
         answered.value += 1
 
 
-@contextmanager
-def attacked(port: int, model: str) -> Iterator[None]:
-    """While another process attacks the model. Raises RuntimeError where no attack was answered in the end."""
-    context = multiprocessing.get_context("spawn")  # a client of its own: it shares no interpreter with the other
-    over, answered = context.Event(), context.Value("i", 0)
-    client = context.Process(target=attack, args=(port, model, over, answered))
-    client.start()
-    try:
-        while not answered.value and client.is_alive():
-            time.sleep(0.1)
-        yield
-    finally:
-        over.set()
-        client.join()
-    if client.exitcode or not answered.value:
-        raise RuntimeError("no attack was answered")
-
-
 def main() -> None:
     """Print both and their ratio; status 1 if it is too high. RuntimeError where the report was over too early."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving.beside", description=__doc__)
@@ -100,7 +80,7 @@ def main() -> None:
             idle.append(p99())
             path = submit(server.port, [options.model], options.n)
             begun(server.port, path)
-            with attacked(server.port, options.model):
+            with client_process.beside(attack, server.port, options.model):
                 busy.append(p99())
             if call(server.port, "GET", path)["status"] in ENDED:
                 raise RuntimeError("the report was over too early; give it more images")

@@ -10,13 +10,11 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -25,23 +23,28 @@ import httpx
 
 from bench.serving import load
 from bench.serving.asks import Asks
+from bench.serving.client_process import beside
 from bench.serving.servers import gauntlet, running, workplace
+from service.jobs.status import ENDED
 
 RATIO = 3.0  # of the p99 beside the greedy key to that of an idle service
 ATTACK = 10.0  # seconds within which one image is attacked
 GREEDY, OTHER = "greedy", "other"
 REPORTS = 101
 LARGE = 2000  # images of one
-ENDED = ("succeeded", "failed", "cancelled")
 REPORT = {"dataset": "fashion-mnist", "attacks": ["pgd", "ddn"], "threats": [{"norm": "l2", "eps": [0.25, 0.5]}]}
 
 
+def key(secret: str) -> dict[str, str]:
+    return {"scope": "attack", "sha256": hashlib.sha256(secret.encode()).hexdigest()}
+
+
 def keys() -> str:
-    """The two, with the limits that a key has by default; each is called as itself."""
-    lines = [
-        {"name": name, "scope": "attack", "sha256": hashlib.sha256(name.encode()).hexdigest()}
-        for name in (GREEDY, OTHER)
-    ]
+    """The two, each called as itself. The greedy one has the limits that a key has by default.
+
+    The other's requests are not counted: what is measured is the time of an answer, not how many it may have.
+    """
+    lines = [{"name": GREEDY, **key(GREEDY)}, {"name": OTHER, **key(OTHER), "requests_per_minute": 0}]
     return "\n".join(map(json.dumps, lines))
 
 
@@ -93,24 +96,6 @@ def be_greedy(port: int, model: str, connections: int, over: Event, asked: "Sync
     asked.value = 1
     statuses = asyncio.run(ask_for_all(port, bodies, connections, over))
     print(f"greedy key: answers {dict(sorted(statuses.items()))}", flush=True)
-
-
-@contextmanager
-def greedy(port: int, model: str, connections: int) -> Iterator[None]:
-    """While another process asks with the greedy key. Raises RuntimeError where it has failed."""
-    context = multiprocessing.get_context("spawn")
-    over, asked = context.Event(), context.Value("i", 0)
-    process = context.Process(target=be_greedy, args=(port, model, connections, over, asked))
-    process.start()
-    try:
-        while not asked.value and process.is_alive():
-            time.sleep(0.1)
-        yield
-    finally:
-        over.set()
-        process.join()
-    if process.exitcode or not asked.value:
-        raise RuntimeError("the greedy client has failed")
 
 
 def p99(port: int, asks: Asks, seconds: float) -> float:
@@ -166,18 +151,18 @@ def main() -> None:
             p99(server.port, asks, 2)
             before, alone = p99(server.port, asks, options.seconds), timed_attack(session, asks)
             first = begun(session, options.model)
-            with greedy(server.port, options.model, options.connections):
+            with beside(be_greedy, server.port, options.model, options.connections):
                 report = begun(session, options.model)
                 print(f"first progress of a report: alone {first:.1f} s, beside {report:.1f} s", flush=True)
-                beside = p99(server.port, asks, options.seconds)
+                busy = p99(server.port, asks, options.seconds)
                 attacks = [timed_attack(session, asks) for _ in range(options.attacks)]
-    print(f"p99 of /classify: idle {1e3 * before:.1f} ms, beside the greedy key {1e3 * beside:.1f} ms")
-    print(f"{beside / before:.2f} times, at most {RATIO:g}")
+    print(f"p99 of /classify: idle {1e3 * before:.1f} ms, beside the greedy key {1e3 * busy:.1f} ms")
+    print(f"{busy / before:.2f} times, at most {RATIO:g}")
     worst, middle = max(attacks), statistics.median(attacks)
     print(
         f"/attack on one image: alone {alone:.2f} s, beside {middle:.2f} s, longest {worst:.2f} s, at most {ATTACK:g}"
     )
-    sys.exit(beside > RATIO * before or worst > ATTACK)
+    sys.exit(busy > RATIO * before or worst > ATTACK)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import torch
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from onnxruntime.quantization import quantize_static
 from torch import nn
 
 import gauntlet  # noqa: F401  before ONNX Runtime is used
+from bench.calibration_images import CalibrationImages
 from bench.zoo.weights import noise, settle
 
 CALIBRATING = 8  # images
@@ -36,19 +35,6 @@ def build(library: str, name: str) -> nn.Module:
     return made
 
 
-class Noise(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-    """What the quantiser is calibrated on."""
-
-    def __init__(self, model: Path, side: int, seed: int) -> None:
-        self._name = onnx.load(model, load_external_data=False).graph.input[0].name
-        images = noise(CALIBRATING, side, torch.Generator().manual_seed(seed)).numpy()
-        self._rows = iter(np.split(images, CALIBRATING))
-
-    def get_next(self) -> dict[str, Any] | None:
-        row = next(self._rows, None)
-        return None if row is None else {self._name: row}
-
-
 def write(make: Callable[[], nn.Module], side: int, seed: int, folder: Path) -> None:
     """Both files; the second is left out where the quantiser fails, and ``int8.txt`` says why."""
     torch.manual_seed(seed)
@@ -57,7 +43,8 @@ def write(make: Callable[[], nn.Module], side: int, seed: int, folder: Path) -> 
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         torch.onnx.export(module, (noise(1, side, torch.Generator().manual_seed(seed)),), str(folder / FLOAT))
     try:
-        quantize_static(folder / FLOAT, folder / INT8, Noise(folder / FLOAT, side, seed))
+        images = noise(CALIBRATING, side, torch.Generator().manual_seed(seed)).numpy()
+        quantize_static(folder / FLOAT, folder / INT8, CalibrationImages(folder / FLOAT, images))
     except Exception as error:
         (folder / INT8).with_suffix(".txt").write_text(f"{type(error).__name__}: {error}")
 
