@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/de
 BIN := .venv/bin
 BENCH ?=
 OPTIONS ?=
-JOBS ?= 2
+JOBS ?= 3
 AUDITED ?= requirements/service.txt requirements/cpu.txt
 MODELS ?= models
 SUPPLY ?= dist/supply
@@ -25,7 +25,7 @@ install: .venv/.service ## what serving needs, into .venv (downloads 3.2 GB, tak
 serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
 
-test: .venv/.dev ## the tests, in JOBS=2 processes: minutes, no network, no data sets
+test: .venv/.dev ## the tests, in JOBS=3 processes: minutes, no network, no data sets
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 10 -m "not slow and not gpu and not browser and not clients and not s3"
 
 test-busy: .venv/.dev ## ten times `make test` while other processes keep every core busy: an hour; BENCH="--runs 3" for fewer
