@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.certify.smoothing import certify as smooth
 from gauntlet.certify.smoothing_parameters import Smoothing
@@ -46,7 +46,7 @@ Radius = Callable[[Tensor], float]
 
 def rows(folder: Path, n: int, seconds: float) -> Iterator[str]:
     """A line of the table for each classifier of the folder."""
-    for artefact in store.load_all(folder).values():
+    for artefact in artefact_folders.load_all(folder).values():
         if isinstance(artefact.manifest, ClassifierManifest):
             model = classifier.open_model(artefact, "cpu")
             assert isinstance(model, OnnxClassifier)
@@ -94,7 +94,7 @@ def inside(folder: Path, n: int, seconds: float) -> Iterator[str]:
     At the distance that a model was trained for, of the first 20 n test images; and at the largest radius that all
     methods prove within so many seconds, of the first n.
     """
-    for artefact in store.load_all(folder).values():
+    for artefact in artefact_folders.load_all(folder).values():
         manifest = artefact.manifest
         if not isinstance(manifest, ClassifierManifest) or manifest.interval_eps is None:
             continue

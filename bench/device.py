@@ -16,7 +16,7 @@ from typing import TypeVar
 import onnxruntime as ort
 import torch
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.certify.lipschitz import ROUNDING
 from gauntlet.errors import GauntletError
 from gauntlet.evaluation import referee
@@ -74,7 +74,7 @@ def check_generator(name: str, device: Device, n: int, seconds: float) -> float:
 
 
 def _open(name: str, device: Device, kind: type[M]) -> M:
-    model = classifier.open_model(store.load(MODELS / "artifacts" / name), device)
+    model = classifier.open_model(artefact_folders.load(MODELS / "artifacts" / name), device)
     assert isinstance(model, kind)
     return model
 

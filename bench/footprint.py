@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.evaluation import referee
 from gauntlet.runtime.classifier import Classifier, OnnxClassifier, open_model
 from gauntlet.threat import Threat
@@ -36,7 +36,7 @@ def main() -> None:
     torch.set_num_threads(1)
     x, y = map(torch.from_numpy, evaluation_sets.load(MODELS / "evalsets" / "fashion-mnist.npz").head(CLEAN))
     for name in ("fashion-mnist-standard", "fashion-mnist-lipschitz"):
-        model = open_model(store.load(MODELS / "artifacts" / name), "cpu")
+        model = open_model(artefact_folders.load(MODELS / "artifacts" / name), "cpu")
         assert isinstance(model, OnnxClassifier)
         print(f"{name:24s} clean, n={len(x)}: margin {shares(model, x)[0]}, radius {shares(model, x)[1]}")
         for title, (attack, eps, params) in ATTACKS.items():

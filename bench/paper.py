@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.paper_attacks import attack_sections, attacked, noise_needed, old_examples
 from bench.paper_captions import CAPTIONS
 from bench.paper_generators import adversaries, autoencoders
-from gauntlet.artifacts import evaluation_sets, onnx_file, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets, onnx_file
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import ADAPTER, MANIFEST_FILE, Metric
 from gauntlet.runtime import classifier
@@ -33,7 +33,7 @@ class Paper:
     """What is there to draw from, and where the figures go."""
 
     docs: Path
-    models: dict[str, store.Artefact]
+    models: dict[str, artefact_folders.Artefact]
     cards: dict[str, Path]  # of these and of the models whose weights do not travel
     sets: dict[str, EvalSet]
 
@@ -83,7 +83,10 @@ def main() -> None:
     (docs / "paper").mkdir(parents=True, exist_ok=True)
     cards = {file.parent.name: file.parent for root in (ARTIFACTS, CARDS) for file in root.glob(f"*/{MANIFEST_FILE}")}
     paper = Paper(
-        docs, store.load_all(ARTIFACTS), cards, evaluation_sets.load_all((EVALSETS, data_root() / "evalsets"))
+        docs,
+        artefact_folders.load_all(ARTIFACTS),
+        cards,
+        evaluation_sets.load_all((EVALSETS, data_root() / "evalsets")),
     )
     parts = [*introduction(paper), *autoencoders(paper), *adversaries(paper), *classifiers(paper)]
     for dataset in ("fashion-mnist", "cifar10"):

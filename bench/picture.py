@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from bench.figures import EVALSETS, LIPSCHITZ, MODELS, STANDARD
-from gauntlet.artifacts import evaluation_sets, image_conversion, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets, image_conversion
 from gauntlet.evaluation import referee
 from gauntlet.runtime import classifier
 from gauntlet.threat import Threat
@@ -27,7 +27,7 @@ def main() -> None:
     x, y = map(torch.from_numpy, data.head(200))
     models = {}
     for name in (STANDARD, LIPSCHITZ):
-        model = classifier.open_model(store.load(MODELS / name))
+        model = classifier.open_model(artefact_folders.load(MODELS / name))
         assert isinstance(model, classifier.OnnxClassifier)
         models[name] = model
     right = torch.stack([model.predict(x).argmax(dim=1) == y for model in models.values()]).all(dim=0)

@@ -27,7 +27,7 @@ from bench.attacks.records import table
 from bench.attacks.task import ARTIFACTS, correct
 from bench.calibration_images import CalibrationImages
 from gauntlet import open_classifier
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import MODEL_FILE
 from gauntlet.evaluation import referee
 from gauntlet.onnx_import.usual_preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -56,7 +56,7 @@ class Original:
 
 def shipped(name: str, n: int) -> Original:
     """A shipped classifier and validation images of its data set."""
-    dataset = store.load(ARTIFACTS / name).manifest.dataset
+    dataset = artefact_folders.load(ARTIFACTS / name).manifest.dataset
     data = load_training(SOURCES[dataset], data_root())
     seen = to_pixels(data.train.images[:CALIBRATING])
     x, y = to_pixels(data.validation.images[:n]), data.validation.labels[:n]

@@ -11,7 +11,7 @@ import torch
 from onnx2pytorch import ConvertModel
 from torch import Tensor, nn
 
-from gauntlet.artifacts import onnx_file, store
+from gauntlet.artifacts import artefact_folders, onnx_file
 from gauntlet.artifacts.manifest import GeneratorManifest
 from training.data import SOURCES, data_root, load_training, to_pixels
 from training.generation_metrics import Judge
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--artifacts", type=Path, default=Path("models/artifacts"))
     options = parser.parse_args()
-    artefact = store.load(options.artifacts / options.model)
+    artefact = artefact_folders.load(options.artifacts / options.model)
     assert isinstance(artefact.manifest, GeneratorManifest)
     source = SOURCES[artefact.manifest.dataset]
     held_out = load_training(source, data_root()).validation

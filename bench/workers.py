@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.report.build import shards
 from gauntlet.report.schema import ReportRequest
 from service.errors import ServiceError
@@ -85,7 +85,7 @@ class Team:
 
 def time_teams(teams: list[Team], request: ReportRequest, runs: int) -> list[list[float]]:
     """Seconds of every run, by team. Only one team works at a time."""
-    artefacts = {name: store.load(MODELS / "artifacts" / name) for name in request.models}
+    artefacts = {name: artefact_folders.load(MODELS / "artifacts" / name) for name in request.models}
     images = evaluation_sets.load(MODELS / "evalsets" / f"{request.dataset}.npz")
     pins = {f"models/{name}": artefact.manifest.model_sha256 for name, artefact in artefacts.items()}
     pins[f"evalsets/{request.dataset}"] = images.sha256

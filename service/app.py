@@ -34,7 +34,7 @@ from service.sql import ANSWER_S
 from service.uploads.evalset_previews import EvalSetPreviews
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.manifests import UploadedManifests
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 LAYERS = (trusted_proxies, SecurityHeaders, cors, RequestGate, Drain)
 """Around the routes, the outermost first."""
@@ -46,7 +46,7 @@ def open_services(settings: Settings, compute: ComputeClient) -> ApiServices:
         THREAD_POOL.resize(settings.threads)
     for endpoint in ENDPOINTS:  # a rate cannot tell the first 500 from a series that is merely new
         metrics.REQUESTS.labels(endpoint.path, endpoint.method, "500")
-    storage = UploadStorage.of(settings, ANSWER_S)
+    storage = UploadRecords.of(settings, ANSWER_S)
     catalog, jobs = Catalog(settings, UploadedManifests(storage)), Jobs(settings.database_url, ANSWER_S)
     models = ServedModels(settings, catalog)
     waiting = settings.share(settings.predict_queue)

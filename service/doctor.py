@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.errors import GauntletError
 from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.runtime import core_count
@@ -27,7 +27,7 @@ from service.jobs.database import Database
 from service.jobs.worker_registry import WorkerRegistry
 from service.settings import Settings, SettingsError
 from service.sql import driver_message
-from service.uploads.file_stores import Folder, file_store
+from service.uploads.file_storage import Folder, file_store
 
 GIB = 2**30
 LEAST_FREE = GIB  # bytes where the state folder lies: reports of all jobs are kept there
@@ -62,7 +62,7 @@ def _keys(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    models = store.load_all(settings.artifacts)
+    models = artefact_folders.load_all(settings.artifacts)
     sets = evaluation_sets.load_all(settings.evalsets)
     if not models:
         raise SettingsError(f"GAUNTLET_MODELS={settings.models}: there is no model in its folder artifacts")

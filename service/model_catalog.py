@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE, ClassifierManifest, GeneratorManifest, Manifest, Name
 from gauntlet.errors import ArtefactError
 from service.errors import Code, ServiceError
@@ -55,7 +55,7 @@ class Catalog:
 
     def __init__(self, settings: Settings, uploads: UploadedManifests) -> None:
         self.folder, self._uploads = settings.artifacts, uploads
-        found = map(store.read_manifest, store.folders(settings.artifacts))
+        found = map(artefact_folders.read_manifest, artefact_folders.folders(settings.artifacts))
         self._known: tuple[Stamp | None, Repository] = None, Repository(shipped={each.name: each for each in found})
         self._file = RepositoryFile(settings.repository_file)
         self.refresh()
@@ -159,9 +159,9 @@ def _cannot_be_used(opening: Opening, field: str) -> ServiceError:
     return ServiceError(Code.NOT_READY, message, components={"models": opening.name})
 
 
-def verified(folder: Path, manifest: AnyManifest) -> store.Artefact:
+def verified(folder: Path, manifest: AnyManifest) -> artefact_folders.Artefact:
     """The artefact of this manifest, as it lies in its folder. Raises ArtefactError where it is another by now."""
-    artefact = store.load(folder)
+    artefact = artefact_folders.load(folder)
     if artefact.manifest != manifest:
         raise ArtefactError(f"{folder}: has changed since it was loaded; POST /models/reload takes it in")
     return artefact

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.errors import GauntletError
 from gauntlet.runtime import core_count
 from service.auth.keys import check_open
@@ -68,7 +68,7 @@ def check(settings: Settings) -> None:
     with contextlib.suppress(ServiceError):  # not there yet, or away for a moment: that heals
         WorkerRegistry(database).check(None)
     database.close()
-    store.load_all(settings.artifacts)
+    artefact_folders.load_all(settings.artifacts)
     evaluation_sets.load_all(settings.evalsets)
 
 

@@ -29,7 +29,7 @@ from service.observability import logs, worker_metrics
 from service.private_files import keep_private
 from service.settings import Settings, SettingsError
 from service.sql import driver_message
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 logger = logging.getLogger("gauntlet.worker")
 
@@ -54,7 +54,7 @@ class WorkerLoop:
 
     def __init__(self, settings: Settings, executor: str, executors: WorkerRegistry) -> None:
         self._settings, self._executor, self._executors = settings, executor, executors
-        self._uploads = UploadStorage.of(settings)
+        self._uploads = UploadRecords.of(settings)
         self._silence = SilenceDetector()
         self._due = 0.0
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import TrainingRecord
 from gauntlet.errors import ArtefactError, GauntletError
 from gauntlet.runtime.twin import open_twin
@@ -117,7 +117,7 @@ def train(options: argparse.Namespace) -> None:
 
 def digests(config: JobConfig, artifacts: Path) -> dict[str, str]:
     """The sha256 of what the job builds on."""
-    return {name: store.load(artifacts / name).manifest.model_sha256 for name in config.builds_on}
+    return {name: artefact_folders.load(artifacts / name).manifest.model_sha256 for name in config.builds_on}
 
 
 def train_all(options: argparse.Namespace) -> None:
@@ -174,7 +174,7 @@ def validated(folder: Path, config: JobConfig) -> dict[str, float]:
     """The same of the artefact in the folder, should it be one of exactly this recipe; otherwise nothing."""
     if not is_done(folder, config):
         return {}
-    artefact = store.load(folder)
+    artefact = artefact_folders.load(folder)
     found = {name: metric.value for name, metric in artefact.manifest.metrics.items() if metric.split == "validation"}
     if isinstance(config, ClassifierConfig) and f"validation_{config.selected_by}" not in found:
         data = load_training(SOURCES[config.dataset], data_root())
@@ -186,7 +186,7 @@ def validated(folder: Path, config: JobConfig) -> dict[str, float]:
 def is_done(folder: Path, config: JobConfig) -> bool:
     """Whether the folder holds a whole artefact of exactly this recipe, built on what lies beside it."""
     try:
-        made = store.load(folder).manifest.training
+        made = artefact_folders.load(folder).manifest.training
         return (
             made is not None
             and not config.differences(made.config)

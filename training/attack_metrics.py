@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import Metric
 from gauntlet.attacks.base import margin
 from gauntlet.certify.smoothing import certify
@@ -38,7 +38,7 @@ def measure(folder: Path, test: Examples) -> dict[str, Metric]:
     All on the first images of the test set. The margin over the local slope is the distance to the nearest boundary
     that a linear model of the classifier would expect: it does not depend on the scale of the logits.
     """
-    model = classifier.open_model(store.load(folder))
+    model = classifier.open_model(artefact_folders.load(folder))
     assert isinstance(model, OnnxClassifier)
     eps = LINF[model.manifest.dataset]
     x, y = to_pixels(test.images[:ATTACKED]), test.labels[:ATTACKED]
@@ -60,7 +60,7 @@ def measure(folder: Path, test: Examples) -> dict[str, Metric]:
 
 def measure_smoothed(folder: Path, test: Examples, sigma: float) -> dict[str, Metric]:
     """Accuracy and certified accuracies of the smoothed classifier, by CERTIFY, on the first images of the test set."""
-    model = classifier.open_model(store.load(folder))
+    model = classifier.open_model(artefact_folders.load(folder))
     assert isinstance(model, OnnxClassifier)
     smoothing = Smoothing(sigma=sigma, **CERTIFY)
     x, y = to_pixels(test.images[:MEASURED]), test.labels[:MEASURED]

@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gauntlet import predicted_labels
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import Metric
 from gauntlet.runtime import classifier
 from gauntlet.runtime.classifier import OnnxClassifier
@@ -20,7 +20,7 @@ BATCH = 500
 
 def measure(folder: Path, validation: Examples, test: Examples, eps: float) -> dict[str, Metric]:
     """Shares of images that are right, and certified within Linf ``eps``: by intervals, and with CROWN's help."""
-    model = classifier.open_model(store.load(folder), "cpu")
+    model = classifier.open_model(artefact_folders.load(folder), "cpu")
     assert isinstance(model, OnnxClassifier)
     held_out, (x, y) = by_intervals(model, validation, eps), (to_pixels(test.images), test.labels)
     proved, right = by_intervals(model, test, eps), predicted_labels.labels(model.predict(x)) == y

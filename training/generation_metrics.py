@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gauntlet.artifacts import onnx_file, store
+from gauntlet.artifacts import artefact_folders, onnx_file
 from gauntlet.artifacts.manifest import ClassifierManifest, Metric
 from gauntlet.errors import ArtefactError
 from training.data import Examples, to_pixels
@@ -37,7 +37,7 @@ class Judge:
 
     def __init__(self, folder: Path) -> None:
         try:
-            artefact = store.load(folder)
+            artefact = artefact_folders.load(folder)
         except ArtefactError as error:
             way_out = f"`python -m training train {folder.name}` makes it"
             raise RunError(f"generators are judged by a classifier: {error}; {way_out}") from error

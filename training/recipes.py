@@ -6,7 +6,7 @@ In the order in which they can be trained: a generator is judged by the standard
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from training import classifier, gan, gan_product, vae
+from training import classifier, gan, gan_export, vae
 from training.classifier_config import ClassifierConfig
 from training.export import Product
 from training.gan import GanConfig
@@ -287,5 +287,5 @@ GANS = (
 RECIPES: dict[str, Recipe] = (
     {config.name: Recipe(classifier.train, classifier.package, config) for config in CLASSIFIERS}
     | {config.name: Recipe(vae.train, vae.package, config) for config in VAES}
-    | {config.name: Recipe(gan.train, gan_product.package, config) for config in GANS}
+    | {config.name: Recipe(gan.train, gan_export.package, config) for config in GANS}
 )

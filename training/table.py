@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.evaluation.calibration import reliability
@@ -35,7 +35,7 @@ def table(models: Path, evalsets: Iterable[Path], *, attacked: bool) -> str:
         "calibration error",
     ]
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
-    for artefact in store.load_all(models).values():
+    for artefact in artefact_folders.load_all(models).values():
         if isinstance(artefact.manifest, ClassifierManifest):
             model = classifier.open_model(artefact)
             assert isinstance(model, OnnxClassifier)

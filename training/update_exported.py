@@ -4,7 +4,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import MODEL_FILE, ClassifierManifest, TrainingRecord
 from training.calibration import DIAGRAM_FILE, calibrate
 from training.card import CARD_FILE, card, with_findings
@@ -21,7 +21,7 @@ def calibrate_all(options: argparse.Namespace) -> None:
         RunError: an artefact is no classifier, or does not say how it was trained.
     """
     for name in options.names or [path.parent.name for path in sorted(options.out.glob("*/manifest.json"))]:
-        manifest = store.load(options.out / name).manifest
+        manifest = artefact_folders.load(options.out / name).manifest
         if isinstance(manifest, ClassifierManifest) and manifest.training is not None:
             recalibrate(options.out / name, manifest, manifest.training)
         elif options.names:
@@ -47,7 +47,7 @@ def recalibrate(folder: Path, manifest: ClassifierManifest, record: TrainingReco
 def rewrite_cards(options: argparse.Namespace) -> None:
     """Write into the cards what was tried, as ``training.findings`` has it now; manifests keep the cards' digests."""
     for path in sorted(options.out.glob(f"*/{CARD_FILE}")):
-        artefact, text = store.load(path.parent), path.read_text()
+        artefact, text = artefact_folders.load(path.parent), path.read_text()
         if (new := with_findings(text, artefact.manifest.name)) != text:
             path.write_text(new)
             write_manifest(path.parent, dict(artefact.manifest))

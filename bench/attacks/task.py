@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.errors import InvalidInput
 from gauntlet.runtime import classifier
@@ -86,13 +86,13 @@ class Contender:
 
 def shipped() -> list[str]:
     """The classifiers that there are."""
-    found = store.load_all(ARTIFACTS)
+    found = artefact_folders.load_all(ARTIFACTS)
     return [name for name, artefact in found.items() if isinstance(artefact.manifest, ClassifierManifest)]
 
 
 def open_classifier(name: str) -> OnnxClassifier:
     """A shipped one."""
-    model = classifier.open_model(store.load(ARTIFACTS / name))
+    model = classifier.open_model(artefact_folders.load(ARTIFACTS / name))
     assert isinstance(model, OnnxClassifier)
     return model
 

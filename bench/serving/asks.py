@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.serving.load import Answer, Ask, http
-from gauntlet.artifacts import evaluation_sets, image_conversion, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets, image_conversion
 from gauntlet.runtime.classifier import OnnxClassifier, open_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ class Asks:
     """Requests about one model, by what is in them."""
 
     def __init__(self, name: str) -> None:
-        model = open_model(store.load(MODELS / "artifacts" / name), "cpu")
+        model = open_model(artefact_folders.load(MODELS / "artifacts" / name), "cpu")
         assert isinstance(model, OnnxClassifier)
         self.model, self.folder = model, MODELS / "artifacts" / name
         self.x = torch.from_numpy(

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.serving.asks import MODELS
 from bench.serving.servers import Running, gauntlet, running, workplace
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import ClassifierManifest
 
 CLASSIFY, ATTACK = "/classify answers", "/attack answers"
@@ -27,7 +27,7 @@ SETTLED = 5.0  # seconds without a request before memory is read
 
 def seconds_until(address: str, model: str, begin: float) -> dict[str, float]:
     """From ``begin``, a time of the monotonic clock, until each first succeeds."""
-    manifest = store.load(MODELS / "artifacts" / model).manifest
+    manifest = artefact_folders.load(MODELS / "artifacts" / model).manifest
     assert isinstance(manifest, ClassifierManifest)
     image = np.zeros(manifest.input_shape).tolist()
     attack = {"attack": "fgsm", "norm": "l2", "eps": 0.1}
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--model", default="fashion-mnist-lipschitz", help="that is asked (%(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="starts after the first (%(default)s)")
     options = parser.parse_args()
-    names = [folder.name for folder in store.folders(MODELS / "artifacts")]
+    names = [folder.name for folder in artefact_folders.folders(MODELS / "artifacts")]
     print(f"load before the start {os.getloadavg()[0]:.1f}; {len(names)} models")
     starts = list[dict[str, float]]()
     with workplace() as folder:

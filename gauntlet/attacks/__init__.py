@@ -17,6 +17,7 @@ from gauntlet.attacks.apgd import apgd, apgd_t
 from gauntlet.attacks.cw import cw
 from gauntlet.attacks.cw_linf import cw_linf
 from gauntlet.attacks.ddn import ddn
+from gauntlet.attacks.dead_gradient_search import dead_gradient_search
 from gauntlet.attacks.fab import fab
 from gauntlet.attacks.fgsm import fgsm
 from gauntlet.attacks.fmn import fmn
@@ -25,7 +26,6 @@ from gauntlet.attacks.hopskipjump import hopskipjump
 from gauntlet.attacks.mifgsm import mifgsm
 from gauntlet.attacks.noise import noise
 from gauntlet.attacks.pgd import pgd
-from gauntlet.attacks.second_search import second_search
 from gauntlet.attacks.sigma_zero import sigma_zero
 from gauntlet.attacks.square import square
 from gauntlet.attacks.strongest import AGAIN, AIMED, NEAREST, SUMMARY, WITHIN, Member
@@ -85,7 +85,7 @@ class Attack:
         run = partial(self.run, threat=threat, **({"targeted": True} if targeted else {}), **dict(params))
         if self.access != "gradient" or self.gradient_steps(params) <= 1:
             return run
-        return partial(second_search, run, threat=threat, targeted=targeted, minimum_norm=self.minimum_norm)
+        return partial(dead_gradient_search, run, threat=threat, targeted=targeted, minimum_norm=self.minimum_norm)
 
     def sweeps(self, norm: Norm) -> bool:  # noqa: ARG002
         """Whether one run without eps tells all that is wanted at every eps."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gauntlet.attacks.base import Model, costs
-from gauntlet.attacks.second_search import noise_image
+from gauntlet.attacks.dead_gradient_search import noise_image
 from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import Threat, per_sample, unit
 

@@ -11,7 +11,7 @@ from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
-from gauntlet.bounds.linear import Combination, Linear, Shape
+from gauntlet.bounds.linear_operators import Combination, Linear, Shape
 from gauntlet.bounds.network import Monotone, Network, Step
 from gauntlet.bounds.nonlinear import Nonlinear
 from gauntlet.errors import GauntletError

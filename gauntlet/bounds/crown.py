@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.bounds.interval import Interval, magnitude, propagate, rounding
-from gauntlet.bounds.linear import Linear
+from gauntlet.bounds.linear_operators import Linear
 from gauntlet.bounds.network import Network, Step
 from gauntlet.bounds.nonlinear import Lines
 from gauntlet.bounds.region import Region

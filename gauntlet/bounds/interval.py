@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gauntlet.bounds.linear import Linear
+from gauntlet.bounds.linear_operators import Linear
 from gauntlet.bounds.network import Network, Step
 from gauntlet.bounds.region import Region
 

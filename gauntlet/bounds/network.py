@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gauntlet.bounds.linear import Linear, Shape
+from gauntlet.bounds.linear_operators import Linear, Shape
 from gauntlet.bounds.nonlinear import Nonlinear
 
 

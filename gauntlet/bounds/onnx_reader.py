@@ -12,7 +12,7 @@ from onnx import NodeProto, numpy_helper
 from gauntlet.artifacts import onnx_file
 from gauntlet.bounds import rules_activation, rules_linear, rules_movement
 from gauntlet.bounds.builder import Array, Builder, Unboundable, attributes_of
-from gauntlet.bounds.linear import Shape
+from gauntlet.bounds.linear_operators import Shape
 from gauntlet.bounds.network import Network
 
 MOVEMENT = frozenset(

@@ -13,7 +13,7 @@ from onnx import NodeProto
 from torch import Tensor
 
 from gauntlet.bounds.builder import Array, Builder, Unboundable, attributes_of, real
-from gauntlet.bounds.linear import Shape, pads
+from gauntlet.bounds.linear_operators import Shape, pads
 from gauntlet.bounds.network import Monotone
 from gauntlet.bounds.nonlinear import Relu, Sigmoid
 from gauntlet.bounds.rules_linear import convolve, windows

@@ -8,7 +8,7 @@ import torch
 from onnx import NodeProto
 
 from gauntlet.bounds.builder import Array, Builder, Unboundable, attributes_of, real
-from gauntlet.bounds.linear import Convolution, Dense, Shape, Total
+from gauntlet.bounds.linear_operators import Convolution, Dense, Shape, Total
 from gauntlet.bounds.rules_movement import expand, permute, reshape
 
 

@@ -12,7 +12,7 @@ import torch
 from onnx import NodeProto, TensorProto
 
 from gauntlet.bounds.builder import Array, Builder, Unboundable, attributes_of, real
-from gauntlet.bounds.linear import Selection, Shape, selection
+from gauntlet.bounds.linear_operators import Selection, Shape, selection
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 

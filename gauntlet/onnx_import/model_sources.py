@@ -21,13 +21,13 @@ from gauntlet.artifacts import mlflow_package, object_storage
 from gauntlet.artifacts.manifest import ClassifierManifest, sha256_of
 from gauntlet.artifacts.object_storage import ObjectStorage, StorageError
 from gauntlet.errors import InvalidInput, reason
-from gauntlet.onnx_import.class_name_files import USUAL
+from gauntlet.onnx_import.conversion import COMPANIONS
+from gauntlet.onnx_import.preprocessing_files import USUAL as AT_TOP
 from gauntlet.onnx_import.validation import MAX_BYTES
 
 HUGGING_FACE, MLFLOW = "hf://", "mlflow:"
 SCHEMES = (*object_storage.SCHEMES, HUGGING_FACE, MLFLOW)
 DIGEST = "#sha256="
-CONFIG = "config.json"  # of a repository of Hugging Face: at its top, wherever the ONNX file lies
 WEIGHTS = ("{}.data", "{}_data")  # how exporters name a file of weights beside the one of the graph
 
 
@@ -110,7 +110,7 @@ def _from_storage(address: str, folder: Path) -> Fetched:
 
 
 def _beside(name: str) -> list[str]:
-    return [*(form.format(name) for form in WEIGHTS), *USUAL]
+    return [*(form.format(name) for form in WEIGHTS), *COMPANIONS]
 
 
 HF_ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([^/@]+))?/(.+)", re.ASCII)
@@ -137,14 +137,15 @@ def _from_hugging_face(address: str, folder: Path) -> Fetched:
         raise InvalidInput(f"{address}: there is no such file; files *.onnx of it: {there}")
     parent = PurePosixPath(name).parent
     beside = (str(parent / other) for other in _beside(PurePosixPath(name).name))
-    for wanted in dict.fromkeys((name, *beside, CONFIG)):
+    for wanted in dict.fromkeys((name, *beside, *AT_TOP)):
         if wanted in sizes:
             _check_size(wanted, sizes[wanted])
             download = partial(hub.hf_hub_download, repository, revision=commit, local_dir=folder, endpoint=endpoint)
             told(partial(download, wanted))
     file, title = folder / name, repository.partition("/")[2]
-    if (folder / CONFIG).is_file() and not (file.parent / CONFIG).exists():
-        shutil.copy(folder / CONFIG, file.parent / CONFIG)
+    for config in AT_TOP:  # of a repository, wherever its ONNX file lies
+        if (folder / config).is_file() and not (file.parent / config).exists():
+            shutil.copy(folder / config, file.parent / config)
     named = title if file.stem == "model" else f"{title}-{file.stem}"
     return _pinned(file, named, f"{HUGGING_FACE}{repository}@{commit}/{name}")
 

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE, ClassifierManifest
 from gauntlet.errors import ArtefactError
 from gauntlet.runtime import classifier
@@ -42,7 +42,7 @@ def open_saved(folder: Path, manifest: ClassifierManifest, *, new: bool, device:
 def _opened(folder: Path, manifest: ClassifierManifest, device: Device) -> Classifier:
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
     try:
-        model = classifier.open_model(store.load(folder), device)
+        model = classifier.open_model(artefact_folders.load(folder), device)
     except ArtefactError as error:
         raise ArtefactError(str(error).replace(f"{folder}/", "")) from error
     assert isinstance(model, OnnxClassifier)

@@ -20,7 +20,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import MODEL_FILE, STRAIGHT_THROUGH, ClassifierManifest, GeneratorManifest
 from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.bounder import Bounder, GraphBounder
@@ -59,7 +59,7 @@ def use_threads(count: int) -> None:
 class _Served:
     """An artefact's graph in ONNX Runtime."""
 
-    def __init__(self, artefact: store.Artefact, device: torch.device) -> None:
+    def __init__(self, artefact: artefact_folders.Artefact, device: torch.device) -> None:
         self.name = artefact.manifest.name
         self.device = device
         untrusted = artefact.manifest.training is None
@@ -72,7 +72,7 @@ class _Served:
 class Generator(_Served):
     """Latents to images."""
 
-    def __init__(self, artefact: store.Artefact, device: torch.device) -> None:
+    def __init__(self, artefact: artefact_folders.Artefact, device: torch.device) -> None:
         assert isinstance(artefact.manifest, GeneratorManifest)
         super().__init__(artefact, device)
         self.manifest = artefact.manifest
@@ -113,7 +113,9 @@ class OnnxClassifier(_Served):
     opens all the same, and the log says so.
     """
 
-    def __init__(self, artefact: store.Artefact, device: torch.device, proofs: ProofCache | None = None) -> None:
+    def __init__(
+        self, artefact: artefact_folders.Artefact, device: torch.device, proofs: ProofCache | None = None
+    ) -> None:
         assert isinstance(artefact.manifest, ClassifierManifest)
         super().__init__(artefact, device)
         self.manifest = artefact.manifest
@@ -170,7 +172,7 @@ class OnnxClassifier(_Served):
 
 
 def open_model(
-    artefact: store.Artefact, device: Device = "auto", proofs: ProofCache | None = None
+    artefact: artefact_folders.Artefact, device: Device = "auto", proofs: ProofCache | None = None
 ) -> OnnxClassifier | Generator:
     """Make an artefact runnable, with what is already known of it. Raises ArtefactError or DeviceError."""
     place = choose_device(device)
@@ -186,7 +188,7 @@ def open_all(
     root: Path, device: Device = "auto", only: Sequence[str] | None = None, proofs: ProofCache | None = None
 ) -> dict[str, OnnxClassifier | Generator]:
     """The artefacts under ``root`` by name: all, or those named. ArtefactError, or InvalidInput for a wrong name."""
-    artefacts = store.load_all(root)
+    artefacts = artefact_folders.load_all(root)
     for name in only or ():
         if name not in artefacts:
             raise InvalidInput(f"no model is called {name!r}; there are {', '.join(artefacts)}", "model")

@@ -4,11 +4,11 @@ import logging
 from dataclasses import replace
 from functools import cached_property
 
-from service.auth.at_once import RequestsAtOnce
 from service.auth.keys import Keyring, presented
 from service.auth.limits import limit
 from service.auth.quota import Owner, Requester
 from service.auth.rates import RateLimiter
+from service.auth.requests_at_once import RequestsAtOnce
 from service.endpoint import Endpoint
 from service.errors import Code, ServiceError
 from service.observability.logs import AUDIT

@@ -12,14 +12,14 @@ from gauntlet.sandbox.sandboxed_classifier import read_pictures
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.openings import name_taken
 from service.uploads.ownership import Ownership
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 T = TypeVar("T")
 
 
 def add_evalset(
     sets: EvaluationSets,
-    storage: UploadStorage,
+    storage: UploadRecords,
     sandbox: ForkServer,
     file: IO[bytes],
     declared: ImageSetSettings,

@@ -50,7 +50,7 @@ from service.settings import Settings
 from service.sql import ANSWER_S
 from service.startup import tell_failure
 from service.uploads.evalsets import EvaluationSets
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 FEWER_SAMPLES = "send fewer images or samples"
 FEWER_SECONDS = "ask for fewer seconds"
@@ -74,7 +74,7 @@ def open_compute(settings: Settings) -> ASGIApp:
     """The whole application. Raises GauntletError where it cannot be."""
     use_threads(settings.threads)
     memory.keep()
-    storage = UploadStorage.of(settings, ANSWER_S)
+    storage = UploadRecords.of(settings, ANSWER_S)
     sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
     models, jobs = ComputeModels(settings, storage, sandbox), Jobs(settings.database_url, ANSWER_S)
     evalsets = EvaluationSets(settings.evalsets, storage)
@@ -97,7 +97,7 @@ def open_compute(settings: Settings) -> ASGIApp:
     return InternalCalls(app)
 
 
-def _settle_uploads(storage: UploadStorage, opener: str) -> None:
+def _settle_uploads(storage: UploadRecords, opener: str) -> None:
     """End what the process before this one was at when it was killed, and move what an earlier release kept."""
     try:
         storage.openings.end_all(opener)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import MANIFEST_FILE, MODEL_FILE
 from gauntlet.errors import ArtefactError, GauntletError
 from gauntlet.onnx_import.settings import ModelSettings
@@ -44,7 +44,7 @@ def take(models: ComputeModels, folder: Path) -> bool:
     catalog, name = models.catalog, folder.name
     uploaded = models.uploaded.manifests.get(name)
     if (folder / MANIFEST_FILE).is_file():
-        manifest = store.load(folder).manifest
+        manifest = artefact_folders.load(folder).manifest
         if catalog.shipped.get(name) == manifest:
             return False
         if uploaded is not None:

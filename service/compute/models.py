@@ -14,13 +14,13 @@ from service.model_catalog import AnyManifest, Catalog, check_kind, verified
 from service.replace_file import replace_text
 from service.settings import Settings
 from service.uploads.models import UploadedModels
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 
 class ComputeModels:
     """Every model by name: those under GAUNTLET_MODELS, and uploads, which run in confined children."""
 
-    def __init__(self, settings: Settings, storage: UploadStorage, sandbox: ForkServer) -> None:
+    def __init__(self, settings: Settings, storage: UploadRecords, sandbox: ForkServer) -> None:
         self.settings = settings
         self.uploaded = UploadedModels(settings.max_uploads, storage, sandbox)
         self.openings = storage.openings

@@ -48,7 +48,7 @@ from service.uploads.evalset_previews import preview
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.openings import name_taken
 from service.uploads.ownership import of_this_call
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Uploads:
     """What is taken in goes one at a time: a file that is looked at, a model that is loaded."""
 
     models: ComputeModels
-    storage: UploadStorage
+    storage: UploadRecords
     evalsets: EvaluationSets
     sandbox: ForkServer
     jobs: Jobs

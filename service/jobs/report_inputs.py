@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import MANIFEST_FILE
 from gauntlet.certify.proof_cache import ProofCache
@@ -16,7 +16,7 @@ from gauntlet.sandbox.fork_server import ForkServer, Limits
 from service.settings import Settings
 from service.uploads.evalsets import EvaluationSets
 from service.uploads.models import UploadedModels
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 
 class ReportInputs:
@@ -27,7 +27,7 @@ class ReportInputs:
         memory.keep()
         self._settings = settings
         self._open: dict[str, Classifier] = {}
-        storage = UploadStorage.of(settings)
+        storage = UploadRecords.of(settings)
         sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
         self._uploaded = UploadedModels(settings.max_uploads, storage, sandbox)
         self._evalsets = EvaluationSets(settings.evalsets, storage)
@@ -62,7 +62,7 @@ class ReportInputs:
             uploaded = leases.enter_context(self._uploaded.lease(name))
             if uploaded is not None:
                 return uploaded  # not kept here: its process may die, and is then started again
-        model = open_model(store.load(self._settings.artifacts / name), self._settings.device, self._proofs)
+        model = open_model(artefact_folders.load(self._settings.artifacts / name), self._settings.device, self._proofs)
         assert isinstance(model, OnnxClassifier)  # the same file was one when the report was asked for
         self._open[name] = model
         return model

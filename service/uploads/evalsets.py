@@ -10,7 +10,7 @@ from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.errors import ArtefactError
 from service.errors import Code, ServiceError
 from service.replace_file import stamp
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 KEPT = 4  # in memory
 
@@ -18,7 +18,7 @@ KEPT = 4  # in memory
 class EvaluationSets:
     """By name. Read when first asked for, and again when the file has changed."""
 
-    def __init__(self, roots: Sequence[Path], storage: UploadStorage) -> None:
+    def __init__(self, roots: Sequence[Path], storage: UploadRecords) -> None:
         self._roots, self._storage = roots, storage
         self._kept: OrderedDict[tuple[str, Hashable], EvalSet] = OrderedDict()
         self._lock = threading.Lock()

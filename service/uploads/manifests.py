@@ -2,13 +2,13 @@
 
 from gauntlet.artifacts.manifest import ClassifierManifest
 from service.uploads.openings import Opening
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 
 class UploadedManifests:
     """Those that the call under way may see. Raises ServiceError ``jobs_unavailable`` while they cannot be read."""
 
-    def __init__(self, storage: UploadStorage) -> None:
+    def __init__(self, storage: UploadRecords) -> None:
         self._storage = storage
 
     def all(self) -> dict[str, ClassifierManifest]:

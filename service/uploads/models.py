@@ -16,7 +16,7 @@ from service.errors import Code, ServiceError
 from service.uploads.manifests import UploadedManifests
 from service.uploads.openings import Stage, name_taken
 from service.uploads.ownership import Ownership
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 
 Key = tuple[str, str]  # name, sha256
 T = TypeVar("T")
@@ -28,7 +28,7 @@ OPEN = 4  # children that are kept when nobody needs them
 class UploadedModels:
     """By name. Opened when first asked for, and again after a child has died. A lease counts until it is over."""
 
-    def __init__(self, limit: int, storage: UploadStorage, fork_server: ForkServer) -> None:
+    def __init__(self, limit: int, storage: UploadRecords, fork_server: ForkServer) -> None:
         self._limit, self._storage, self._fork_server = limit, storage, fork_server
         self.manifests = UploadedManifests(storage)
         self._open: OrderedDict[Key, SandboxedClassifier] = OrderedDict()

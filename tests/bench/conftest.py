@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from bench.attacks.task import Counted, Task
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime import classifier
 from tests import tiny
@@ -11,7 +11,9 @@ from tests import tiny
 @pytest.fixture(scope="session")
 def task(tmp_path_factory):
     """Twelve images of a linear model that counts."""
-    model = classifier.open_model(store.load(tiny.linear(tmp_path_factory.mktemp("models") / "linear")), "cpu")
+    model = classifier.open_model(
+        artefact_folders.load(tiny.linear(tmp_path_factory.mktemp("models") / "linear")), "cpu"
+    )
     model.twin = Counted(model.twin)
     x = (KeyedRandom.span(0, 0, 12).uniform(0, tiny.SHAPE) * 40 + 108).round() / 255
     return Task(model, x, model.predict(x).argmax(dim=1), steps=60, batch=5)

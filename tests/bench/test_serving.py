@@ -15,7 +15,7 @@ from bench.serving.asks import classified, inferred
 from bench.serving.contest import BARE, BINARY, MANY, ONE, Run
 from bench.serving.load import Answer, Ask, http
 from bench.serving.peers.model import Model
-from gauntlet.artifacts import image_conversion, store
+from gauntlet.artifacts import artefact_folders, image_conversion
 from gauntlet.runtime.classifier import open_model
 from service.compute.prediction_model import TorchPredictionModel
 from service.predictions.classification import classify
@@ -104,7 +104,7 @@ def test_server_errors_are_faults():
 def peer(request, tmp_path, monkeypatch):
     """A classifier, and a peer's of the same file."""
     folder = request.param(tmp_path / "model")
-    model = open_model(store.load(folder), "cpu")
+    model = open_model(artefact_folders.load(folder), "cpu")
     monkeypatch.setattr(servers, "MODELS", tmp_path)
     assert servers.peers(model, tmp_path)
     for name, value in {"MODEL": folder, "PROOF": tmp_path / "proof.json", "THREADS": 1}.items():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime import classifier
 from gauntlet.runtime.classifier import Classifier, OnnxClassifier
@@ -12,7 +12,7 @@ from tests import tiny
 
 
 def opened(folder: Path) -> Classifier:
-    model = classifier.open_model(store.load(folder), "cpu")
+    model = classifier.open_model(artefact_folders.load(folder), "cpu")
     assert isinstance(model, OnnxClassifier)
     return model
 

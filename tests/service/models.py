@@ -18,13 +18,13 @@ from service.predictions.classify_requests import ClassifyRequests
 from service.predictions.served_models import ServedModels
 from service.settings import Settings
 from service.uploads.manifests import UploadedManifests
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 from tests import tiny
 
 
 def compute_models(settings: Settings) -> ComputeModels:
     sandbox = ForkServer(Limits(settings.upload_memory, settings.threads, settings.sandbox_required))
-    return ComputeModels(settings, UploadStorage.of(settings), sandbox)
+    return ComputeModels(settings, UploadRecords.of(settings), sandbox)
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def linear_and_uploads(folder: Path) -> Iterator[ComputeModels]:
 def served_models(settings: Settings) -> ServedModels:
     """All of them open, with what the compute process has proved."""
     compute_models(settings).prove_all()
-    models = ServedModels(settings, Catalog(settings, UploadedManifests(UploadStorage.of(settings))))
+    models = ServedModels(settings, Catalog(settings, UploadedManifests(UploadRecords.of(settings))))
     for name in models.names():
         models.open(name)
     return models

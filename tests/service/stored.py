@@ -3,21 +3,21 @@
 import hashlib
 from pathlib import Path
 
-from service.uploads.file_stores import Folder
+from service.uploads.file_storage import Folder
 from service.uploads.ownership import OPERATORS, Ownership
-from service.uploads.storage import Kind, UploadStorage
+from service.uploads.records import Kind, UploadRecords
 
 BYTES = b"bytes"
 SHA256 = hashlib.sha256(BYTES).hexdigest()
 
 
-def uploads(url: str, folder: Path = Path("/nowhere"), patience: float | None = None) -> UploadStorage:
+def uploads(url: str, folder: Path = Path("/nowhere"), patience: float | None = None) -> UploadRecords:
     """Without a folder: whose files are of no interest."""
-    return UploadStorage(url, Folder(folder), patience)
+    return UploadRecords(url, Folder(folder), patience)
 
 
 def add(
-    storage: UploadStorage,
+    storage: UploadRecords,
     name: str,
     data: bytes = BYTES,
     kind: Kind = "model",

@@ -25,10 +25,10 @@ from service.jobs.queue import Jobs
 from service.settings import Settings
 from service.uploads import models as uploaded_models
 from service.uploads import openings
-from service.uploads.file_stores import Folder
+from service.uploads.file_storage import Folder
 from service.uploads.openings import KEPT, SILENT, Openings
 from service.uploads.ownership import OPERATORS
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 from tests import tiny
 from tests.service.conftest import arrays
 from tests.service.in_process import door
@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Openings]:
     (tmp_path / "jobs.sqlite").touch()
-    storage = UploadStorage(f"sqlite:///{tmp_path / 'jobs.sqlite'}", Folder(tmp_path / "store"))
+    storage = UploadRecords(f"sqlite:///{tmp_path / 'jobs.sqlite'}", Folder(tmp_path / "store"))
     assert storage.openings.all() == []
     yield storage.openings
     storage.close()
@@ -290,7 +290,7 @@ ATTACK = {"model": "mine", "attack": "pgd", "images": arrays(1), "norm": "l2", "
 def test_an_opening_that_the_compute_process_left_is_ended_at_its_start(tmp_path: Path):
     (tmp_path / "jobs.sqlite").touch()
     settings = Settings(state=tmp_path)
-    storage = UploadStorage.of(settings)
+    storage = UploadRecords.of(settings)
     storage.openings.begin("mine", settings.opener, OPERATORS)
     compute_app._settle_uploads(storage, settings.opener)
     found = storage.openings.get("mine")

@@ -14,8 +14,8 @@ from gauntlet.onnx_import.model_sources import fetched
 from service import doctor
 from service.errors import Code, ServiceError
 from service.settings import Settings
-from service.uploads.file_stores import Bucket, file_store
-from service.uploads.storage import UploadStorage
+from service.uploads.file_storage import Bucket, file_store
+from service.uploads.records import UploadRecords
 from tests.ports import free_port
 from tests.service.conftest import PATIENCE, ROOT, wait_for
 
@@ -57,11 +57,11 @@ def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{BUCKET}/some/place"
 
 
-def host(s3: str, folder: Path) -> UploadStorage:
+def host(s3: str, folder: Path) -> UploadRecords:
     """Of one host: the job database is shared, copies are its own."""
     url = f"sqlite:///{folder.parent / 'jobs.sqlite'}"
     (folder.parent / "jobs.sqlite").touch()
-    return UploadStorage(url, file_store(Settings(state=folder, store=s3)))
+    return UploadRecords(url, file_store(Settings(state=folder, store=s3)))
 
 
 @pytest.mark.parametrize("size", [0, 5, 3 * PIECE + 7])

@@ -29,7 +29,7 @@ from service.request_context import CALL, Call, Scope, internal_headers
 from service.request_context import Caller as Key
 from service.settings import Settings
 from service.uploads.ownership import OPERATORS, Ownership, of_this_call
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 from tests import tiny, zoo
 from tests.service import models
 from tests.service.databases import disposed_engines
@@ -105,7 +105,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         Jobs(settings.database_url).database.migrate()
         compute = open_compute(settings)
         routes = models.api(settings, compute)
-        call, storage = Caller(door(routes)), UploadStorage.of(settings)
+        call, storage = Caller(door(routes)), UploadRecords.of(settings)
         for name, shared in ((PRIVATE, False), (SHARED, True)):
             answer = call("POST", "/models", key="ann", **upload(FILE, name=name, shared=shared))
             assert answer.status_code == 201, answer.text
@@ -263,7 +263,7 @@ def test_a_key_that_may_upload_has_nothing_fetched():
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Iterator[UploadStorage]:
+def storage(tmp_path: Path) -> Iterator[UploadRecords]:
     (tmp_path / "jobs.sqlite").touch()
     made = uploads(f"sqlite:///{tmp_path / 'jobs.sqlite'}", tmp_path / "store")
     yield made
@@ -279,7 +279,7 @@ def called_by(key: str | None, scope: Scope = Scope.UPLOAD) -> Iterator[None]:
         CALL.reset(token)
 
 
-def test_what_came_without_a_key_is_everybodys_and_an_admin_deletes_it(storage: UploadStorage):
+def test_what_came_without_a_key_is_everybodys_and_an_admin_deletes_it(storage: UploadRecords):
     with called_by(None):
         assert of_this_call(shared=False) == OPERATORS
     add(storage, "old", ownership=OPERATORS)
@@ -296,7 +296,7 @@ def test_what_came_without_a_key_is_everybodys_and_an_admin_deletes_it(storage: 
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_only_its_own_key_deletes_an_upload_whatever_was_checked_before(storage: UploadStorage, shared: bool):
+def test_only_its_own_key_deletes_an_upload_whatever_was_checked_before(storage: UploadRecords, shared: bool):
     """Between the check and the deletion the name may have become another's."""
     add(storage, "mine", ownership=Ownership("ann", shared))
     with called_by("bob"):
@@ -308,7 +308,7 @@ def test_only_its_own_key_deletes_an_upload_whatever_was_checked_before(storage:
         storage.files.open(SHA256)
 
 
-def test_without_keys_everybody_sees_and_deletes_all(storage: UploadStorage):
+def test_without_keys_everybody_sees_and_deletes_all(storage: UploadRecords):
     add(storage, "anns", ownership=Ownership("ann", shared=False))
     with called_by(None):
         assert storage.records("model") == {"anns": "{}"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from service.schemas.main_calls import ClassifyResponse, GenerateResponse
 from tests.service.conftest import ROOT, Server, arrays, encoded, pngs
 
@@ -26,7 +26,9 @@ def test_prediction_is_the_models_with_a_certificate_that_holds_in_closed_form(s
     weight = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
     weight -= weight.mean(axis=1, keepdims=True)
     answer = client.post("/classify", json={"model": "linear", "images": arrays(5)}).json()
-    assert answer["model_sha256"] == store.load(server.folder / "models/artifacts/linear").manifest.model_sha256
+    assert (
+        answer["model_sha256"] == artefact_folders.load(server.folder / "models/artifacts/linear").manifest.model_sha256
+    )
     for image, prediction in zip(arrays(5), answer["predictions"], strict=True):
         logits = weight.astype(np.float64) @ np.ravel(image)
         label = int(logits.argmax())

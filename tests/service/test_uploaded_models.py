@@ -29,9 +29,9 @@ from service.predictions.classify_requests import ClassifyRequests
 from service.schemas.main_calls import AttackRequest, ClassifyRequest, SmoothingIn
 from service.uploads import models as uploaded_models
 from service.uploads.evalsets import EvaluationSets
-from service.uploads.file_stores import Folder
+from service.uploads.file_storage import Folder
 from service.uploads.ownership import OPERATORS
-from service.uploads.storage import UploadStorage
+from service.uploads.records import UploadRecords
 from tests import sandboxed, zoo
 from tests.gauntlet.test_predicted_labels import blind_above
 from tests.service.models import linear_and_uploads
@@ -119,7 +119,7 @@ def attacked(**fields: Any) -> AttackRequest:
     return AttackRequest.model_validate(given | fields)
 
 
-NO_IMAGES = EvaluationSets([], UploadStorage("sqlite:////nowhere", Folder(Path("/nowhere"))))
+NO_IMAGES = EvaluationSets([], UploadRecords("sqlite:////nowhere", Folder(Path("/nowhere"))))
 REFUSED = {
     "an attack without its eps": lambda models: attack(models, attacked(eps=None), lambda: None),
     "an attack on a label that is none": lambda models: attack(models, attacked(labels=[99]), lambda: None),

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import torch
 from dbos import DBOS
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.report.build import build, shards
 from gauntlet.report.schema import ReportRequest
 from gauntlet.runtime import classifier
@@ -85,7 +85,7 @@ class Fleet:
 
     @property
     def artefacts(self) -> dict[str, Any]:
-        return store.load_all(self.folder / "models" / "artifacts")
+        return artefact_folders.load_all(self.folder / "models" / "artifacts")
 
     def rows(self, *conditions: sa.ColumnElement[bool]) -> list[Any]:
         with self.jobs.database.begin() as connection:

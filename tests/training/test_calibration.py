@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from training.__main__ import main
 
 NAME = "fashion-mnist-standard"
@@ -13,7 +13,7 @@ NAME = "fashion-mnist-standard"
 
 @pytest.mark.usefixtures("source")
 def test_a_classifier_is_exported_with_a_temperature(judge: Path) -> None:
-    manifest = store.load(judge / NAME).manifest
+    manifest = artefact_folders.load(judge / NAME).manifest
     assert manifest.temperature != 1
     assert manifest.metrics["calibration_error"].split == "test"
     assert "reliability.png" in manifest.files
@@ -23,12 +23,12 @@ def test_a_classifier_is_exported_with_a_temperature(judge: Path) -> None:
 @pytest.mark.usefixtures("source")
 def test_calibrating_again_changes_nothing_but_the_temperature(judge: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = judge / NAME
-    before = store.load(folder).manifest
+    before = artefact_folders.load(folder).manifest
     path = folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "temperature": 7.0}))
     assert main(["calibrate", NAME, "--out", str(judge)]) == 0
     assert f"{NAME}: temperature {before.temperature:.4g}" in capsys.readouterr().out
-    assert store.load(folder).manifest == before
+    assert artefact_folders.load(folder).manifest == before
 
 
 def test_what_is_no_classifier_is_refused(judge: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import ClassifierManifest
 from training import classifier_objectives, interval
 from training.interval import Box
@@ -73,7 +73,7 @@ def test_the_regularisers_end_with_the_warm_up_and_spare_balanced_intervals() ->
 def test_an_interval_model_says_its_distance_and_what_is_certified_within_it(tmp_path: Path) -> None:
     name = "fashion-mnist-interval"
     assert train(name, tmp_path) == 0
-    manifest = store.load(tmp_path / "artifacts" / name).manifest
+    manifest = artefact_folders.load(tmp_path / "artifacts" / name).manifest
     assert isinstance(manifest, ClassifierManifest)
     assert manifest.interval_eps == EPS
     shares = [manifest.metrics[name].value for name in ("accuracy", "certified_accuracy_linf")]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.runtime.classifier import OnnxClassifier, open_model
 from training.__main__ import ARTIFACTS, main, validated
@@ -67,7 +67,7 @@ def test_every_family_trains_exports_and_serves(name: str, tmp_path: Path, reque
         request.getfixturevalue("judge")
     assert train(name, tmp_path) == 0
 
-    artefact = store.load(tmp_path / "artifacts" / name)
+    artefact = artefact_folders.load(tmp_path / "artifacts" / name)
     manifest = artefact.manifest
     assert manifest.training.seed == RECIPES[name].config.seed
     assert not manifest.training.data_official
@@ -95,7 +95,7 @@ def test_every_family_trains_exports_and_serves(name: str, tmp_path: Path, reque
 def test_a_smoothed_model_says_its_noise_and_what_is_certified_under_it(tmp_path: Path) -> None:
     name = "fashion-mnist-smoothed"
     assert train(name, tmp_path) == 0
-    artefact = store.load(tmp_path / "artifacts" / name)
+    artefact = artefact_folders.load(tmp_path / "artifacts" / name)
     manifest = artefact.manifest
     assert isinstance(manifest, ClassifierManifest)
     assert manifest.sigma == manifest.training.config["sigma"] == 0.25
@@ -202,7 +202,7 @@ def test_all_trains_what_is_missing_and_goes_on_where_it_was_broken_off(
     assert "0 of 1 models are done" in capsys.readouterr().out
     assert main(words) == 0
     assert "0 of 1" in capsys.readouterr().out
-    assert store.load(tmp_path / "artifacts" / "fashion-mnist-standard").manifest.training.epochs == 2
+    assert artefact_folders.load(tmp_path / "artifacts" / "fashion-mnist-standard").manifest.training.epochs == 2
     assert main(words) == 0
     assert "1 of 1 models are done; left: none" in capsys.readouterr().out
 
@@ -251,7 +251,7 @@ def test_the_table_is_recomputed_from_the_files(tmp_path: Path, capsys: pytest.C
     assert main(["table", "--quick", "--models", str(tmp_path / "artifacts")]) == 0
     lines = {line.split(" | ")[0].strip("| "): line for line in capsys.readouterr().out.splitlines()[2:]}
     assert lines.keys() == {"cifar10-lipschitz-paper", "fashion-mnist-standard"}
-    manifest = store.load(tmp_path / "artifacts" / "cifar10-lipschitz-paper").manifest
+    manifest = artefact_folders.load(tmp_path / "artifacts" / "cifar10-lipschitz-paper").manifest
     assert f"| {100 * manifest.metrics['accuracy'].value:.2f} % " in lines["cifar10-lipschitz-paper"]
     assert lines["cifar10-lipschitz-paper"].endswith(f"| {manifest.metrics['calibration_error'].value:.4f} |")
     assert "none" in lines["fashion-mnist-standard"] or "0.00 %" in lines["fashion-mnist-standard"]
@@ -275,7 +275,7 @@ def test_a_generator_without_its_judge_says_so_at_once(tmp_path: Path, capsys: p
 @pytest.mark.usefixtures("source")
 def test_a_limit_of_time_ships_the_best_epoch_so_far(tmp_path: Path) -> None:
     assert train("cifar10-lipschitz-paper", tmp_path, "--limit", "0", epochs=5) == 0
-    record = store.load(tmp_path / "artifacts" / "cifar10-lipschitz-paper").manifest.training
+    record = artefact_folders.load(tmp_path / "artifacts" / "cifar10-lipschitz-paper").manifest.training
     assert (record.epochs, record.selected_epoch, record.config["epochs"]) == (1, 1, 5)
 
 

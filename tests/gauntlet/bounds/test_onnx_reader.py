@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.builder import Unboundable
-from gauntlet.bounds.linear import Linear
+from gauntlet.bounds.linear_operators import Linear
 from tests.gauntlet.bounds import graphs
 
 IMAGE = [1, 2, 6, 6]

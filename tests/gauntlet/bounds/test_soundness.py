@@ -7,7 +7,7 @@ from onnx import helper
 
 from gauntlet.bounds import onnx_reader, rules_activation
 from gauntlet.bounds.crown import linearise
-from gauntlet.bounds.linear import Convolution
+from gauntlet.bounds.linear_operators import Convolution
 from gauntlet.bounds.nonlinear import Relu, Sigmoid
 from gauntlet.bounds.region import Region
 from tests.gauntlet.bounds import graphs

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.certify import proof_cache
 from gauntlet.certify.lipschitz import Certificate
 from gauntlet.certify.proof_cache import ProofCache
@@ -71,14 +71,14 @@ def test_a_record_that_cannot_be_saved_is_told_and_leaves_no_part(tmp_path):
 
 def test_a_model_opens_without_a_folder_for_its_proof_and_the_log_says_why(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    artefact = store.load(tiny.linear(tmp_path / "tiny"))
+    artefact = artefact_folders.load(tiny.linear(tmp_path / "tiny"))
     opened = classifier.open_model(artefact, "cpu", ProofCache(tmp_path / "file"))
     assert opened.certificate.lipschitz is not None
     assert "the certificate of tiny is not kept" in caplog.text
 
 
 def test_a_model_proved_before_opens_without_being_proved_and_is_the_same(tmp_path, monkeypatch):
-    artefact = store.load(tiny.convolutional(tmp_path / "tiny"))
+    artefact = artefact_folders.load(tiny.convolutional(tmp_path / "tiny"))
     cache = ProofCache(tmp_path / "proofs")
     first = classifier.open_model(artefact, "cpu", cache)
     monkeypatch.setattr(classifier.lipschitz, "prove", pytest.fail)
@@ -93,8 +93,8 @@ def test_a_model_proved_before_opens_without_being_proved_and_is_the_same(tmp_pa
 def test_one_other_byte_is_proved_again(tmp_path):
     folder = tiny.convolutional(tmp_path / "tiny")
     cache = ProofCache(tmp_path / "proofs")
-    first = classifier.open_model(store.load(folder), "cpu", cache)
+    first = classifier.open_model(artefact_folders.load(folder), "cpu", cache)
     tiny.convolutional(folder, seed=7)
-    second = classifier.open_model(store.load(folder), "cpu", cache)
+    second = classifier.open_model(artefact_folders.load(folder), "cpu", cache)
     assert second.certificate.lipschitz != first.certificate.lipschitz
     assert len(list(cache.folder.iterdir())) == 2

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.errors import InvalidInput
 from gauntlet.onnx_import import validation
 from gauntlet.onnx_import.conversion import adopt
@@ -41,7 +41,7 @@ def test_every_kind_is_taken_and_answers_a_batch(name, tmp_path):
     folder.mkdir()
     (folder / "model.onnx").write_bytes(adopted.graph)
     (folder / "manifest.json").write_text(adopted.manifest.model_dump_json())
-    manifest = store.load(folder).manifest
+    manifest = artefact_folders.load(folder).manifest
     assert manifest == adopted.manifest
     if name != "cnn-fixed-4":
         logits = ask(adopted.graph, pictures(manifest.input_shape))

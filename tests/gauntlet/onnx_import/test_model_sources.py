@@ -24,7 +24,14 @@ GRAPH = zoo.dense((1, 8, 8))
 SHA256 = hashlib.sha256(GRAPH).hexdigest()
 COMMIT = "a" * 40
 CONFIG = json.dumps({"id2label": {str(i): name for i, name in enumerate("vwxyz")}}).encode()
-REPOSITORY = {"onnx/model.onnx": GRAPH, "onnx/model.onnx_data": b"weights", "config.json": CONFIG, "README.md": b""}
+PROCESSOR = json.dumps({"image_mean": [0.5], "image_std": [0.5], "size": 8}).encode()
+REPOSITORY = {
+    "onnx/model.onnx": GRAPH,
+    "onnx/model.onnx_data": b"weights",
+    "config.json": CONFIG,
+    "preprocessor_config.json": PROCESSOR,
+    "README.md": b"",
+}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,8 +73,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_repository_of_hugging_face_is_pinned_by_its_commit(hub: None):
     with fetched("hf://org/net@v%2F1/onnx/model.onnx") as found:
         assert (found.name, found.address) == ("net", f"hf://org/net@{COMMIT}/onnx/model.onnx#sha256={SHA256}")
-        wanted = {"model.onnx": GRAPH, "model.onnx_data": b"weights", "config.json": CONFIG}
-        assert contents(found.file.parent) == wanted
+        beside = ("model.onnx", "model.onnx_data", "config.json", "preprocessor_config.json")
+        wanted = {Path(name).name: content for name, content in REPOSITORY.items()}
+        assert contents(found.file.parent) == {name: wanted[name] for name in beside}
     assert not found.file.exists()
 
 
@@ -81,7 +89,13 @@ def test_what_is_not_there_is_told_with_what_is(hub: None):
         pass
 
 
-BUCKET = {"models/m.onnx": GRAPH, "models/labels.txt": b"v\nw\nx\ny\nz"}
+LABELS = b"v\nw\nx\ny\nz"
+BUCKET = {
+    "models/m.onnx": GRAPH,
+    "models/labels.txt": LABELS,
+    "models/preprocessor_config.json": PROCESSOR,
+    "models/other.txt": LABELS,
+}
 
 
 class Storage:
@@ -113,7 +127,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_object_storage_gives_the_file_and_what_usually_lies_beside_it(bucket: None):
     with fetched("s3://bucket/models/m.onnx") as found:
         assert (found.name, found.address) == ("m", f"s3://bucket/models/m.onnx#sha256={SHA256}")
-        assert contents(found.file.parent) == {"m.onnx": GRAPH, "labels.txt": b"v\nw\nx\ny\nz"}
+        wanted = {"m.onnx": GRAPH, "labels.txt": LABELS, "preprocessor_config.json": PROCESSOR}
+        assert contents(found.file.parent) == wanted
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gauntlet.artifacts import evaluation_sets, store
+from gauntlet.artifacts import artefact_folders, evaluation_sets
 from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.report.build import assemble, cells, measure
 from gauntlet.report.schema import CellResult, Report, ReportRequest
@@ -42,7 +42,9 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def models(roots: tuple[Path, Path]) -> Mapping[str, Classifier]:
-    opened = {name: classifier.open_model(artefact, "cpu") for name, artefact in store.load_all(roots[0]).items()}
+    opened = {
+        name: classifier.open_model(artefact, "cpu") for name, artefact in artefact_folders.load_all(roots[0]).items()
+    }
     return {name: model for name, model in opened.items() if isinstance(model, OnnxClassifier)}
 
 

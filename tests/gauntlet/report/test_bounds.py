@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.bounds import onnx_reader
-from gauntlet.bounds.linear import Dense
+from gauntlet.bounds.linear_operators import Dense
 from gauntlet.bounds.region import Region
 from gauntlet.report import bounded_radii
 from gauntlet.report.build import build, cells, cost
@@ -98,7 +98,7 @@ def test_a_planted_unsound_rule_is_an_alarm(wanted, roots, evalsets, monkeypatch
     honest = Dense.magnitude
     monkeypatch.setattr(Dense, "magnitude", lambda self, *x: share * honest(self, *x))
     monkeypatch.setattr(Region, "minimum", lambda self, a: plainly(self, a, share))
-    models = {"tiny-a": classifier.open_model(store.load(roots[0] / "tiny-a"), "cpu")}
+    models = {"tiny-a": classifier.open_model(artefact_folders.load(roots[0] / "tiny-a"), "cpu")}
     found = build(wanted, models, evalsets)
     assert not check(found, CERTIFICATE)
     assert found.models[0].certificate.contradictions > 0
@@ -112,7 +112,7 @@ def plainly(region: Region, a: torch.Tensor, share: float) -> torch.Tensor:
 
 def test_a_model_that_cannot_be_bounded_says_why_and_misses_requirements(wanted, roots, evalsets, monkeypatch):
     monkeypatch.setattr(onnx_reader, "RULES", {})
-    models = {"tiny-a": classifier.open_model(store.load(roots[0] / "tiny-a"), "cpu")}
+    models = {"tiny-a": classifier.open_model(artefact_folders.load(roots[0] / "tiny-a"), "cpu")}
     found = build(wanted, models, evalsets)
     assert found.sound
     assert "there is no rule for Gemm" in str(found.models[0].bounds.reason)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import helper
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.bounds.builder import Unboundable
 from gauntlet.errors import ArtefactError, DeviceError
 from gauntlet.per_sample_random import KeyedRandom
@@ -29,7 +29,7 @@ def test_any_batch_size(convolutional, images):
 
 
 def test_generator_gives_images_in_the_box(tmp_path):
-    model = classifier.open_model(store.load(tiny.generator(tmp_path / "g")), "cpu")
+    model = classifier.open_model(artefact_folders.load(tiny.generator(tmp_path / "g")), "cpu")
     images = model.generate(torch.randn(7, 4))
     assert images.shape == (7, *tiny.SHAPE)
     assert 0 <= float(images.min()) <= float(images.max()) <= 1
@@ -38,7 +38,7 @@ def test_generator_gives_images_in_the_box(tmp_path):
 def test_cuda_demanded_and_absent(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="GAUNTLET_DEVICE"):
-        classifier.open_model(store.load(tiny.linear(tmp_path / "m")), "cuda")
+        classifier.open_model(artefact_folders.load(tiny.linear(tmp_path / "m")), "cuda")
 
 
 class Distorted(torch.nn.Module):
@@ -63,7 +63,7 @@ def test_a_twin_with_other_logits_or_gradients_is_refused(tmp_path, monkeypatch,
     honest = classifier.open_twin
     monkeypatch.setattr(classifier, "open_twin", lambda path: Distorted(honest(path), distort))
     with pytest.raises(ArtefactError, match=reason):
-        classifier.open_model(store.load(tiny.linear(tmp_path / "m")), "cpu")
+        classifier.open_model(artefact_folders.load(tiny.linear(tmp_path / "m")), "cpu")
 
 
 def test_a_graph_without_gradient_is_refused(tmp_path):
@@ -85,7 +85,7 @@ def test_a_graph_without_gradient_is_refused(tmp_path):
     tiny.save_graph(folder / "model.onnx", nodes, weights, tiny.SHAPE, (3,))
     tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES)
     with pytest.raises(ArtefactError, match="gradient"):
-        classifier.open_model(store.load(folder), "cpu")
+        classifier.open_model(artefact_folders.load(folder), "cpu")
 
 
 def test_a_certificate_allows_for_the_rounding_of_what_is_served(tmp_path, images):
@@ -104,7 +104,7 @@ def test_a_certificate_allows_for_the_rounding_of_what_is_served(tmp_path, image
     folder = tmp_path / "rounded"
     tiny.save_graph(folder / "model.onnx", nodes, weights, tiny.SHAPE, (3,))
     tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES)
-    model = classifier.open_model(store.load(folder), "cpu")
+    model = classifier.open_model(artefact_folders.load(folder), "cpu")
     logits = model.predict(images)
     exact = exact_distances(model, images, logits.argmax(dim=1), "l2")
     assert (model.certificate.radius(logits) / exact.numpy()).max() < 0.999
@@ -127,7 +127,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_refused(tmp_path):
     tiny.save_graph(folder / "model.onnx", nodes, weights, tiny.SHAPE, (3,))
     tiny.save_manifest(folder, kind="classifier", input_shape=tiny.SHAPE, classes=tiny.CLASSES)
     with pytest.raises(ArtefactError, match="rest of the batch"):
-        classifier.open_model(store.load(folder), "cpu")
+        classifier.open_model(artefact_folders.load(folder), "cpu")
 
 
 @pytest.mark.parametrize(("asked", "threads"), [(3, 3), (0, 5)])
@@ -158,14 +158,14 @@ def test_a_session_needs_no_torch(tmp_path):
 
 def test_bounds_are_of_the_file_that_was_opened(tmp_path):
     folder = tiny.linear(tmp_path / "linear")
-    model = classifier.open_model(store.load(folder), "cpu")
+    model = classifier.open_model(artefact_folders.load(folder), "cpu")
     (folder / "model.onnx").unlink()
     assert model.bounder.network.input_shape[-3:] == model.manifest.input_shape
 
 
 def test_no_bounds_of_a_file_that_was_changed_since(tmp_path):
     folder = tiny.linear(tmp_path / "linear")
-    model = classifier.open_model(store.load(folder), "cpu")
+    model = classifier.open_model(artefact_folders.load(folder), "cpu")
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(Unboundable, match="changed since it was opened"):

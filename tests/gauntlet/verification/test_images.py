@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gauntlet.__main__ import main
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.bounds import onnx_reader
 from gauntlet.bounds.crown import linearise
 from gauntlet.bounds.region import Region
@@ -19,7 +19,7 @@ from tests.gauntlet.conftest import exact_distances, labels_of
 
 
 def opened(folder):
-    return classifier.open_model(store.load(folder), "cpu")
+    return classifier.open_model(artefact_folders.load(folder), "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.runtime import classifier
 from tests.service.conftest import PATIENCE, ROOT, Server, pixels
 
@@ -19,7 +19,7 @@ PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 def cases(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images and latents, with what ONNX Runtime says to them."""
     artifacts = server.folder / "models" / "artifacts"
-    linear, gen = (classifier.open_model(store.load(artifacts / name), "cpu") for name in ("linear", "gen"))
+    linear, gen = (classifier.open_model(artefact_folders.load(artifacts / name), "cpu") for name in ("linear", "gen"))
     grey = pixels(16).astype(np.float32) / 255
     images = {"grey": grey, "half": grey.astype(np.float16), "mono": (grey > 0.5).astype(np.float32)}
     logits = {f"{name}_logits": linear.predict(torch.from_numpy(x).float()).numpy() for name, x in images.items()}

@@ -24,8 +24,8 @@ from service.jobs.database import Database
 from service.sql import SILENT, create_engine, in_turn
 from service.uploads.evalset_previews import EvalSetPreviews
 from service.uploads.evalsets import EvaluationSets
-from service.uploads.file_stores import FORGOTTEN, Folder
-from service.uploads.storage import UploadStorage
+from service.uploads.file_storage import FORGOTTEN, Folder
+from service.uploads.records import UploadRecords
 from tests.service.conftest import PATIENCE, ROOT, free_port
 from tests.service.databases import Postgres
 from tests.service.stored import SHA256, add, uploads
@@ -51,7 +51,7 @@ def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
 @pytest.mark.parametrize("change", ["add", "remove"])
 def test_changes_wait_for_each_other(fresh: Callable[[], str], tmp_path: Path, change: str):
     """A file that one adds again while another deletes its last name would be lost."""
-    storage, others = UploadStorage(url := fresh(), Folder(tmp_path / "store")), create_engine(url)
+    storage, others = UploadRecords(url := fresh(), Folder(tmp_path / "store")), create_engine(url)
     add(storage, "first")
     work = {"add": lambda: add(storage, "again"), "remove": lambda: storage.remove("model", "x")}
     with ThreadPoolExecutor(1) as pool:
@@ -69,13 +69,13 @@ def test_changes_wait_for_each_other(fresh: Callable[[], str], tmp_path: Path, c
 
 @pytest.mark.parametrize("user", [uploads, Database])
 def test_many_processes_may_be_the_first_at_once(
-    fresh: Callable[[], str], user: Callable[[str], UploadStorage | Database]
+    fresh: Callable[[], str], user: Callable[[str], UploadRecords | Database]
 ):
     for _ in range(ROUNDS):
         users = [user(url) for url in [fresh()] * TOGETHER]
         barrier = threading.Barrier(TOGETHER)
 
-        def begin(one: UploadStorage | Database, barrier: threading.Barrier = barrier) -> None:
+        def begin(one: UploadRecords | Database, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
             if isinstance(one, Database):
                 one.migrate()
@@ -116,7 +116,7 @@ def test_only_the_log_has_the_words_of_the_driver(caplog: pytest.LogCaptureFixtu
 def test_a_pool_without_a_free_connection_is_a_503(
     fresh: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    storage = UploadStorage(fresh(), Folder(tmp_path / "store"))
+    storage = UploadRecords(fresh(), Folder(tmp_path / "store"))
     add(storage, "first")
     pool = storage._tables._database.engine.pool
     assert isinstance(pool, sa.QueuePool)
@@ -134,7 +134,7 @@ def test_a_pool_without_a_free_connection_is_a_503(
 def test_a_damaged_set_hides_no_other_and_can_be_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
     (tmp_path / "jobs.sqlite").touch()
-    storage = UploadStorage(url, Folder(tmp_path / "store"))
+    storage = UploadRecords(url, Folder(tmp_path / "store"))
     sets = EvaluationSets([], storage)
     images, labels = np.zeros((2, 1, 8, 8), np.uint8), np.array([0, 1])
     good = evaluation_sets.pack(images, labels, ("a", "b"), "mine")
@@ -169,7 +169,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_goes_with_the_last_name_of_it(fresh: Callable[[], str], tmp_path: Path):
-    storage, other = UploadStorage(fresh(), Folder(tmp_path / "store")), hashlib.sha256(b"other").hexdigest()
+    storage, other = UploadRecords(fresh(), Folder(tmp_path / "store")), hashlib.sha256(b"other").hexdigest()
     add(storage, "first")
     add(storage, "second")
     add(storage, "third", b"other")
@@ -183,7 +183,7 @@ def test_a_file_goes_with_the_last_name_of_it(fresh: Callable[[], str], tmp_path
 
 
 def test_what_is_refused_leaves_no_file(fresh: Callable[[], str], tmp_path: Path):
-    storage = UploadStorage(fresh(), Folder(tmp_path / "store"))
+    storage = UploadRecords(fresh(), Folder(tmp_path / "store"))
     add(storage, "first")
     for name, limit, code in (("first", 9, Code.NAME_TAKEN), ("second", 1, Code.UPLOADS_FULL)):
         with pytest.raises(ServiceError) as caught:
@@ -199,7 +199,7 @@ def test_what_is_refused_leaves_no_file(fresh: Callable[[], str], tmp_path: Path
 
 
 def test_what_a_killed_process_left_behind_is_swept(fresh: Callable[[], str], tmp_path: Path):
-    storage = UploadStorage(fresh(), files := Folder(tmp_path / "store"))
+    storage = UploadRecords(fresh(), files := Folder(tmp_path / "store"))
     add(storage, "first")
     left = files.path / hashlib.sha256(b"left").hexdigest()
     left.write_bytes(b"left")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gauntlet.artifacts import store
+from gauntlet.artifacts import artefact_folders
 from gauntlet.errors import ArtefactError
 from tests import tiny
 
@@ -20,9 +20,9 @@ def edit(folder, **fields):
 
 
 def test_loads_what_is_whole(folder):
-    artefact = store.load(folder)
+    artefact = artefact_folders.load(folder)
     assert artefact.manifest.name == "model"
-    assert store.load_all(folder.parent).keys() == {"model"}
+    assert artefact_folders.load_all(folder.parent).keys() == {"model"}
 
 
 def test_one_flipped_byte_is_refused(folder):
@@ -31,13 +31,13 @@ def test_one_flipped_byte_is_refused(folder):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(ArtefactError, match=r"model\.onnx.*sha256"):
-        store.load(folder)
+        artefact_folders.load(folder)
 
 
 def test_a_missing_file_is_named(folder):
     (folder / "model.onnx").unlink()
     with pytest.raises(ArtefactError, match=r"model\.onnx.*missing"):
-        store.load(folder)
+        artefact_folders.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -56,24 +56,24 @@ def test_a_missing_file_is_named(folder):
 def test_a_wrong_manifest_is_refused(folder, fields, words):
     edit(folder, **fields)
     with pytest.raises(ArtefactError, match=words):
-        store.load(folder)
+        artefact_folders.load(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
 def test_a_broken_manifest_is_refused(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(ArtefactError, match=r"manifest\.json"):
-        store.load(folder)
+        artefact_folders.load(folder)
 
 
 def test_not_an_onnx_file(folder):
     (folder / "model.onnx").write_bytes(b"\xff" * 100)
-    tiny_files = {"model.onnx": store.sha256_of(folder / "model.onnx")}
+    tiny_files = {"model.onnx": artefact_folders.sha256_of(folder / "model.onnx")}
     edit(folder, files=tiny_files)
     with pytest.raises(ArtefactError, match=r"model\.onnx"):
-        store.load(folder)
+        artefact_folders.load(folder)
 
 
 def test_an_empty_root_is_refused(tmp_path):
     with pytest.raises(ArtefactError, match="no model folder"):
-        store.load_all(tmp_path)
+        artefact_folders.load_all(tmp_path)

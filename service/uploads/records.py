@@ -13,7 +13,7 @@ from gauntlet.text import storable
 from service.errors import Code, ServiceError
 from service.settings import Settings
 from service.sql import patiently
-from service.uploads.file_stores import FileStore, file_store
+from service.uploads.file_storage import FileStore, file_store
 from service.uploads.openings import Openings, name_taken
 from service.uploads.ownership import OPERATORS, Ownership, check_removable, removable, visible
 from service.uploads.tables import TABLES, Tables
@@ -39,7 +39,7 @@ NAMES = sa.Table(
 )
 
 
-class UploadStorage:
+class UploadRecords:
     """Records (JSON, written here and read here), and the file of each.
 
     What the call under way may not see is not there for it (``service.uploads.ownership``), but its name is taken.

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from starlette.responses import JSONResponse
 
-from service.auth.at_once import RequestsAtOnce
 from service.auth.limits import OF_A_KEY, limit
+from service.auth.requests_at_once import RequestsAtOnce
 from service.request_context import Caller, Scope
 from service.settings import Settings
 from tests.service.conftest import ROOT
@@ -19,7 +19,7 @@ from tests.service.in_process import door, entry, told
 ENTER = """
 import sys
 from pathlib import Path
-from service.auth.at_once import RequestsAtOnce
+from service.auth.requests_at_once import RequestsAtOnce
 print([RequestsAtOnce(Path(sys.argv[1])).enter("a", 3) for _ in range(2)])
 """
 
@@ -47,7 +47,7 @@ def test_a_process_forgets_what_one_with_its_number_has_left(tmp_path: Path):
 
 
 def test_a_file_that_cannot_be_written_limits_nobody_and_the_log_says_so(tmp_path: Path, monkeypatch, caplog):
-    monkeypatch.setattr("service.auth.at_once.LOGGER.propagate", True)
+    monkeypatch.setattr("service.auth.requests_at_once.LOGGER.propagate", True)
     (tmp_path / "in the way").touch()
     counts = RequestsAtOnce(tmp_path / "in the way" / "rates")
     assert [counts.enter("a", 1) for _ in range(2)] == [True, True]

@@ -28,7 +28,7 @@ DRAWS = 1 << 32  # the first draw here: no attack counts so far
 EVERYWHERE = Threat("linf", 1.0)
 
 
-def second_search(
+def dead_gradient_search(
     attack: Callable[..., Tensor],
     model: Model,
     x: Tensor,

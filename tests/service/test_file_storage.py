@@ -11,7 +11,7 @@ from gauntlet.artifacts.object_storage import ObjectStorage, StorageError
 from gauntlet.errors import InvalidInput
 from service.errors import Code, ServiceError
 from service.settings import Settings
-from service.uploads.file_stores import Bucket, FileStore, Folder, file_store
+from service.uploads.file_storage import Bucket, FileStore, Folder, file_store
 
 
 class Storage:
