@@ -13,7 +13,7 @@ import httpx
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gauntlet.niceness import lower_priority
+from gauntlet.process_priority import lower_priority
 from gauntlet.report.schema import ReportRequest
 from service import app, bento_tuning, supervisor
 from service.connections import use_limited_connections

@@ -26,6 +26,7 @@ class Code(StrEnum):
     REPORT_ACTIVE = "report_active"
     REPORT_ENDED = "report_ended"
     REPORT_NOT_READY = "report_not_ready"
+    REPORT_OUTDATED = "report_outdated"
     NAME_TAKEN = "name_taken"
     IN_USE = "in_use"
     BUILT_IN = "built_in"
@@ -63,6 +64,7 @@ STATUS: Mapping[Code, int] = {
     Code.REPORT_ACTIVE: 409,
     Code.REPORT_ENDED: 409,
     Code.REPORT_NOT_READY: 409,
+    Code.REPORT_OUTDATED: 409,
     Code.NAME_TAKEN: 409,
     Code.IN_USE: 409,
     Code.BUILT_IN: 409,

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from dbos import DBOS, DBOSPortableJSONSerializer
 
 from gauntlet.errors import GauntletError
-from gauntlet.niceness import lower_priority
+from gauntlet.process_priority import lower_priority
 from service.auth.keys import Keyring, check_open
 from service.errors import ServiceError
 from service.exit_with_parent import exit_with_parent

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 
-from gauntlet.niceness import lower_priority
+from gauntlet.process_priority import lower_priority
 from gauntlet.sandbox import confinement
 
 PR_SET_PDEATHSIG = 1

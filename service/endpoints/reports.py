@@ -1,5 +1,6 @@
 """Robustness reports: asked for, listed, read, shown as a page, cancelled, deleted."""
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -75,8 +76,12 @@ def get_report_page(request: Request) -> Response:
     if job.output is None:
         hope = "it has none" if job.status in ENDED else "ask again later"
         raise ServiceError(Code.REPORT_NOT_READY, f"the report is {job.status}: {hope}", status=job.status)
-    page = render(Report.model_validate(job.output["report"]))
-    return HTMLResponse(page, headers={"Content-Security-Policy": SELF_CONTAINED})
+    try:
+        report = Report.model_validate(job.output["report"])
+    except ValidationError as error:
+        message = "an older release wrote the report, so that no page can be made of it: its JSON is as it was written"
+        raise ServiceError(Code.REPORT_OUTDATED, message) from error
+    return HTMLResponse(render(report), headers={"Content-Security-Policy": SELF_CONTAINED})
 
 
 def cancel_report(request: Request) -> Response:

@@ -159,7 +159,7 @@ REPORTS = (
         Scope.READ,
         reports.get_report_page,
         "The report as one self-contained page",
-        errors=(*UNKNOWN, Code.REPORT_NOT_READY),
+        errors=(*UNKNOWN, Code.REPORT_NOT_READY, Code.REPORT_OUTDATED),
         media="text/html",
     ),
     _row(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from gauntlet.niceness import AUTOGROUP
+from gauntlet.process_priority import AUTOGROUP
 from tests import zoo
 from tests.service.conftest import Server, arrays, build_models, wait_for
 

@@ -4,6 +4,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from service.auth.admission import owner, requester
 from service.auth.quota import Owner, Requester
 from service.errors import ServiceError
 from service.jobs.queue import Jobs
+from service.jobs.status import Status
 from service.request_context import Call
 from service.settings import Settings
 from tests.service.in_process import LINES, SECRETS, Caller, door, entry, told
@@ -80,6 +82,15 @@ def test_a_key_sees_and_ends_its_own_reports_alone_and_admin_all(web: Caller, jo
     assert web("DELETE", mine.status_url, key="ann").status_code == 204
     assert web("POST", f"{other.status_url}/cancel", key=SECRETS["admin"]).status_code == 202
     assert web("DELETE", other.status_url, key=SECRETS["admin"]).status_code == 204
+
+
+def test_no_page_is_made_of_a_report_that_an_older_release_wrote(web: Caller, jobs: Jobs, monkeypatch):
+    job, _ = jobs.submit(REPORT, {}, None, 10)
+    old = replace(job, status=Status.SUCCEEDED, output={"report": {"schema_version": 1, "models": []}})
+    monkeypatch.setattr(jobs, "get", lambda _, output: old)
+    page = web("GET", job.report_url, key=SECRETS["admin"])
+    assert (page.status_code, told(page)["code"]) == (409, "report_outdated")
+    assert web("GET", job.status_url, key=SECRETS["admin"]).json()["report"] == old.output["report"]
 
 
 def test_two_users_may_use_the_same_idempotency_key(jobs: Jobs):

@@ -57,8 +57,10 @@ def test_the_state_of_an_older_release_opens_and_its_jobs_are_completed(tmp_path
         assert server.finished(old["SUCCESS"])["report"]["schema_version"] == 1  # as it was written
         assert completed(server, old["PENDING"])
         assert completed(server, old["ENQUEUED"])
-        for report in old.values():
-            assert "<html" in server.client.get(f"/robustness-report/{report}/html").text
+        pages = {status: server.client.get(f"/robustness-report/{report}/html") for status, report in old.items()}
+        assert pages["SUCCESS"].json()["error"]["code"] == "report_outdated"
+        assert "<html" in pages["PENDING"].text
+        assert "<html" in pages["ENQUEUED"].text
 
 
 def test_a_backup_of_sqlite_brings_back_reports_and_jobs_under_way(tmp_path: Path):

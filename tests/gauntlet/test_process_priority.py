@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from gauntlet.niceness import AUTOGROUP
+from gauntlet.process_priority import AUTOGROUP
 
 SESSION = """
 import os
 from pathlib import Path
-from gauntlet.niceness import AUTOGROUP, lower_priority
+from gauntlet.process_priority import AUTOGROUP, lower_priority
 
 lower_priority(3)
 mine = os.nice(0)
