@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.observability import metrics, worker_metrics
 from tests.deploy import promql
-from tests.service.conftest import Server
+from tests.service.conftest import Server, arrays
 
 PROMETHEUS = {"up", "ALERTS"}  # its own series
 TARGET = {"job", "instance", "alertname", "alertstate"}  # labels that it adds
@@ -17,7 +17,11 @@ PARTS = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gau
 
 @pytest.fixture(scope="module")
 def exposed(server: Server) -> set[str]:
-    """Every name that a scrape can bring, said by the two processes themselves."""
+    """Every name that a scrape can bring, said by the two processes themselves: most appear with the first request."""
+    images = {"model": "linear", "images": arrays(1)}
+    attack = {"attack": "pgd", "norm": "l2", "eps": 8.0, **images}
+    assert server.client.post("/classify", json=images).is_success
+    assert server.client.post("/attack", json=attack).json()["results"][0]["success"]
     texts = (server.client.get("/metrics").text, httpx.get(f"{server.probe}/metrics").text)
     families = [family for text in texts for family in text_string_to_metric_families(text)]
     return {family.name + part for family in families for part in PARTS[family.type]}
