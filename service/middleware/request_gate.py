@@ -9,7 +9,8 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -62,7 +63,7 @@ class RequestGate:
         call = _call(scope, next(iter(matches.values())).path if matches else ELSEWHERE, body)
         token = CALL.set(call)
         tracing.describe(call.method, call.route, call.request_id)  # before the answer: its end is the span's
-        answer = _Answer(call, scope, body, send)
+        answer = _Answer(call, scope, body, send, partial(self._account, call, started))
         try:
             call = self._admit(call, matches, endpoint, body)
             CALL.set(call)
@@ -75,7 +76,7 @@ class RequestGate:
             if call.notes.audit is not None and endpoint is not None:
                 audit(call.notes.audit, call, path=scope["path"][:200], status=answer.status)
             CALL.reset(token)
-            self._account(call, answer.status, time.perf_counter() - started)
+            answer.account()
 
     def _admit(self, call: Call, matches: Mapping[str, Endpoint], endpoint: Endpoint | None, body: RequestBody) -> Call:
         """The call with who makes it. Raises ServiceError where the request does not get in."""
@@ -108,8 +109,8 @@ class RequestGate:
         if file:
             body.pass_on(self._files)
 
-    def _account(self, call: Call, status: int, seconds: float) -> None:
-        route, method = call.notes.metrics_label or call.route, call.method
+    def _account(self, call: Call, started: float, status: int) -> None:
+        route, method, seconds = call.notes.metrics_label or call.route, call.method, time.perf_counter() - started
         metrics.REQUESTS.labels(route, method, str(status)).inc()
         metrics.LATENCY.labels(route, method).observe(seconds)
         if self._log:
@@ -150,12 +151,15 @@ def _without_slash(scope: Scope) -> Scope:
 
 
 class _Answer:
-    """The answer on its way out: stamped, and turned into the envelope where it is somebody else's error."""
+    """The answer on its way out: stamped, and turned into the envelope where it is somebody else's error.
 
-    def __init__(self, call: Call, scope: Scope, body: RequestBody, send: Send) -> None:
-        self._call, self._scope, self._body, self._send = call, scope, body, send
+    It is counted and logged just before its end is sent: who has an answer finds it in the metrics.
+    """
+
+    def __init__(self, call: Call, scope: Scope, body: RequestBody, send: Send, account: Callable[[int], None]) -> None:
+        self._call, self._scope, self._body, self._send, self._account = call, scope, body, send, account
         self.status = 500
-        self._started = False
+        self._started = self._accounted = False
         self._foreign: bytearray | None = None  # the body of an error that is not in our envelope
         self._foreign_status = 500
 
@@ -181,7 +185,15 @@ class _Answer:
             await self._send({**message, "more_body": True})
             await self._body.discard()  # the server receives nothing any more once it knows that this was all
             message = {"type": "http.response.body"}
+        if message["type"] != "http.response.start" and not message.get("more_body", False):
+            self.account()
         await self._send(message)
+
+    def account(self) -> None:
+        """Once, whether it came to its end or not."""
+        if not self._accounted:
+            self._accounted = True
+            self._account(self.status)
 
     async def error(self, error: Exception) -> None:
         """Send the envelope, unless something has been sent already. A body that was refused is why all else failed."""
