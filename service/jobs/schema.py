@@ -13,7 +13,7 @@ from dbos import DBOS
 from service import migrations
 from service.jobs.database import DBOS_SCHEMA, Database
 from service.settings import SettingsError
-from service.sql import driver_message
+from service.sql import driver_message, in_turn
 
 ROWS = "SELECT, INSERT, UPDATE, DELETE"
 
@@ -31,6 +31,7 @@ def migrate(url: str, role: str | None) -> None:
             database.migrate()
             if role is not None:
                 with database.engine.begin() as connection:
+                    in_turn(connection)  # grants that meet on a table fail
                     for statement in grants(connection, role):
                         connection.exec_driver_sql(statement)
         except sa.exc.DBAPIError as error:
@@ -38,7 +39,12 @@ def migrate(url: str, role: str | None) -> None:
 
 
 def grants(connection: sa.Connection, role: str) -> Iterator[str]:
-    """The statements that let a role use the tables there are, and those that this one will make."""
+    """The statements that let a role use the tables there are, and those that this one will make.
+
+    Raises SettingsError for the role that owns the tables: what is taken from the other would be taken from it.
+    """
+    if role == connection.execute(sa.select(sa.func.current_user())).scalar_one():
+        raise SettingsError(f"{role} owns the tables and needs no grant: name the role that is to use them")
     quote = connection.dialect.identifier_preparer.quote_identifier
     schema = quote(connection.execute(sa.select(sa.func.current_schema())).scalar_one())
     names = [name for name in sa.inspect(connection).get_table_names() if name.startswith("gauntlet_")]

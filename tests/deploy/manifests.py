@@ -32,6 +32,12 @@ def container(part: str) -> dict[str, Any]:
     return only
 
 
+def containers() -> list[dict[str, Any]]:
+    """Of all pods, those that run before the others included."""
+    specs = [pod["spec"] for pod in pods().values()]
+    return [each for spec in specs for each in [*spec.get("initContainers", []), *spec["containers"]]]
+
+
 def common_settings() -> dict[str, str]:
     (generator,) = KUSTOMIZATION["configMapGenerator"]
     return dict(literal.split("=", 1) for literal in generator["literals"])

@@ -16,7 +16,8 @@ from tests.deploy.test_manifests import MONITORS, SCHEMAS
 
 CHART = manifests.ROOT / "deploy" / "helm" / "gauntlet"
 PYTHON = manifests.ROOT / ".venv-helm" / "bin" / "python"  # `make test-all` installs it
-SECRET = {"secret": {"create": True, "databaseUrl": "postgresql://u:p@db/gauntlet", "keys": '{"name": "ci"}'}}
+URL = "postgresql://u:p@db/gauntlet"
+SECRET = {"secret": {"create": True, "databaseUrl": URL, "ownerUrl": URL, "keys": '{"name": "ci"}'}}
 INGRESS = {"ingress": {"enabled": True, "host": "gauntlet.example.org", "className": "nginx", "tlsSecret": "tls"}}
 
 
@@ -47,7 +48,7 @@ def settled(resource):
     if resource["kind"] == "Deployment":
         template = resource["spec"]["template"]
         template["metadata"].pop("annotations", None)
-        for container in template["spec"]["containers"]:
+        for container in [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]:
             container["image"] = container["image"].split(":")[0]
             container.pop("imagePullPolicy", None)
             container["env"].sort(key=lambda entry: entry["name"])
@@ -94,7 +95,7 @@ def test_with_its_defaults_it_is_the_manifests():
         {
             "nodeSelector": {"gpu": "yes"},
             "tolerations": [{"key": "gpu", "operator": "Exists"}],
-            "postgresql": {"port": 6543, "peers": [{"ipBlock": {"cidr": "192.0.2.10/32"}}]},
+            "postgresql": {"port": 6543, "serviceRole": "", "peers": [{"ipBlock": {"cidr": "192.0.2.10/32"}}]},
             "egress": [{"ports": [{"port": 4318}], "to": [{"ipBlock": {"cidr": "192.0.2.20/32"}}]}],
             "image": {"digest": f"sha256:{64 * '0'}"},
         },
@@ -123,6 +124,7 @@ def test_what_it_renders_is_valid(values, version):
     "values",
     [
         {"secret": {"create": True}},
+        {"secret": {**SECRET["secret"], "ownerUrl": ""}},
         {"ingress": {"enabled": True}},
         {"settings": {"GAUNTLET_PORT": 3000}},
         {"worker": {"gpu": 1}},

@@ -12,11 +12,13 @@ import jsonschema
 import kubernetes_validate
 import psycopg
 import pytest
+import sqlalchemy as sa
 import yaml
 
 from gauntlet.errors import GauntletError
 from service.endpoints import routes
 from service.jobs.queue_metrics import JobMetrics
+from service.jobs.schema import migrate
 from service.jobs.status import Backlog, Status
 from service.middleware.drain import SPARE
 from service.middleware.request_gate import FILES_AT_ONCE
@@ -117,17 +119,18 @@ def test_every_setting_exists_and_takes_its_value(where: str, environment: dict[
 def test_nobody_is_asked_for_what_only_the_secret_has():
     asked = {
         (entry["valueFrom"]["secretKeyRef"]["name"], entry["valueFrom"]["secretKeyRef"]["key"])
-        for part in PARTS
-        for entry in manifests.container(part)["env"]
+        for container in manifests.containers()
+        for entry in container["env"]
         if "secretKeyRef" in entry.get("valueFrom", {})
     }
     mounted = [
         volume["secret"] for part in PARTS for volume in manifests.pods()[part]["spec"]["volumes"] if "secret" in volume
     ]
     asked |= {(secret["secretName"], item["key"]) for secret in mounted for item in secret["items"]}
-    assert asked == {("gauntlet", "database-url"), ("gauntlet", "keys")}
+    assert asked == {("gauntlet", "database-url"), ("gauntlet", "owner-url"), ("gauntlet", "keys")}
     operations = (manifests.ROOT / "docs" / "operations.md").read_text()
     assert "--from-literal=database-url=" in operations
+    assert "--from-literal=owner-url=" in operations
     assert "--from-file=keys=" in operations
 
 
@@ -141,9 +144,10 @@ def test_a_pod_may_do_nothing_it_need_not(part: str):
     assert spec["securityContext"]["runAsUser"] == 1034
     assert spec["automountServiceAccountToken"] is False
     assert spec["enableServiceLinks"] is False  # a Service named gauntlet would set GAUNTLET_PORT=tcp://...
-    assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert container["securityContext"]["allowPrivilegeEscalation"] is False
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    for each in manifests.containers():
+        assert each["securityContext"]["readOnlyRootFilesystem"]
+        assert each["securityContext"]["allowPrivilegeEscalation"] is False
+        assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
     assert writable == {"/tmp", "/var/lib/gauntlet", "/var/lib/gauntlet-store"}
     environment = manifests.settings(part)
@@ -208,23 +212,56 @@ def test_every_image_of_compose_is_named_in_one_place():
     assert asked == {f"${{{name}:?is in .env}}" for name in named}
 
 
+def who_migrates() -> dict[str, tuple[list[str], str, str]]:
+    """By deployment: the command that makes the tables, the role with which it runs, and that of all others."""
+    composed = manifests.compose()["services"]
+    once, usual = (composed[name]["environment"]["GAUNTLET_DATABASE_URL"] for name in ("migrate", "service"))
+    assert composed["worker"]["environment"]["GAUNTLET_DATABASE_URL"] == usual
+    (init,) = manifests.pods()["worker"]["spec"]["initContainers"]
+    (owner,) = [entry["valueFrom"]["secretKeyRef"]["key"] for entry in init["env"]]
+    text = (manifests.ROOT / "docs" / "operations.md").read_text()
+    told = {key: text.split(f"--from-literal={key}=")[1].split()[0] for key in (owner, "database-url")}
+    return {
+        "compose": (composed["migrate"]["command"], *(url.split("//")[1].split(":")[0] for url in (once, usual))),
+        "kubernetes": (init["args"], *(told[key].split("//")[1].split(":")[0] for key in (owner, "database-url"))),
+    }
+
+
+@pytest.mark.parametrize(("command", "owner", "user"), who_migrates().values(), ids=who_migrates())
+def test_the_tables_are_made_by_their_owner_before_anybody_uses_them(command: list[str], owner: str, user: str):
+    assert command == ["python", "-m", "service", "migrate", "--grant", user]
+    assert (owner, user) == ("gauntlet", "gauntlet_service")
+    composed = manifests.compose()["services"]
+    assert {name for name, service in composed.items() if "migrate" in service.get("depends_on", {})} == {
+        "service",
+        "worker",
+    }
+
+
 @pytest.mark.postgres
-def test_the_role_of_compose_owns_its_database_and_nothing_else(postgres: Postgres):
-    sql = (manifests.COMPOSE.parent / "role.sql").read_text().replace("gauntlet", "limited")
-    environment = {**os.environ, "GAUNTLET_PASSWORD": "it's secret", "PGOPTIONS": "-c client_min_messages=warning"}
+def test_the_roles_of_compose_can_do_what_they_must_and_no_more(postgres: Postgres):
+    sql = (manifests.COMPOSE.parent / "roles.sql").read_text().replace("gauntlet", "limited")
+    passwords = {"OWNER_PASSWORD": "it's secret", "DATABASE_PASSWORD": "so's this"}
+    environment = {**os.environ, **passwords, "PGOPTIONS": "-c client_min_messages=warning"}
     command = ["psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", postgres.url("postgres")]
     subprocess.run(command, input=sql, text=True, check=True, env=environment)
-    url = postgres.url("limited").replace("//gauntlet@", "//limited@")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA dbos")
+    owner, user = (
+        postgres.url("limited").replace("//gauntlet@", f"//{role}@") for role in ("limited", "limited_service")
+    )
+    migrate(owner, "limited_service")
+    with psycopg.connect(owner, autocommit=True) as connection:
         rights = "rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls"
-        row = connection.execute(f"SELECT {rights} FROM pg_roles WHERE rolname = 'limited'").fetchone()
-        assert row == (False,)
-        for refused in ("CREATE DATABASE other", "COPY (SELECT 1) TO PROGRAM 'true'", "CREATE ROLE other"):
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                connection.execute(refused)
-    with pytest.raises(psycopg.OperationalError, match="permission denied"):
-        psycopg.connect(postgres.url("postgres").replace("//gauntlet@", "//limited@"))
+        rows = connection.execute(f"SELECT {rights} FROM pg_roles WHERE rolname LIKE 'limited%'").fetchall()
+        assert rows == [(False,), (False,)]
+    with psycopg.connect(user, autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM gauntlet_uploads").fetchone() == (0,)
+    for url in (owner, user):
+        with psycopg.connect(url, autocommit=True) as connection:
+            for refused in ("CREATE DATABASE other", "COPY (SELECT 1) TO PROGRAM 'true'", "CREATE ROLE other"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(refused)
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(postgres.url("postgres").replace("//gauntlet@", f"//{sa.make_url(url).username}@"))
 
 
 # Endings

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,23 @@ def test_who_may_not_make_the_tables_says_so_and_makes_none(roles: Roles, tmp_pa
     with pytest.raises(SettingsError, match="cannot be changed: permission denied"):
         migrate(roles.user, None)
     storage.close()
+
+
+@pytest.mark.postgres
+def test_the_owner_is_granted_nothing_and_loses_nothing(roles: Roles):
+    owner = sa.make_url(roles.owner).username
+    with pytest.raises(SettingsError, match="owns the tables and needs no grant"):
+        migrate(roles.owner, owner)
+    migrate(roles.owner, roles.user_name)
+
+
+@pytest.mark.postgres
+def test_several_may_migrate_and_grant_at_once(roles: Roles):
+    migrate(roles.owner, None)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(migrate, [roles.owner] * 4, [roles.user_name] * 4))
+    with psycopg.connect(roles.user) as connection:
+        assert connection.execute("SELECT count(*) FROM gauntlet_uploads").fetchone() == (0,)
 
 
 @pytest.mark.postgres

@@ -44,20 +44,27 @@ volumes:
       items: [{key: keys, path: keys}]
 {{- end -}}
 
-{{- /* What is the same in every container. */ -}}
-{{- define "gauntlet.container" -}}
+{{- define "gauntlet.image" -}}
 {{- if .Values.image.digest }}
 image: {{ printf "%s@%s" .Values.image.repository .Values.image.digest | quote }}
 {{- else }}
 image: {{ printf "%s:%s" .Values.image.repository .Values.image.tag | quote }}
 {{- end }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- end -}}
+
+{{- define "gauntlet.confined" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- /* What is the same in every container but that of migrations. */ -}}
+{{- define "gauntlet.container" -}}
+{{ include "gauntlet.image" . }}
 envFrom:
   - configMapRef: {name: {{ .Release.Name }}}
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL]}
+securityContext: {{- include "gauntlet.confined" . | nindent 2 }}
 volumeMounts:
   - {name: state, mountPath: /var/lib/gauntlet}
 {{- if .Values.store.size }}
