@@ -28,7 +28,7 @@ from gauntlet.onnx_import.companion_files import CompanionFile
 from gauntlet.onnx_import.conversion import COMPANIONS, Adopted, adopt
 from gauntlet.onnx_import.detection import Shape
 from gauntlet.onnx_import.external_weights import in_folder
-from gauntlet.onnx_import.opening import open_saved, save
+from gauntlet.onnx_import.imported_artefact import open_saved, save
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.onnx_import.validation import MAX_BYTES
 from gauntlet.report import exports, preprocessing_choice, requirements

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.onnx_import.conversion import adopt
-from gauntlet.onnx_import.opening import open_saved, save
+from gauntlet.onnx_import.imported_artefact import open_saved, save
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime.classifier import Classifier
 

@@ -17,12 +17,12 @@ from gauntlet.onnx_import import (
     binary_output,
     companion_files,
     detection,
-    entrance,
     external_weights,
     graph_edits,
     original_model,
     output_head,
     preprocessing,
+    preprocessing_decision,
     preprocessing_files,
     rounded_output,
     validation,
@@ -102,10 +102,10 @@ def _adopted(
     in_float32, alone = original_model.make_runnable(model, weights), original_model.one_at_a_time(model)
     opset, labels = validation.opset(model), detection.labels(model.graph)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    way, choices = entrance.found(model.graph, declared, companions, images)
+    steps, choices = preprocessing_decision.found(model.graph, declared, companions, images)
     several = len(model.graph.output) > 1
     output, output_reason = detection.answer(model.graph, declared.output_name)
-    file = original_model.ask(model, weights, way, output)
+    file = original_model.ask(model, weights, steps, output)
     graph_edits.plain_operators(file.model, opset)
     eight_bits = quantised_graph.is_quantised(file.model)
     found = _head(file, declared)
@@ -127,16 +127,16 @@ def _adopted(
         metrics={},
         files={MODEL_FILE: hashlib.sha256(graph).hexdigest()},
         training=None,
-        input_shape=way.door.image,
+        input_shape=steps.image_input.image,
         classes=classes,
         gradients=STRAIGHT_THROUGH if eight_bits else VERIFIED,
         adoption=Adoption(
             source_sha256=source,
             source_opset=opset,
             choices=choices,
-            scale=way.scale,
-            offset=way.offset,
-            bgr=way.bgr,
+            scale=steps.scale,
+            offset=steps.offset,
+            bgr=steps.bgr,
             quantised=eight_bits,
         ),
     )
@@ -171,7 +171,7 @@ def _rewritten(file: Original, found: Head) -> bytes:
 
 def _candidates(file: Original, found: Head) -> Iterator[ModelProto]:
     old = validation.opset(file.model) < OLD
-    kept = [] if file.way.door.fixed is None else [False]
+    kept = [] if file.steps.image_input.fixed is None else [False]
     openings = [*([] if kept and original_model.mixing(file.model) else [True]), *kept]
     for modern in (True, False) if old else (False,):
         for opened in openings:
@@ -187,21 +187,21 @@ def _rewrite(file: Original, found: Head, modern: bool, opened: bool) -> ModelPr
     if modern:
         model = _converted(model)
     model.ir_version = min(model.ir_version, 10)
-    graph, name, way = model.graph, file.name, file.way
+    graph, name, steps = model.graph, file.name, file.steps
     if found.last is not None:
         last = output_head.last(graph, name)
         assert last is not None
         output_head.cut(graph, last)
         name = graph.output[0].name
     graph_edits.widen(model, file.weights)
-    preprocessing.compile_in(graph, way)
+    preprocessing.compile_in(graph, steps)
     output_head.append(graph, found, name, file.answers.shape[1], file.flat, LOGITS)
     classes = 2 if found.form == "single" else file.answers.shape[1]
-    batch = "batch" if opened or way.door.fixed is None else way.door.fixed
+    batch = "batch" if opened or steps.image_input.fixed is None else steps.image_input.fixed
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, classes]))
-    if way.door.fixed is not None and opened:
-        graph_edits.open_batch(model, way.door.fixed)
+    if steps.image_input.fixed is not None and opened:
+        graph_edits.open_batch(model, steps.image_input.fixed)
     graph_edits.prune(graph)
     graph_edits.drop_idle(model)
     return model

@@ -42,7 +42,7 @@ class KnownSize:
     reason: str
 
 
-def door(graph: GraphProto, declared: ModelSettings, known: KnownSize | None = None) -> InputDescription:
+def image_input(graph: GraphProto, declared: ModelSettings, known: KnownSize | None = None) -> InputDescription:
     """The one input and how an image (C, H, W) fits it. Raises InvalidInput where it cannot be known."""
     values = graph_edits.inputs(graph)
     if len(values) != 1:

@@ -33,7 +33,7 @@ class Original:
 
     model: ModelProto  # with one output
     name: str  # of that output
-    way: Preprocessing
+    steps: Preprocessing
     images: NDArray[np.float32]  # (n, C, H, W)
     answers: Array  # (n, K)
     flat: bool  # the answers are (batch, K) as they come
@@ -46,7 +46,7 @@ class Original:
         del model.graph.output[:]
         model.graph.output.append(ValueInfoProto(name=name))
         graph_edits.prune(model.graph)
-        rows = _rows(self.weights.session(model), self.way, self.images)
+        rows = _rows(self.weights.session(model), self.steps, self.images)
         return np.stack([row.reshape(-1) for row in rows]).astype(np.float64)
 
 
@@ -78,7 +78,7 @@ def one_at_a_time(model: ModelProto) -> str:
     return "dynamic quantisation takes its scale from the whole batch: every image is answered alone"
 
 
-def ask(model: ModelProto, weights: LargeWeights, way: Preprocessing, name: str) -> Original:
+def ask(model: ModelProto, weights: LargeWeights, steps: Preprocessing, name: str) -> Original:
     """Ask the file a few images; ``name`` is the output that answers.
 
     Raises InvalidInput where it does not answer, not twice the same, or an image according to the rest of its batch.
@@ -90,21 +90,21 @@ def ask(model: ModelProto, weights: LargeWeights, way: Preprocessing, name: str)
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
     graph_edits.prune(model.graph)
-    if way.door.fixed != 1 and (why := mixing(model)):
+    if steps.image_input.fixed != 1 and (why := mixing(model)):
         raise _mixed(why)
-    images = _images(way.door.image)
+    images = _images(steps.image_input.image)
     asked = weights.session(model)
-    raw = _rows(asked, way, images)
+    raw = _rows(asked, steps, images)
     if sum(size > 1 for size in raw[0].shape[1:]) > 1:
         raise refused(f"it answers an image with a tensor of the shape {raw[0].shape[1:]}, a classifier with a row")
     answers = np.stack([row.reshape(-1) for row in raw]).astype(np.float64)
     if not np.isfinite(answers).all():
         raise refused("it answers plain images with NaN or infinite numbers")
-    if not np.array_equal(answers[0], _rows(asked, way, images[:1])[0].reshape(-1)):
+    if not np.array_equal(answers[0], _rows(asked, steps, images[:1])[0].reshape(-1)):
         raise refused("it answers the same image differently when asked again")
-    if way.door.fixed != 1 and _gap(asked, way, images, answers) > limit(model, answers):
+    if steps.image_input.fixed != 1 and _gap(asked, steps, images, answers) > limit(model, answers):
         raise _mixed("an operator of it works across the batch")
-    return Original(model, name, way, images, answers, flat=raw[0].ndim == 2, weights=weights)
+    return Original(model, name, steps, images, answers, flat=raw[0].ndim == 2, weights=weights)
 
 
 def _images(shape: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -114,9 +114,9 @@ def _images(shape: tuple[int, int, int]) -> NDArray[np.float32]:
     return (np.concatenate(levels) / 255).astype(np.float32)
 
 
-def _rows(asked: ort.InferenceSession, way: Preprocessing, images: NDArray[np.float32]) -> list[NDArray[np.generic]]:
+def _rows(asked: ort.InferenceSession, steps: Preprocessing, images: NDArray[np.float32]) -> list[NDArray[np.generic]]:
     """The answer (1, ...) to each image, alone or repeated as often as the graph demands."""
-    return [_row(asked, way.feed(image[None]), way.door.fixed) for image in images]
+    return [_row(asked, steps.feed(image[None]), steps.image_input.fixed) for image in images]
 
 
 def _row(asked: ort.InferenceSession, fed: NDArray[np.generic], fixed: int | None) -> NDArray[np.generic]:
@@ -130,10 +130,10 @@ def _row(asked: ort.InferenceSession, fed: NDArray[np.generic], fixed: int | Non
     return answer if fixed in (None, 1) else answer.reshape(len(many), -1)[:1]
 
 
-def _gap(asked: ort.InferenceSession, way: Preprocessing, images: NDArray[np.float32], answers: Array) -> float:
+def _gap(asked: ort.InferenceSession, steps: Preprocessing, images: NDArray[np.float32], answers: Array) -> float:
     """The largest difference between the answers to images together and alone; 0 where they cannot be asked so."""
-    fed = way.feed(images)
-    fed = np.resize(fed, (way.door.fixed or len(fed), *fed.shape[1:]))
+    fed = steps.feed(images)
+    fed = np.resize(fed, (steps.image_input.fixed or len(fed), *fed.shape[1:]))
     try:
         together = asked.run(None, {asked.get_inputs()[0].name: fed})[0].astype(np.float64)
     except Exception:  # a graph that takes one image only, although it does not say so: another check's matter

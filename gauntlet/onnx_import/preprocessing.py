@@ -20,9 +20,9 @@ IMAGE = "gauntlet.image"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A door, and the arithmetic before it: pixel * scale + offset, per channel."""
+    """A image_input, and the arithmetic before it: pixel * scale + offset, per channel."""
 
-    door: InputDescription
+    image_input: InputDescription
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     bgr: bool = False  # the colours are turned round first: scale and offset are in the order that the file wants
@@ -31,33 +31,33 @@ class Preprocessing:
         """Images (n, C, H, W) in [0, 1] as the file itself wants them."""
         scale, offset = (np.asarray(value, np.float32)[:, None, None] for value in (self.scale, self.offset))
         values = (x[:, ::-1] if self.bgr else x) * scale + offset
-        if self.door.layout in ("nhwc", "flat-nhwc"):
+        if self.image_input.layout in ("nhwc", "flat-nhwc"):
             values = values.transpose(0, 2, 3, 1)
         shaped = values.reshape(len(x), *self.sizes())
-        kind = helper.tensor_dtype_to_np_dtype(self.door.elem_type)
+        kind = helper.tensor_dtype_to_np_dtype(self.image_input.elem_type)
         return np.floor(shaped + 0.5).astype(kind) if kind.kind == "u" else shaped.astype(kind)
 
     def sizes(self) -> tuple[int, ...]:
-        """Of one image at the door, with what the graph leaves open filled in."""
-        channels, height, width = self.door.image
-        full = {"nchw": (channels, height, width), "nhwc": (height, width, channels)}.get(self.door.layout)
+        """Of one image at the image_input, with what the graph leaves open filled in."""
+        channels, height, width = self.image_input.image
+        full = {"nchw": (channels, height, width), "nhwc": (height, width, channels)}.get(self.image_input.layout)
         if full is not None:
             return full
-        open_sizes = [i for i, dim in enumerate(self.door.dims) if dim is None]
-        sizes = [dim or 1 for dim in self.door.dims]
+        open_sizes = [i for i, dim in enumerate(self.image_input.dims) if dim is None]
+        sizes = [dim or 1 for dim in self.image_input.dims]
         if open_sizes:
             sizes[open_sizes[0]] = channels * height * width // int(np.prod(sizes))
         return tuple(sizes)
 
 
-def entrance(
-    door: InputDescription, limits: Range, mean: Numbers | None, std: Numbers | None, *, bgr: bool = False
+def input_preprocessing(
+    image_input: InputDescription, limits: Range, mean: Numbers | None, std: Numbers | None, *, bgr: bool = False
 ) -> Preprocessing:
     """Range and normalisation as one product and sum. Raises InvalidInput for another number of channels."""
-    scale, offset = affine(limits, mean, std, door.image[0])
+    scale, offset = affine(limits, mean, std, image_input.image[0])
     if max(map(abs, (*scale, *offset))) > LARGEST:
         raise InvalidInput("std is so small that normalised pixels are beyond float32", "std")
-    return Preprocessing(door, scale, offset, bgr)
+    return Preprocessing(image_input, scale, offset, bgr)
 
 
 def affine(limits: Range, mean: Numbers | None, std: Numbers | None, channels: int) -> tuple[Numbers, Numbers]:
@@ -74,9 +74,9 @@ def _channels(values: tuple[float, ...] | None, default: float, channels: int, f
     return values * (channels // len(values))
 
 
-def compile_in(graph: GraphProto, way: Preprocessing) -> None:
+def compile_in(graph: GraphProto, steps: Preprocessing) -> None:
     """Make images (batch, C, H, W) in [0, 1] the graph's input, and the arithmetic its first nodes."""
-    door = way.door
+    image_input = steps.image_input
     name, nodes = IMAGE, list[NodeProto]()
 
     def step(operator: str, value: NDArray[np.generic] | None = None, **given: Any) -> None:
@@ -87,27 +87,27 @@ def compile_in(graph: GraphProto, way: Preprocessing) -> None:
         nodes.append(helper.make_node(operator, reads, [made], **given))
         name = made
 
-    shape = (1, len(way.scale), 1, 1)
-    if way.bgr:  # as a layer, which every rule of a proof and of a torch twin knows
+    shape = (1, len(steps.scale), 1, 1)
+    if steps.bgr:  # as a layer, which every rule of a proof and of a torch twin knows
         step("Conv", np.eye(3, dtype=np.float32)[::-1].reshape(3, 3, 1, 1))
-    if any(value != 1 for value in way.scale):
-        step("Mul", np.asarray(way.scale, np.float32).reshape(shape))
-    if any(way.offset):
-        step("Add", np.asarray(way.offset, np.float32).reshape(shape))
-    if door.layout in ("nhwc", "flat-nhwc"):
+    if any(value != 1 for value in steps.scale):
+        step("Mul", np.asarray(steps.scale, np.float32).reshape(shape))
+    if any(steps.offset):
+        step("Add", np.asarray(steps.offset, np.float32).reshape(shape))
+    if image_input.layout in ("nhwc", "flat-nhwc"):
         step("Transpose", perm=[0, 2, 3, 1])
-    if len(door.dims) != 3 or door.layout.startswith("flat"):
-        step("Reshape", np.asarray([0, *way.sizes()], np.int64))
-    if door.elem_type == TensorProto.UINT8 and not _only_cast(graph, door.name):
+    if len(image_input.dims) != 3 or image_input.layout.startswith("flat"):
+        step("Reshape", np.asarray([0, *steps.sizes()], np.int64))
+    if image_input.elem_type == TensorProto.UINT8 and not _only_cast(graph, image_input.name):
         step("Add", np.asarray(0.5, np.float32))
         step("Floor")
         step("Cast", to=TensorProto.UINT8)
-    graph_edits.rename_input(graph, door.name, name)
+    graph_edits.rename_input(graph, image_input.name, name)
     graph_edits.replace_nodes(graph, [*nodes, *graph.node])
-    kept = [value for value in graph.input if value.name != door.name]
-    batch = "batch" if door.fixed is None else door.fixed
+    kept = [value for value in graph.input if value.name != image_input.name]
+    batch = "batch" if image_input.fixed is None else image_input.fixed
     del graph.input[:]
-    graph.input.extend([helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, [batch, *door.image]), *kept])
+    graph.input.extend([helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, [batch, *image_input.image]), *kept])
 
 
 def _only_cast(graph: GraphProto, name: str) -> bool:

@@ -13,7 +13,7 @@ from gauntlet.norms import Norm
 from gauntlet.report import consistency, precision, probabilities, standards, statistics
 from gauntlet.report.curves import bands_of, curves_of
 from gauntlet.report.measure import EXAMPLES
-from gauntlet.report.measurements import Measured, minimum, misled
+from gauntlet.report.model_results import Measured, minimum, misled
 from gauntlet.report.per_class import by_class, weakest
 from gauntlet.report.plan import cells
 from gauntlet.report.records import BoundsOfMethod, BoundsReport, SmoothedReport

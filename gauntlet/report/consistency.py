@@ -8,7 +8,7 @@ from gauntlet.attacks import ATTACKS, price
 from gauntlet.certify.smoothing import lower_bound
 from gauntlet.checks import white_box as examined
 from gauntlet.norms import Norm
-from gauntlet.report.measurements import Measured, transferred
+from gauntlet.report.model_results import Measured, transferred
 from gauntlet.report.records import SmoothedMeasurement
 from gauntlet.report.schema import CertificateRecord, CheckRecord, Curve, ReportRequest
 from gauntlet.report.statistics import Floats

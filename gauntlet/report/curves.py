@@ -7,7 +7,7 @@ import numpy as np
 
 from gauntlet.norms import Norm
 from gauntlet.report import statistics
-from gauntlet.report.measurements import Measured
+from gauntlet.report.model_results import Measured
 from gauntlet.report.schema import Band, Curve, CurvePoint, ReportRequest
 from gauntlet.report.statistics import Bools
 from gauntlet.threat import Threat

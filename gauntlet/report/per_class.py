@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from gauntlet.report import statistics
-from gauntlet.report.measurements import Measured
+from gauntlet.report.model_results import Measured
 from gauntlet.report.schema import ClassBudget, ClassReport, ReportRequest
 from gauntlet.threat import Threat
 

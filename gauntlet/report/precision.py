@@ -7,7 +7,7 @@ import numpy as np
 from gauntlet.artifacts.manifest import HasManifest
 from gauntlet.norms import Norm
 from gauntlet.report import statistics
-from gauntlet.report.measurements import Measured, transferred
+from gauntlet.report.model_results import Measured, transferred
 from gauntlet.report.schema import PrecisionBudget, PrecisionComparison, ReportRequest
 
 

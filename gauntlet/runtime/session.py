@@ -41,9 +41,9 @@ class Session:
         """Raises ArtefactError or DeviceError. The names in an ``untrusted`` file are not printed."""
         self._session = open_session(path, cuda=cuda, untrusted=untrusted)
         self._thread_pool = ALONE if cuda else THREAD_POOL
-        entrance = self._session.get_inputs()[0]
-        self._input = entrance.name
-        self.fixed: int | None = entrance.shape[0] if isinstance(entrance.shape[0], int) else None
+        first = self._session.get_inputs()[0]
+        self._input = first.name
+        self.fixed: int | None = first.shape[0] if isinstance(first.shape[0], int) else None
 
     def run(self, x: Floats) -> Floats:
         """The answers (B, ...) to a batch (B, ...), float32."""

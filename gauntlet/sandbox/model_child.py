@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gauntlet.artifacts.manifest import ClassifierManifest
 from gauntlet.bounds.builder import Unboundable
 from gauntlet.evaluation.local_slopes import local_slopes
-from gauntlet.onnx_import.opening import open_saved, save
+from gauntlet.onnx_import.imported_artefact import open_saved, save
 from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.runtime import twin
 from gauntlet.runtime.classifier import Classifier, use_threads

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gauntlet.attacks import ATTACKS
 from gauntlet.errors import InvalidInput
 from gauntlet.evaluation import referee
-from gauntlet.onnx_import.preprocessing import entrance
+from gauntlet.onnx_import.preprocessing import input_preprocessing
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.threat import Threat
 from service.endpoints.routes import ENDPOINTS
@@ -67,10 +67,10 @@ def test_so_is_eps(value: float):
 
 
 def test_so_is_a_deviation_that_makes_pixels_infinite():
-    door = SimpleNamespace(image=(1, 8, 8))
-    assert entrance(door, "0..255", None, (1e-30,)).scale == (pytest.approx(255e30),)
+    image_input = SimpleNamespace(image=(1, 8, 8))
+    assert input_preprocessing(image_input, "0..255", None, (1e-30,)).scale == (pytest.approx(255e30),)
     with pytest.raises(InvalidInput, match="beyond float32") as refused:
-        entrance(door, "0..255", None, (1e-38,))
+        input_preprocessing(image_input, "0..255", None, (1e-38,))
     assert refused.value.field == "std"
 
 

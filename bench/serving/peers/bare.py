@@ -14,13 +14,13 @@ def main() -> None:
     """One line: images per second."""
     seconds, batch = float(sys.argv[1]), int(sys.argv[2])
     session = open_session(Path(os.environ["PEER_MODEL"]), int(os.environ["PEER_THREADS"]))
-    door = session.get_inputs()[0]
-    x = np.random.default_rng(0).random((batch, *door.shape[1:]), np.float32)
+    image_input = session.get_inputs()[0]
+    x = np.random.default_rng(0).random((batch, *image_input.shape[1:]), np.float32)
     for _ in range(10):
-        session.run(None, {door.name: x})
+        session.run(None, {image_input.name: x})
     runs, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
-        session.run(None, {door.name: x})
+        session.run(None, {image_input.name: x})
         runs += 1
     print(runs * batch / (time.perf_counter() - started))
 

@@ -15,7 +15,7 @@ from gauntlet.artifacts.evaluation_sets import EvalSet
 from gauntlet.artifacts.manifest import STRAIGHT_THROUGH, Adoption
 from gauntlet.report import precision, wording
 from gauntlet.report.build import assemble, cells, measure
-from gauntlet.report.measurements import Measured
+from gauntlet.report.model_results import Measured
 from gauntlet.report.page import render
 from gauntlet.report.schema import CellResult, Report, ReportRequest
 from gauntlet.runtime.classifier import Classifier

@@ -15,7 +15,7 @@ from gauntlet.evaluation import referee
 from gauntlet.report import standards, wording
 from gauntlet.report.build import assemble, build, cells, cost, measure, validate
 from gauntlet.report.compare import Comparison, compare
-from gauntlet.report.measurements import Measured, transferred
+from gauntlet.report.model_results import Measured, transferred
 from gauntlet.report.page import render
 from gauntlet.report.records import SmoothingSpec
 from gauntlet.report.schema import CellResult, Report, ReportRequest

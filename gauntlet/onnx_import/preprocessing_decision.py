@@ -13,50 +13,53 @@ from gauntlet.onnx_import.preprocessing import Preprocessing
 from gauntlet.onnx_import.preprocessing_files import StatedPreprocessing
 from gauntlet.onnx_import.settings import ModelSettings
 
-Entrance = tuple[Preprocessing, dict[str, Choice]]
+Decision = tuple[Preprocessing, dict[str, Choice]]
 
 
 def found(
     graph: GraphProto, declared: ModelSettings, companions: Sequence[CompanionFile], images: Shape | None
-) -> Entrance:
+) -> Decision:
     """The arithmetic before the graph, and how each open question of it was settled. Raises InvalidInput."""
     file, remark = preprocessing_files.from_beside(companions)
     known = None if images is None else KnownSize(*images, "the images are of this size")
     if known is None and file is not None and file.size is not None:
         known = KnownSize(None, *file.size, f"the file {file.file!r} beside it says this size")
-    door = detection.door(graph, declared, known)
+    image_input = detection.image_input(graph, declared, known)
     if any(getattr(declared, field) is not None for field in preprocessing_files.PIXELS):
-        return _entrance(graph, door, declared)
+        return _described(graph, image_input, declared)
     if file is not None:
         try:
-            return _as_stated(graph, door, declared, file)
+            return _as_stated(graph, image_input, declared, file)
         except InvalidInput as error:
             remark = f"{file.file!r} beside it is not used: {error}"
-    way, choices = _entrance(graph, door, declared)
+    steps, choices = _described(graph, image_input, declared)
     plain = choices["normalisation"]
     reason = "; ".join(filter(None, (plain.reason, remark)))
-    return way, choices | {"normalisation": plain.model_copy(update={"reason": reason})}
+    return steps, choices | {"normalisation": plain.model_copy(update={"reason": reason})}
 
 
 def _as_stated(
-    graph: GraphProto, door: InputDescription, declared: ModelSettings, file: StatedPreprocessing
-) -> Entrance:
+    graph: GraphProto, image_input: InputDescription, declared: ModelSettings, file: StatedPreprocessing
+) -> Decision:
     """As a file beside the graph says. Raises InvalidInput where that does not fit, or the graph does it itself."""
-    if why := pixel_detection.prepares(graph, door):
+    if why := pixel_detection.prepares(graph, image_input):
         raise InvalidInput(why)
-    way, choices = _entrance(graph, door, preprocessing_files.with_pixels(declared, file))
+    steps, choices = _described(graph, image_input, preprocessing_files.with_pixels(declared, file))
     stated = {"given": False, "reason": f"the file {file.file!r} beside it"}
-    return way, {
-        what: choice if what in door.choices else choice.model_copy(update=stated) for what, choice in choices.items()
+    return steps, {
+        what: choice if what in image_input.choices else choice.model_copy(update=stated)
+        for what, choice in choices.items()
     }
 
 
-def _entrance(graph: GraphProto, door: InputDescription, declared: ModelSettings) -> Entrance:
-    limits, range_choice = pixel_detection.pixel_range(graph, door, declared)
-    colours = pixel_detection.channels(graph, door, declared)
-    normalisation = pixel_detection.normalisation(graph, door, limits, declared)
-    way = preprocessing.entrance(door, limits, normalisation.mean, normalisation.std, bgr=colours.value == "bgr")
-    choices = {**door.choices, "pixel_range": range_choice}
-    if door.image[0] == 3:
+def _described(graph: GraphProto, image_input: InputDescription, declared: ModelSettings) -> Decision:
+    limits, range_choice = pixel_detection.pixel_range(graph, image_input, declared)
+    colours = pixel_detection.channels(graph, image_input, declared)
+    normalisation = pixel_detection.normalisation(graph, image_input, limits, declared)
+    steps = preprocessing.input_preprocessing(
+        image_input, limits, normalisation.mean, normalisation.std, bgr=colours.value == "bgr"
+    )
+    choices = {**image_input.choices, "pixel_range": range_choice}
+    if image_input.image[0] == 3:
         choices["channels"] = colours
-    return way, {**choices, "normalisation": normalisation.choice}
+    return steps, {**choices, "normalisation": normalisation.choice}
