@@ -8,6 +8,8 @@ disconnected, since the answer is in memory until it has been read. uvicorn boun
 import asyncio
 import functools
 import resource
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 import uvicorn.config
@@ -16,6 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.errors import Code, ServiceError
 from service.responses import error_response
 from service.settings import Settings
+
+Networks = Sequence[IPv4Network | IPv6Network]
 
 RESERVED = 128  # file descriptors of a process that are no client's
 
@@ -28,10 +32,11 @@ def use_limited_connections() -> None:
 
 
 class OpenConnections:
-    """Those of one process, by the address of the client."""
+    """Those of one process, by the address of the client. ``proxies`` speak for many and are not one client."""
 
-    def __init__(self, most: int, most_of_one: int, most_unread: int) -> None:
+    def __init__(self, most: int, most_of_one: int, most_unread: int, proxies: Networks = ()) -> None:
         self._most, self._most_of_one, self._most_unread = most, most_of_one, most_unread
+        self._proxies = proxies
         self._unread: dict[LimitedConnection, None] = {}  # the longest first
         self._open: dict[str, set[LimitedConnection]] = {}
         self._waiting: dict[str, dict[LimitedConnection, None]] = {}  # the longest first
@@ -39,8 +44,8 @@ class OpenConnections:
 
     def add(self, connection: "LimitedConnection", address: str) -> bool:
         """Whether there is room for it, once the longest waiting one has been closed where there was none."""
-        of_one = len(self._open.get(address, ()))
-        if of_one >= self._most_of_one and not self._close_longest_waiting(address):
+        full = len(self._open.get(address, ())) >= self._most_of_one and not self._is_proxy(address)
+        if full and not self._close_longest_waiting(address):
             return False
         if self._count >= self._most and not self._close_longest_waiting(self._largest()):
             return False
@@ -87,6 +92,9 @@ class OpenConnections:
         """Its client goes on reading, or is gone."""
         self._unread.pop(connection, None)
 
+    def _is_proxy(self, address: str) -> bool:
+        return any(ip_address(address) in network for network in self._proxies)
+
     def _largest(self) -> str | None:
         """The address with the most waiting connections."""
         return max(self._waiting, key=lambda address: len(self._waiting[address]), default=None)
@@ -112,7 +120,7 @@ def open_connections() -> OpenConnections:
     descriptors = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED)
     wanted = (limits().connections, limits().connections_of_one, limits().max_bodies)
     most, of_one, unread = map(limits().share, wanted)
-    return OpenConnections(min(most, descriptors), of_one, unread)
+    return OpenConnections(min(most, descriptors), of_one, unread, limits().trusted_proxies)
 
 
 def refusal() -> bytes:

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
     """Connections that may be open. Where there are more, the one is closed that has waited longest for a request; if
     none waits, the new one gets 503."""
     connections_of_one: Positive = 8192
-    """The same, of one address."""
+    """The same, of one address; those of `GAUNTLET_TRUSTED_PROXIES` speak for many and have no limit of their own."""
     header_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Seconds that the headers of a request may take to arrive."""
     read_seconds: Annotated[float, Field(gt=0)] = 30.0

@@ -1,4 +1,4 @@
-"""The door that every request passes: its key, the scope that its endpoint needs, and how often it may be asked."""
+"""What every request passes first: its key, the scope that its endpoint needs, and how often it may be asked."""
 
 import logging
 from dataclasses import replace

@@ -130,6 +130,20 @@ def test_where_all_are_being_answered_another_gets_503(limited):
         assert all(client.recv(65536).startswith(b"HTTP/1.1 200 ") for client in clients)
 
 
+def test_a_trusted_proxy_is_not_one_client(limited):
+    limited(connections_of_one=1, connections=3, trusted_proxies="127.0.0.0/8")
+    app = Application()
+    app.go_on.clear()
+    with served(app) as connect:
+        clients = [connect() for _ in range(3)]
+        for client in clients:
+            client.sendall(WHOLE)
+        wait_for(lambda: app.asked == 3, every=0.01)
+        assert connect().recv(65536).startswith(b"HTTP/1.1 503 ")  # for all of them together there is a limit
+        app.go_on.set()
+        assert all(client.recv(65536).startswith(b"HTTP/1.1 200 ") for client in clients)
+
+
 def test_who_reads_nothing_is_disconnected_and_who_reads_gets_all(limited):
     limited(read_seconds=0.2)
     with served(Application(LARGE)) as connect:
