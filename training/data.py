@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision import datasets
 
 VALIDATION_IMAGES = 5_000
 SPLIT_SEED = 20_170_825  # of the split alone: the same images are held out whatever a run's seed is
@@ -192,6 +191,8 @@ def download(source: DataSource, root: Path) -> None:
     """
     absent = [path for file in (*source.train, *source.test) if not (path := root / file.path).is_file()]
     if absent:
+        from torchvision import datasets  # noqa: PLC0415  six seconds of a core, and reading needs none of it
+
         fetch: Callable[..., Any] = getattr(datasets, source.torchvision)
         try:
             fetch(str(root), train=True, download=True)

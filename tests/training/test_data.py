@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision import datasets
 
 from gauntlet.artifacts import evaluation_sets
 from training import data
@@ -180,6 +179,8 @@ def test_augmentation_moves_and_mirrors_whole_images() -> None:
 
 
 def test_the_digests_of_cifar10_are_those_that_torchvision_checks() -> None:
+    from torchvision import datasets  # noqa: PLC0415
+
     source = data.SOURCES["cifar10"]
     ours = [(Path(file.path).name, file.md5) for file in (*source.train, *source.test)]
     assert ours == [(name, md5) for name, md5 in (*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list)]
