@@ -21,6 +21,7 @@ from service.jobs.queue_metrics import JobMetrics
 from service.middleware.drain import Drain
 from service.middleware.request_gate import RequestGate
 from service.middleware.security_headers import SecurityHeaders, cors
+from service.middleware.slow_refusals import SlowRefusals
 from service.middleware.trusted_proxies import trusted_proxies
 from service.model_catalog import Catalog
 from service.observability import metrics
@@ -36,7 +37,7 @@ from service.uploads.evalsets import EvaluationSets
 from service.uploads.manifests import UploadedManifests
 from service.uploads.records import UploadRecords
 
-LAYERS = (trusted_proxies, SecurityHeaders, cors, RequestGate, Drain)
+LAYERS = (trusted_proxies, SecurityHeaders, cors, SlowRefusals, RequestGate, Drain)
 """Around the routes, the outermost first."""
 
 

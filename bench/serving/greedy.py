@@ -5,7 +5,6 @@ whatever the answer, and asks for as many large reports as it may. The other ask
 """
 
 import argparse
-import asyncio
 import contextlib
 import dataclasses
 import hashlib
@@ -14,7 +13,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -24,6 +23,7 @@ import httpx
 from bench.serving import load
 from bench.serving.asks import Asks
 from bench.serving.client_process import beside
+from bench.serving.load import Ask
 from bench.serving.servers import gauntlet, running, workplace
 from service.jobs.status import ENDED
 
@@ -57,24 +57,14 @@ def attack(model: str, images: list[str], steps: int) -> dict[str, Any]:
     return {**body, "labels": None}
 
 
-async def ask_again(port: int, path: str, body: bytes, statuses: Counter[str], over: Event) -> None:
-    """One connection, which asks again as soon as it is answered."""
-    headers = {"X-API-Key": GREEDY, "Content-Type": "application/json"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=120) as session:
-        while not over.is_set():
-            with contextlib.suppress(httpx.HTTPError):
-                answer = await session.post(path, content=body)
-                statuses[f"{path} {answer.status_code}"] += 1
-
-
-async def ask_for_all(
-    port: int, bodies: Mapping[str, tuple[str, bytes]], connections: int, over: Event
-) -> Counter[str]:
+def ask_again(port: int, path: str, body: bytes, connections: int, over: Event) -> Counter[str]:
+    """Of each connection, again as soon as it is answered, and over again where the service closes one."""
+    ask = Ask(load.http("POST", path, body, {"X-API-Key": GREEDY}), right=lambda _: True)
     statuses = Counter[str]()
-    async with asyncio.TaskGroup() as group:
-        for path, body in bodies.values():
-            for _ in range(connections):
-                group.create_task(ask_again(port, path, body, statuses, over))
+    while not over.is_set():
+        with contextlib.suppress(ConnectionError):
+            found = load.run(port, [ask], connections, check=sys.maxsize, over=over.is_set)
+            statuses.update({f"{path} {status}": n for status, n in found.statuses.items()})
     return statuses
 
 
@@ -94,7 +84,9 @@ def be_greedy(port: int, model: str, connections: int, over: Event, asked: "Sync
         ]
     print(f"greedy key: reports {dict(Counter(accepted))}", flush=True)
     asked.value = 1
-    statuses = asyncio.run(ask_for_all(port, bodies, connections, over))
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        asked_again = [pool.submit(ask_again, port, path, body, connections, over) for path, body in bodies.values()]
+        statuses = sum((each.result() for each in asked_again), Counter[str]())
     print(f"greedy key: answers {dict(sorted(statuses.items()))}", flush=True)
 
 

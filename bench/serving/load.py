@@ -136,8 +136,12 @@ def run(
     seconds: float = math.inf,
     count: int | None = None,
     check: int = 1,
+    over: Callable[[], bool] = lambda: False,
 ) -> Tally:
-    """Ask ``count`` times, or for so long, in turn. Every ``check``-th answer is looked at. ConnectionError."""
+    """Ask ``count`` times, or for so long, in turn, or until it is ``over``. Every ``check``-th answer is looked at.
+
+    Raises ConnectionError.
+    """
 
     async def main() -> Tally:
         tally, loop = Tally(), asyncio.get_running_loop()
@@ -145,7 +149,7 @@ def run(
 
         def source() -> Iterator[Ask]:
             done = 0
-            while (count is None or done < count) and time.perf_counter() - started < seconds:
+            while (count is None or done < count) and time.perf_counter() - started < seconds and not over():
                 yield asks[done % len(asks)]
                 done += 1
 
