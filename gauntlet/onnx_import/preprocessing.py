@@ -20,7 +20,7 @@ IMAGE = "gauntlet.image"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A image_input, and the arithmetic before it: pixel * scale + offset, per channel."""
+    """The image input of a graph, and the arithmetic before it: pixel * scale + offset, per channel."""
 
     image_input: InputDescription
     scale: tuple[float, ...]
@@ -38,7 +38,7 @@ class Preprocessing:
         return np.floor(shaped + 0.5).astype(kind) if kind.kind == "u" else shaped.astype(kind)
 
     def sizes(self) -> tuple[int, ...]:
-        """Of one image at the image_input, with what the graph leaves open filled in."""
+        """Of one image as the graph takes it, with what the graph leaves open filled in."""
         channels, height, width = self.image_input.image
         full = {"nchw": (channels, height, width), "nhwc": (height, width, channels)}.get(self.image_input.layout)
         if full is not None:

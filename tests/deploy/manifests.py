@@ -32,10 +32,9 @@ def container(part: str) -> dict[str, Any]:
     return only
 
 
-def containers() -> list[dict[str, Any]]:
-    """Of all pods, those that run before the others included."""
-    specs = [pod["spec"] for pod in pods().values()]
-    return [each for spec in specs for each in [*spec.get("initContainers", []), *spec["containers"]]]
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """All of a pod template, those that run before the others included."""
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
 def common_settings() -> dict[str, str]:

@@ -48,7 +48,7 @@ def settled(resource):
     if resource["kind"] == "Deployment":
         template = resource["spec"]["template"]
         template["metadata"].pop("annotations", None)
-        for container in [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]:
+        for container in manifests.containers(template):
             container["image"] = container["image"].split(":")[0]
             container.pop("imagePullPolicy", None)
             container["env"].sort(key=lambda entry: entry["name"])

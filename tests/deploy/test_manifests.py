@@ -119,7 +119,8 @@ def test_every_setting_exists_and_takes_its_value(where: str, environment: dict[
 def test_nobody_is_asked_for_what_only_the_secret_has():
     asked = {
         (entry["valueFrom"]["secretKeyRef"]["name"], entry["valueFrom"]["secretKeyRef"]["key"])
-        for container in manifests.containers()
+        for part in PARTS
+        for container in manifests.containers(manifests.pods()[part])
         for entry in container["env"]
         if "secretKeyRef" in entry.get("valueFrom", {})
     }
@@ -144,7 +145,7 @@ def test_a_pod_may_do_nothing_it_need_not(part: str):
     assert spec["securityContext"]["runAsUser"] == 1034
     assert spec["automountServiceAccountToken"] is False
     assert spec["enableServiceLinks"] is False  # a Service named gauntlet would set GAUNTLET_PORT=tcp://...
-    for each in manifests.containers():
+    for each in manifests.containers(manifests.pods()[part]):
         assert each["securityContext"]["readOnlyRootFilesystem"]
         assert each["securityContext"]["allowPrivilegeEscalation"] is False
         assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
