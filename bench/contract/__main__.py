@@ -27,7 +27,13 @@ PHASES = "examples,coverage,fuzzing,stateful"
 def served(folder: Path, key: keys.Key) -> Variant:
     """With a key, a worker and a folder of its own; nothing that it is asked takes long."""
     (folder / "keys").write_text(keys.line(key))
-    settings = {"keys_file": folder / "keys", "local_workers": 1, "attack_budget": 2000, "report_queue": 3}
+    settings = {
+        "keys_file": folder / "keys",
+        "trusted_proxies": "127.0.0.1",  # each case comes from an address of its own (bench/contract/clients.py)
+        "local_workers": 1,
+        "attack_budget": 2000,
+        "report_queue": 3,
+    }
     return dataclasses.replace(gauntlet(folder, MODELS, **settings), ready="/readyz")
 
 

@@ -16,6 +16,7 @@ from gauntlet.errors import refused
 from gauntlet.onnx_import import (
     binary_output,
     companion_files,
+    constant_folding,
     detection,
     external_weights,
     graph_edits,
@@ -194,6 +195,8 @@ def _rewrite(file: Original, found: Head, modern: bool, opened: bool) -> ModelPr
         output_head.cut(graph, last)
         name = graph.output[0].name
     graph_edits.widen(model, file.weights)
+    constant_folding.fold_constants(model, file.weights)
+    graph_edits.drop_zero_states(graph)
     preprocessing.compile_in(graph, steps)
     output_head.append(graph, found, name, file.answers.shape[1], file.flat, LOGITS)
     classes = 2 if found.form == "single" else file.answers.shape[1]

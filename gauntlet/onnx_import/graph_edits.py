@@ -15,6 +15,7 @@ Constant = NDArray[np.generic]
 Dims = list[int | None]  # None: left open
 
 ML = "ai.onnx.ml"
+INITIAL_STATES = {"RNN": (5,), "GRU": (5,), "LSTM": (5, 6)}  # places among the inputs
 WIDER = dict.fromkeys((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE), TensorProto.FLOAT)
 
 
@@ -166,6 +167,19 @@ def drop_idle(model: ModelProto) -> None:
         if idle and node.output[0] not in outputs:
             rename_input(graph, node.output[0], node.input[0])
             graph.node.remove(node)
+
+
+def drop_zero_states(graph: GraphProto) -> None:
+    """Take out initial states of recurrent layers that are zero, which is the default: onnx2pytorch knows no other.
+
+    Exporters write them for the batch size of the example image, so without them the batch can be left open.
+    """
+    known = constants(graph)
+    for node in graph.node:
+        for place in INITIAL_STATES.get(node.op_type, ()):
+            name = node.input[place] if place < len(node.input) else ""
+            if name in known and not known[name].any():
+                node.input[place] = ""
 
 
 def plain_operators(model: ModelProto, opset: int) -> None:

@@ -26,11 +26,15 @@ class LargeWeights:
     def without(self, model: ModelProto) -> ModelProto:
         """The model with the numbers of every large weight in the file; what stays says where they are."""
         for tensor in model.graph.initializer:
-            if is_large(tensor):
-                numbers = tensor.raw_data
-                tensor.ClearField("raw_data")
-                self._refer(tensor, numbers)
+            self.set_aside(tensor)
         return ModelProto.FromString(model.SerializeToString())  # no memory of a message is freed before all of it is
+
+    def set_aside(self, tensor: TensorProto) -> None:
+        """Move the numbers of a large weight into the file."""
+        if is_large(tensor):
+            numbers = tensor.raw_data
+            tensor.ClearField("raw_data")
+            self._refer(tensor, numbers)
 
     def _refer(self, tensor: TensorProto, numbers: bytes) -> None:
         with (self._folder / FILE).open("ab") as file:

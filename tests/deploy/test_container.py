@@ -72,7 +72,7 @@ def test_it_answers_as_the_readme_says_confined(running: Container, tmp_path: Pa
             running.within(*call), cwd=tmp_path, env=client, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert '"error":' not in done.stdout
+        assert '"error":{' not in done.stdout
 
     running.init.send_signal(signal.SIGTERM)
     assert running.process.wait(PATIENCE) == 0
