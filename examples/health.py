@@ -1,4 +1,4 @@
-"""For the operator: is it ready, what does it serve, what waits, and how fast does it answer.
+"""Check the health of a service: whether it is ready, its models, its report queue, and the latency of /classify.
 
 python examples/health.py
 """
@@ -14,11 +14,11 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--url", default="http://127.0.0.1:3000")
 parser.add_argument("--key")
 parser.add_argument("--requests", type=int, default=50)
-asked = parser.parse_args()
+options = parser.parse_args()
 
-with Client(asked.url, key=asked.key) as gauntlet:
-    away = gauntlet.not_ready()
-    print("ready" if not away else "NOT READY: " + "; ".join(f"{part}: {why}" for part, why in away.items()))
+with Client(options.url, key=options.key) as gauntlet:
+    problems = gauntlet.not_ready()
+    print("ready" if not problems else "NOT READY: " + "; ".join(f"{part}: {why}" for part, why in problems.items()))
 
     classifiers = [model for model in gauntlet.models() if model.kind == "classifier"]
     for model in classifiers:
@@ -26,14 +26,14 @@ with Client(asked.url, key=asked.key) as gauntlet:
         print(f"serves {model.name} {model.files['model.onnx'][:12]}{gradients}")
 
     for status in ("queued", "running", "failed"):
-        found = list(itertools.islice(gauntlet.reports(status), 100))
-        oldest = f", the oldest from {found[-1].created_at}" if found else ""
-        print(f"reports {status}: {len(found)}{oldest}")
+        reports = list(itertools.islice(gauntlet.reports(status), 100))
+        oldest = f", the oldest from {reports[-1].created_at}" if reports else ""
+        print(f"reports {status}: {len(reports)}{oldest}")
 
     _, height, width = classifiers[0].input_shape
     image = [[[0.5] * width] * height] * classifiers[0].input_shape[0]
     seconds = []
-    for _ in range(asked.requests):
+    for _ in range(options.requests):
         start = time.perf_counter()
         gauntlet.classify(classifiers[0].name, [image])
         seconds.append(time.perf_counter() - start)

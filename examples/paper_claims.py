@@ -1,4 +1,4 @@
-"""For the student: the claims of the paper, small. The noise that Carlini-Wagner needs, and old adversarial examples.
+"""Reproduce the student paper's claims on 16 images: the noise that Carlini-Wagner needs, and old adversarial examples.
 
 python examples/paper_claims.py
 """
@@ -21,14 +21,14 @@ with Client(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000") as ga
         needed = [result.l2 for result in answer.results if result.success and result.l2 is not None]
         print(f"{model}: Carlini-Wagner needs L2 {statistics.median(needed):.2f} (median of {len(needed)})")
         if model == PLAIN:
-            old = [result.image for result in answer.results if result.success]
-            meant = [result.label for result in answer.results if result.success]
+            adversarial = [result.image for result in answer.results if result.success]
+            true_labels = [result.label for result in answer.results if result.success]
 
-    # A network without the defence, trained from another seed, tells what the constraint adds.
+    # The control, an undefended network trained from another seed, shows how much the constraint adds.
     for model in (CONSTRAINED, CONTROL):
-        said = [prediction.label for prediction in gauntlet.classify(model, old).predictions]
-        right = sum(one == other for one, other in zip(said, meant, strict=True))
-        print(f"{model}: classifies {right} of {len(old)} old adversarial examples right")
+        predicted = [prediction.label for prediction in gauntlet.classify(model, adversarial).predictions]
+        right = sum(label == true_label for label, true_label in zip(predicted, true_labels, strict=True))
+        print(f"{model}: classifies {right} of {len(adversarial)} old adversarial examples right")
 
     Path("dist").mkdir(exist_ok=True)
     clothes = gauntlet.generate("fashion-mnist-vae", 16, seed=7)
