@@ -1,5 +1,5 @@
-# Gauntlet: every task of this repository. `make` shows them.
-# Two commands need nothing but Python 3.11 or 3.12 and a network: `make serve` and `make test`.
+# Gauntlet: all tasks of this repository. `make` lists them.
+# `make serve` and `make test` need only Python 3.11 or 3.12 and a network: they install everything else.
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -18,9 +18,9 @@ export ORT_DISABLE_TELEMETRY := 1
 .PHONY: help install serve test test-busy test-all test-clients test-s3 contract check fmt lock train data report figures paper reference screenshots packages docs bento image image-cpu container-check bench-attacks bench-bounds bench-serving zoo sbom audit sign verify gpu-check client clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-install: .venv/.service ## what serving needs, into .venv (downloads 3.2 GB, takes 6 GB of disk)
+install: .venv/.service ## install the packages for serving into .venv (downloads 3.2 GB, takes 6 GB of disk)
 
 serve: .venv/.service ## serve the shipped models on http://127.0.0.1:3000
 	@exec $(BIN)/python -m service
@@ -31,104 +31,104 @@ test: .venv/.dev ## the tests, in JOBS=3 processes: minutes, no network, no data
 test-busy: .venv/.dev ## ten times `make test` while other processes keep every core busy: an hour; BENCH="--runs 3" for fewer
 	$(BIN)/python -m bench.busy $(BENCH)
 
-test-all: .venv/.dev .venv-clients/.installed .venv-s3/.installed .venv-contract/.installed .venv-docs/.installed .venv-helm/.installed .venv-supply/.installed ## the slow tests too, and those for a GPU where there is one
+test-all: .venv/.dev .venv-clients/.installed .venv-s3/.installed .venv-contract/.installed .venv-docs/.installed .venv-helm/.installed .venv-supply/.installed ## all tests, including slow ones, and those for a GPU if there is one
 	$(BIN)/python -m pytest
 
-test-clients: .venv/.dev .venv-clients/.installed ## the Open Inference Protocol with the clients of Triton and KServe
+test-clients: .venv/.dev .venv-clients/.installed ## test the Open Inference Protocol with the clients of Triton and KServe
 	$(BIN)/python -m pytest -m clients
 
-test-s3: .venv/.dev .venv-s3/.installed ## the store of uploads on a server of object storage
+test-s3: .venv/.dev .venv-s3/.installed ## test the storage of uploads on an S3 server
 	$(BIN)/python -m pytest -m s3
 
-contract: .venv/.dev .venv-contract/.installed ## the service against its own /openapi.json: thousands of generated cases, minutes
+contract: .venv/.dev .venv-contract/.installed ## test the service against its /openapi.json with thousands of generated cases: minutes
 	$(BIN)/python -m bench.contract $(BENCH)
 
-check: .venv/.dev ## formatting, lint, types, direction of imports
+check: .venv/.dev ## check formatting, lint, types, import directions
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fmt: .venv/.dev ## format, and mend what can be mended
+fmt: .venv/.dev ## format the code, and fix lint errors that can be fixed automatically
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 data: .venv/.training ## download the data sets into GAUNTLET_DATA (default data/)
 	$(BIN)/python -m training data
 
-train: .venv/.training ## train and export every model that is not there yet; goes on where it was broken off
+train: .venv/.training ## train and export every model that has no artefact yet; resumes interrupted runs
 	$(BIN)/python -m training all
 
 report: .venv/.service ## a robustness report from the command line, into dist/report.html
 	@mkdir -p dist
 	$(BIN)/python -m gauntlet report $(REPORT) --out dist/report.json --out dist/report.html
 
-figures: .venv/.dev ## recompute and print the Fashion-MNIST figures of docs/results.md; its tables: python -m bench.results
+figures: .venv/.dev ## recompute and print the Fashion-MNIST figures of docs/results.md (python -m bench.results prints its tables)
 	$(BIN)/python -m bench.figures
 
 paper: .venv/.dev ## write docs/paper.md: the student paper's figures and ours
 	$(BIN)/python -m bench.paper
 
-reference: .venv/.dev ## write docs/reference and docs/settings.md again, from the code
+reference: .venv/.dev ## regenerate docs/reference and docs/settings.md from the code
 	$(BIN)/python -m bench.reference
 	$(BIN)/python -m service settings > docs/settings.md
 
-screenshots: .venv/.dev ## the pictures of the page, from `make serve` running elsewhere; needs Chromium
+screenshots: .venv/.dev ## take screenshots of the web page, while `make serve` runs in another terminal; needs Chromium
 	$(BIN)/python -m bench.screenshots
 
-bench-attacks: .venv-bench/.installed ## our attacks beside those of foolbox, torchattacks, adv-lib, ART and AutoAttack: hours
+bench-attacks: .venv-bench/.installed ## compare our attacks with foolbox, torchattacks, adv-lib, ART and AutoAttack: hours
 	.venv-bench/bin/python -m pytest tests/bench --ignore tests/bench/test_serving.py
 	.venv-bench/bin/python -m bench.attacks $(BENCH)
 
-bench-bounds: .venv/.dev .venv-bounds/.installed ## our bounds beside those of bound-propagation, on random networks: a minute
+bench-bounds: .venv/.dev .venv-bounds/.installed ## compare our bounds with those of bound-propagation, on random networks: a minute
 	$(BIN)/python -m bench.verification.independent
 
-bench-serving: .venv/.dev .venv-serving/.peers ## serving beside its peers: half an hour; BENCH=--publish writes docs/benchmarks.md
+bench-serving: .venv/.dev .venv-serving/.peers ## compare serving with other servers: half an hour; BENCH=--publish writes docs/benchmarks.md
 	$(BIN)/python -m bench.serving $(BENCH)
 
 zoo: .venv-zoo/.installed ## export, quantise and open architectures of torchvision and timm into docs/zoo.md; BENCH=--all: hours
 	.venv-zoo/bin/python -m bench.zoo $(BENCH)
 
-packages: .venv/.dev ## wheels and sdists of library and client, into dist/packages
+packages: .venv/.dev ## build wheels and sdists of library and client, into dist/packages
 	$(BIN)/python -m hatchling build -d dist/packages
 	cd client && ../$(BIN)/python -m hatchling build -d ../dist/packages
 
-docs: .venv-docs/.installed ## the documentation site, into dist/site; a warning or a dead link is an error
+docs: .venv-docs/.installed ## build the documentation site, into dist/site; a warning or a dead link is an error
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 
-sbom: .venv-supply/.installed ## bills of materials (CycloneDX) of the wheel and of both images, into dist/supply
+sbom: .venv-supply/.installed ## write bills of materials (CycloneDX) of the wheel and of both images, into dist/supply
 	@mkdir -p $(SUPPLY)
 	@{ cat requirements/cpu.txt; sed -n 's/^ARG TORCH=//p' deploy/container/Dockerfile.cpu; } > $(SUPPLY)/cpu.txt
 	@cp requirements/library.txt $(SUPPLY)/wheel.txt && cp requirements/service.txt $(SUPPLY)/cuda.txt
 	@for list in wheel cpu cuda; do .venv-supply/bin/python -W ignore -m cyclonedx_py requirements $(SUPPLY)/$$list.txt \
 	  --pyproject pyproject.toml --of JSON --output-reproducible -o $(SUPPLY)/$$list.cdx.json || exit 1; rm $(SUPPLY)/$$list.txt; done
 
-audit: .venv-supply/.installed ## known vulnerabilities of whatever the images hold; needs PyPI's advisories, and fails where it cannot read them
+audit: .venv-supply/.installed ## list known vulnerabilities of the packages in the images; needs PyPI's advisories, and fails if it cannot read them
 	.venv-supply/bin/pip-audit --strict --disable-pip --require-hashes $(AUDITED:%=-r %)
 
 sign: .venv-supply/.installed ## sign models/ with KEY=private.pem, into dist/supply/models.sig
 	@mkdir -p $(SUPPLY)
 	.venv-supply/bin/model_signing sign key $(MODELS) --private_key "$(KEY)" --signature $(SUPPLY)/models.sig
 
-verify: .venv-supply/.installed ## whether models/ is what was signed, by KEY=public.pem and dist/supply/models.sig
+verify: .venv-supply/.installed ## verify the signature dist/supply/models.sig of models/ with KEY=public.pem
 	.venv-supply/bin/model_signing verify key $(MODELS) --public_key "$(KEY)" --signature $(SUPPLY)/models.sig
 
 bento: .venv/.service ## build the bento
 	$(BIN)/bentoml build
 
-image: .venv/.service ## an image of the service, with CUDA; BUILDER=docker, podman or buildah, OPTIONS="name=value ..." for it
+image: .venv/.service ## build an image of the service, with CUDA; BUILDER=docker, podman or buildah, OPTIONS="name=value ..." for it
 	deploy/container/build.sh cuda $(OPTIONS)
 
-image-cpu: .venv/.service ## image of the service without CUDA; OPTIONS=build-arg=TORCH_INDEX=... names a package index with CPU-only torch
+image-cpu: .venv/.service ## build an image without CUDA; OPTIONS=build-arg=TORCH_INDEX=... names a package index with CPU-only torch
 	deploy/container/build.sh cpu $(OPTIONS)
 
-container-check: .venv/.dev ## build the image and prove what it promises, without a container engine; IMAGE=gauntlet:cpu: of that one
+container-check: .venv/.dev ## build the image and test it, without a container engine; IMAGE=gauntlet:cpu tests that image
 	$(BIN)/python -m pytest tests/deploy/test_container.py
 
-gpu-check: .venv/.dev ## what computes here, whether it agrees with the CPU, and how fast it is
+gpu-check: .venv/.dev ## print which device is used, whether it agrees with the CPU, and how fast it is
 	$(BIN)/python -m bench.device $(BENCH)
 
-client: .venv/.dev ## write the client's answers again, from /openapi.json
+client: .venv/.dev ## regenerate the client's response classes from /openapi.json
 	PYTHONPATH=. $(BIN)/python client/generate.py
 
 lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with hashes
@@ -150,11 +150,11 @@ lock: $(BIN)/uv ## resolve pyproject.toml again into requirements/*.txt, with ha
 HOW := -q --generate-hashes --no-header --no-annotate --universal --python-version 3.11
 LOCK := $(HOW) pyproject.toml
 
-clean: ## remove what was built; keeps .venv, data, runs and state
+clean: ## remove build outputs and caches; keeps .venv, data, runs and state
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-# Installing: an interrupted one goes on where it stopped, since uv keeps every finished package in its cache.
+# Installation. An interrupted one continues where it stopped, because uv keeps every finished package in its cache.
 
 $(BIN)/uv: requirements/uv.txt
 	@test -n "$(PYTHON)" || { echo "Gauntlet needs Python 3.11 or 3.12; set PYTHON=/path/to/it"; exit 1; }
@@ -168,15 +168,15 @@ $(BIN)/uv: requirements/uv.txt
 	@UV_COMPILE_BYTECODE=1 UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/$*.txt
 	@touch $@
 
-# Environments of their own: clients and their protocols, what fuzzes, renders the chart or writes the site, what is GPL, and
-# the peers of benchmarks never meet what serves.
+# Separate virtual environments, so that these packages cannot conflict with those of the service: protocol clients, the
+# fuzzer, Helm, the site generator, a GPL package, and the libraries that benchmarks compare with.
 .venv-%/.installed: requirements/%.txt $(BIN)/uv
 	@echo "Installing the $* packages into .venv-$*"
 	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-$*
 	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python .venv-$*/bin/python --require-hashes -r $<
 	@touch $@
 
-.venv-serving/.peers: requirements/peers.txt $(BIN)/uv # nor do those of serving
+.venv-serving/.peers: requirements/peers.txt $(BIN)/uv # also separate: the servers that bench-serving compares with
 	@echo "Installing the peers of serving into .venv-serving"
 	@$(BIN)/uv venv -q --allow-existing --python $(BIN)/python .venv-serving
 	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --python .venv-serving/bin/python --require-hashes -r $<

@@ -1,3 +1,3 @@
-"""What is measured: each module prints figures of docs/ and the README."""
+"""Benchmarks and measurements: each module prints figures for docs/ and the README."""
 
 import gauntlet  # noqa: F401  before torch

@@ -1,7 +1,7 @@
-"""``python -m bench.busy``: run the tests again and again while every core has something else to do.
+"""``python -m bench.busy``: run the tests repeatedly while other processes keep every core busy.
 
-One line a run: how it ended, how long it took, what pytest summed up. Exit status 1 if any failed. All output is
-in dist/busy.
+Prints one line per run: outcome, duration, pytest's summary. Exit status 1 if any run failed. All output is in
+dist/busy.
 """
 
 import argparse
@@ -21,7 +21,7 @@ LOOP = "while True: pass"
 
 @contextmanager
 def occupied(loops: int) -> Iterator[None]:
-    """So many processes that compute without an end."""
+    """Run this many busy-looping processes during the block."""
     with ExitStack() as stack:
         for _ in range(loops):
             process = stack.enter_context(subprocess.Popen([sys.executable, "-c", LOOP]))  # noqa: S603  only ours
@@ -30,7 +30,7 @@ def occupied(loops: int) -> Iterator[None]:
 
 
 def run(command: list[str], log: Path) -> tuple[bool, str]:
-    """Whether it ended well, and pytest's last summary: a line in a frame."""
+    """Run the command; return whether it succeeded, and pytest's last summary line (the one framed by ``=``)."""
     with log.open("w") as output:
         status = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, check=False).returncode  # noqa: S603
     framed = [line.strip("= ") for line in log.read_text().splitlines() if line.startswith("=") and line.endswith("=")]
@@ -38,11 +38,11 @@ def run(command: list[str], log: Path) -> tuple[bool, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 0 where every run was green, else 1."""
+    """Run the command repeatedly; return 0 if every run succeeded, else 1."""
     parser = argparse.ArgumentParser(prog="python -m bench.busy", description=__doc__)
     parser.add_argument("--runs", type=int, default=10, help="how often (%(default)s)")
-    parser.add_argument("--loops", type=int, default=available(), help="processes that compute beside it (%(default)s)")
-    parser.add_argument("command", nargs="*", default=["make", "test"], help="what is run (make test)")
+    parser.add_argument("--loops", type=int, default=available(), help="busy processes beside it (%(default)s)")
+    parser.add_argument("command", nargs="*", default=["make", "test"], help="the command to run (make test)")
     options = parser.parse_args(arguments)
     LOGS.mkdir(parents=True, exist_ok=True)
     failed = 0

@@ -1,6 +1,6 @@
-"""``python -m bench.calibration``: are the checks of a report silent on every shipped classifier, whatever the seed?
+"""``python -m bench.calibration``: do the checks of a report pass on every shipped classifier, for every seed?
 
-Prints what was measured, alarm by alarm. Returns 1 if there was one.
+Prints every alarm with its measured value. Exit status 1 if there was one.
 """
 
 import argparse
@@ -29,12 +29,12 @@ def main() -> int:
 
 
 def alarms_of(models: dict[str, Classifier], n: int, seed: int) -> int:
-    """Of one default report on the models of a data set, eight at most at a time."""
+    """Count the alarms in default reports on the models of a data set, at most eight models per report."""
     names, count = list(models), 0
     dataset = images_of(models[names[0]])
     for first in range(0, len(names), 8):
-        asked = ReportRequest(models=names[first : first + 8], dataset=dataset.name, n=n, seed=seed)
-        for model in build(asked, models, {dataset.name: dataset}).models:
+        request = ReportRequest(models=names[first : first + 8], dataset=dataset.name, n=n, seed=seed)
+        for model in build(request, models, {dataset.name: dataset}).models:
             for check in model.checks:
                 if not check.passed:
                     count += 1

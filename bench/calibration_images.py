@@ -1,4 +1,4 @@
-"""Images for ONNX Runtime's static quantiser, which is calibrated on one after the other."""
+"""Calibration images for ONNX Runtime's static quantiser, which reads them one by one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from onnxruntime.quantization import CalibrationDataReader
 
 
 class CalibrationImages(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-    """Images (n, C, H, W) for the one input of a file."""
+    """Images (n, C, H, W) for the only input of an ONNX file."""
 
     def __init__(self, file: Path, images: NDArray[np.float32]) -> None:
         self._name = onnx.load(file, load_external_data=False).graph.input[0].name

@@ -1,8 +1,8 @@
-"""``python -m bench.certificates``: what each kind of proof says of each shipped classifier, and what it costs.
+"""``python -m bench.certificates``: certified radii of each shipped classifier by each kind of proof, and their cost.
 
-Prints the table of docs/certificates.md: radii in the median over the first test images that a model classifies
-correctly, 0 where nothing is proved, and seconds for each image. Each kind of bound has so many seconds for an image,
-attacks included; "all in turn" goes on to branch and bound.
+Prints the table of docs/certificates.md: median radii over the first test images that a model classifies correctly, 0
+where nothing is proved, and seconds for each image. Each kind of bound has a time limit for an image (--seconds),
+attacks included; "all in turn" continues to branch and bound.
 """
 
 import argparse
@@ -45,7 +45,7 @@ Radius = Callable[[Tensor], float]
 
 
 def rows(folder: Path, n: int, seconds: float) -> Iterator[str]:
-    """A line of the table for each classifier of the folder."""
+    """Yield a line of the table for each classifier in the folder."""
     for artefact in artefact_folders.load_all(folder).values():
         if isinstance(artefact.manifest, ClassifierManifest):
             model = classifier.open_model(artefact, "cpu")
@@ -54,7 +54,7 @@ def rows(folder: Path, n: int, seconds: float) -> Iterator[str]:
 
 
 def row(model: Classifier, n: int, seconds: float) -> str:
-    """One model, its cells in the order of the heads."""
+    """Return the line of one model, with cells in the order of HEADS."""
     test = load_test(SOURCES[model.manifest.dataset], data_root())
     right = (model.predict(to_pixels(test.images[: 4 * n])).argmax(1) == test.labels[: 4 * n]).nonzero().squeeze(1)[:n]
     x, y = to_pixels(test.images[right]), test.labels[right]
@@ -82,17 +82,17 @@ def smoothed(model: Classifier) -> Radius:
 
 
 def timed(radius: Radius, x: Tensor) -> str:
-    """The median radius, and seconds for each image."""
+    """Return the median radius and the seconds for each image, as text."""
     started = time.perf_counter()
-    found = statistics.median([radius(image) for image in x])
-    return f"{found:.2g} ({(time.perf_counter() - started) / len(x):.2g} s)"
+    middle = statistics.median([radius(image) for image in x])
+    return f"{middle:.2g} ({(time.perf_counter() - started) / len(x):.2g} s)"
 
 
 def inside(folder: Path, n: int, seconds: float) -> Iterator[str]:
-    """``strongest`` at 0.999 of every certificate of the models trained for intervals: what it breaks, in words.
+    """Attack with ``strongest`` at 0.999 of certified distances of models trained for interval bounds.
 
-    At the distance that a model was trained for, of the first 20 n test images; and at the largest radius that all
-    methods prove within so many seconds, of the first n.
+    Yields for each model how many certified images it breaks: at the eps that the model was trained for, of the first
+    20 n test images; and at each image's largest radius that all methods prove in the time limit, of the first n.
     """
     for artefact in artefact_folders.load_all(folder).values():
         manifest = artefact.manifest
@@ -113,7 +113,7 @@ def inside(folder: Path, n: int, seconds: float) -> Iterator[str]:
 
 
 def attacked(model: Classifier, x: Tensor, y: Tensor, eps: float) -> int:
-    """How many images ``strongest`` breaks within 0.999 of eps."""
+    """Count the images that ``strongest`` breaks within 0.999 of eps."""
     return int(referee.run(model, "strongest", x, y, Threat("linf", INSIDE * eps)).success.sum())
 
 
@@ -121,7 +121,7 @@ def main() -> None:
     """Print the table, or what attacks find inside certificates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=6, help="images of each model (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each kind of bound, for an image (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time limit of a bound for an image (%(default)s)")
     parser.add_argument("--artifacts", type=Path, default=Path("models/artifacts"))
     parser.add_argument("--inside", action="store_true", help="attack inside certificates instead")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
-"""``python -m bench.dcgan``: what steadies the DCGAN on MNIST. From ``mnist-dcgan-plain``, one change at a time.
+"""``python -m bench.dcgan``: what stabilises the DCGAN on MNIST? One change of ``mnist-dcgan-plain`` at a time.
 
-Every variant is trained as the recipes are, and goes on where it was broken off. Figures are of validation images, in
-features of ``mnist-standard``: nothing is exported, the test set is not touched.
+Every variant is trained like a recipe, and interrupted runs are resumed. Figures are measured on validation images, in
+features of ``mnist-standard``: nothing is exported, the test set is not used.
 """
 
 import argparse
@@ -30,7 +30,7 @@ HEADER = ("change", "Frechet distance, best epoch", "last epoch", "rarest class,
 
 
 def main() -> None:
-    """Print a table."""
+    """Train all variants and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--artifacts", type=Path, default=Path("models/artifacts"), help="where the judge is")
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def row(name: str, config: GanConfig, data: TrainingData, runs: Path, artifacts: Path) -> tuple[str, ...]:
-    """Train, or take up, one variant; a run that breaks down says so."""
+    """Train one variant, or resume it, and return its row of the table. Raises RunError if training diverges."""
     folder = runs / f"dcgan-{name.replace('`', '').replace(' ', '-')}"
     resume = (folder / CHECKPOINT_FILE).is_file()
     run = Run(folder, config, device=torch.device("cpu"), artifacts=artifacts, resume=resume)

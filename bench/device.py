@@ -1,7 +1,7 @@
-"""``make gpu-check``: what computes here, does it say what the CPU says, and how fast.
+"""``make gpu-check``: which device computes here, does it agree with the CPU, and how fast is it?
 
 Prints the providers, and for a few shipped models: the largest difference between the device's logits and the CPU's,
-and how many images a second are classified, generated and attacked. Status 1 where they differ by more than the
+and how many images a second are classified, generated and attacked. Exit status 1 if they differ by more than the
 rounding that a certificate allows for.
 """
 
@@ -33,11 +33,11 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 CLASSIFIERS = "fashion-mnist-standard", "fashion-mnist-lipschitz"
 GENERATOR = "fashion-mnist-vae"
 N, STEPS = 1024, 20
-ALLOWED = 100 * ROUNDING  # of the largest logit: two devices, each with the rounding of a long sum
+ALLOWED = 100 * ROUNDING  # relative to the largest logit: two devices, each with the rounding of a long sum
 
 
 def rate(work: Callable[[], object], n: int, seconds: float) -> float:
-    """Images a second, of work on n of them that is repeated for so long, once more before."""
+    """Return images a second: repeat work on n images for this many seconds, after one run that is not counted."""
     work()
     start, done = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
@@ -47,7 +47,7 @@ def rate(work: Callable[[], object], n: int, seconds: float) -> float:
 
 
 def check_classifier(name: str, device: Device, n: int, seconds: float) -> float:
-    """Print a line; the largest difference to the CPU's logits, as a share of the largest of them."""
+    """Print agreement and speed; return the largest difference from the CPU's logits, relative to the largest logit."""
     here, there = (_open(name, place, OnnxClassifier) for place in (device, "cpu"))
     x, y = map(torch.from_numpy, evaluation_sets.load(MODELS / "evalsets" / "fashion-mnist.npz").head(n))
     logits = there.predict(x)
@@ -64,7 +64,7 @@ def check_classifier(name: str, device: Device, n: int, seconds: float) -> float
 
 
 def check_generator(name: str, device: Device, n: int, seconds: float) -> float:
-    """The same of a generator, and of its images."""
+    """Print the same for a generator; return the largest difference of a pixel."""
     here, there = (_open(name, place, Generator) for place in (device, "cpu"))
     latents = KeyedRandom.span(0, 0, n).normal(0, (here.manifest.latent_dim,))
     gap = float((here.generate(latents) - there.generate(latents)).abs().max())
@@ -80,19 +80,19 @@ def _open(name: str, device: Device, kind: type[M]) -> M:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print it all. Returns 2 where the device asked for is not there."""
+    """Print everything. Return 1 if the device disagrees with the CPU, 2 if the requested device is missing."""
     parser = argparse.ArgumentParser(prog="python -m bench.device", description=__doc__)
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--n", type=int, default=N, help="images (%(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (%(default)s)")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     print(f"onnxruntime {ort.__version__}: {', '.join(ort.get_available_providers())}")
     try:
-        place = classifier.choose_device(told.device)
+        place = classifier.choose_device(options.device)
         device: Device = "cuda" if place.type == "cuda" else "cpu"
         print(f"torch {torch.__version__}: {hardware(place)}")
-        gaps = [check_classifier(name, device, told.n, told.seconds) for name in CLASSIFIERS]
-        gaps.append(check_generator(GENERATOR, device, told.n, told.seconds))
+        gaps = [check_classifier(name, device, options.n, options.seconds) for name in CLASSIFIERS]
+        gaps.append(check_generator(GENERATOR, device, options.n, options.seconds))
     except GauntletError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -1,7 +1,7 @@
 """``python -m bench.figures [SECTION ...]``: the Fashion-MNIST figures of docs/results.md, from the shipped files.
 
-The tables of all models are made by ``bench.results`` and ``python -m training table``. All on the embedded
-Fashion-MNIST test set; "n images" are the first n that qualify, seed 0. Prints Markdown.
+The tables of all models are made by ``bench.results`` and ``python -m training table``. All figures are measured on the
+Fashion-MNIST test set in the repository; "n images" are the first n that qualify, seed 0. Prints Markdown.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CERTIFIED_AT = (36, 72, 108)  # of 255
 
 
 def median(values: Tensor) -> str:
-    """In which a failed attack counts as infinite."""
+    """Return the median as text; a failed attack counts as infinite."""
     middle = statistics.median(values.double().numpy())
     return "infinite" if middle is None else f"{middle:.3f}"
 
@@ -80,18 +80,18 @@ def accuracy(bench: Bench) -> None:
 
 
 def minimal(bench: Bench) -> None:
-    """Carlini-Wagner on ``standard``, and the distances that DDN needs on both."""
+    """Carlini-Wagner on ``standard``, and the L2 distances that DDN needs on ``standard`` and ``lipschitz``."""
     rows = bench.right(500, STANDARD)
     outcome = bench.attack(STANDARD, "cw", rows, Threat("l2"))
     print(f"cw (6 x 200) on {STANDARD}, {len(rows)} correctly classified images: success {share(outcome.success)}, ")
     print(f"median L2 {median(outcome.minimal['l2'])}.\n")
     rows = bench.right(500, STANDARD, LIPSCHITZ)
-    found = {
+    needed = {
         name: bench.attack(name, "ddn", rows, Threat("l2"), steps=200).minimal["l2"] for name in (STANDARD, LIPSCHITZ)
     }
     print(f"Median L2 that ddn (200 steps) needs, {len(rows)} images that both classify correctly: ", end="")
-    print(", ".join(f"{name} {median(values)}" for name, values in found.items()), end="")
-    print(f"; ratio {float(found[LIPSCHITZ].median() / found[STANDARD].median()):.2f}.")
+    print(", ".join(f"{name} {median(values)}" for name, values in needed.items()), end="")
+    print(f"; ratio {float(needed[LIPSCHITZ].median() / needed[STANDARD].median()):.2f}.")
 
 
 def certificates(bench: Bench) -> None:
@@ -118,7 +118,7 @@ def certificates(bench: Bench) -> None:
 
 
 def transfer(bench: Bench) -> None:
-    """Adversarial examples of ``standard`` classified right again, by ``lipschitz`` and by the two controls."""
+    """Adversarial examples of ``standard`` that ``lipschitz`` and the two controls classify correctly."""
     rows = bench.right(500, STANDARD, LIPSCHITZ, *CONTROLS)
     y = bench.y[rows]
     needed = bench.attack(LIPSCHITZ, "ddn", rows, Threat("l2"), steps=100).minimal["l2"]
@@ -165,7 +165,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
 
 
 def main() -> None:
-    """Print the sections asked for, or all."""
+    """Print the chosen sections, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
     chosen = parser.parse_args().sections or list(SECTIONS)

@@ -1,6 +1,6 @@
-"""``python -m bench.footprint``: the share of predictions that count as small, with an attacker and without.
+"""``python -m bench.footprint``: the share of predictions with small margin or radius, on clean and attacked images.
 
-The edges are those of deploy/prometheus/rules; docs/operations.md has the table.
+The thresholds are those of deploy/prometheus/rules; docs/operations.md has the table.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ ATTACKS: dict[str, tuple[str, float | None, dict[str, int]]] = {
 
 
 def shares(model: Classifier, x: Tensor) -> tuple[str, str]:
-    """Of margins and of certified radii that are small, for images (n, C, H, W)."""
+    """Return the shares of small margins and of small certified radii, for images (n, C, H, W)."""
     logits = model.predict(x)  # (n, K)
     first, second = logits.double().softmax(dim=1).topk(2, dim=1).values.unbind(dim=1)
     margins, radii = first - second, model.certificate.radius(logits)
@@ -32,7 +32,7 @@ def shares(model: Classifier, x: Tensor) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Print one line per kind of images and model."""
+    """Print one line for each model and kind of images."""
     torch.set_num_threads(1)
     x, y = map(torch.from_numpy, evaluation_sets.load(MODELS / "evalsets" / "fashion-mnist.npz").head(CLEAN))
     for name in ("fashion-mnist-standard", "fashion-mnist-lipschitz"):

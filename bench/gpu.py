@@ -1,11 +1,12 @@
-"""``python -m bench.gpu``: the three jobs that gain most from a GPU, within nine minutes in all, the first gains most.
+"""``python -m bench.gpu``: the three jobs that profit most from a GPU, the most profitable first, in nine minutes.
 
 1. ``bench.device``: providers, agreement with the CPU, images a second that are classified, generated and attacked.
-2. ``cifar10-lipschitz-large``: the certified network deeper and wider, as many epochs as there is time for.
+2. ``cifar10-lipschitz-large``: the certified network, deeper and wider, for as many epochs as the time allows.
 3. ``cifar10-conditional-gan-large``: the class-conditional generator, twice as wide, in bfloat16.
 
-Each step is a process of its own that ends in time; what is finished lies under --out as a text and one zip for each
-model, whatever becomes of the others. ``--rehearse`` does the same with tiny networks, on the CPU too.
+Each step runs in processes of its own with a timeout. Results of finished steps are under --out: a text, and one zip
+for each model; a failed step does not affect the others. ``--rehearse`` runs every step with tiny networks, on any
+device.
 """
 
 import argparse
@@ -24,13 +25,13 @@ from bench.device import MODELS
 
 SECONDS = 540.0
 LARGEST = 16 * 2**20  # bytes of a zip
-PROBE = 0.15  # share of a step's time in which the length of an epoch may be measured
+PROBE = 0.15  # share of a step's time for the trial run that measures the duration of an epoch
 MOST_EPOCHS = 200
 
 
 @dataclass(frozen=True)
 class Step:
-    """A recipe trained with other ``settings`` in a ``share`` of what time is left, ``export`` being for its export."""
+    """A recipe trained with other ``settings``; ``share``: of the remaining time; ``export``: part for the export."""
 
     name: str
     recipe: str
@@ -52,7 +53,7 @@ STEPS = (
     Step(
         name="cifar10-conditional-gan-large",
         recipe="cifar10-conditional-gan",
-        share=1.0,  # of what is left
+        share=1.0,  # all of the remaining time
         export=0.35,
         settings={"width": 32, "batch_size": 64, "precision": "bfloat16"},
         tiny={"width": 4, "batch_size": 64, "precision": "bfloat16"},
@@ -61,10 +62,10 @@ STEPS = (
 
 
 def train(step: Step, options: argparse.Namespace, end: float) -> str:
-    """Train and pack one model; what came of it, in a line.
+    """Train and pack one model; return a line about the result.
 
     Training is planned for the step's share of the time before ``end``, a time of ``time.monotonic``. Only ``end``
-    itself ends it: should the export take longer, what follows, which is worth less, gets less.
+    itself is a hard limit: if the export takes longer than planned, the later, less important steps get less time.
     """
     begun = time.monotonic()
     seconds = step.share * (end - begun)
@@ -78,7 +79,7 @@ def train(step: Step, options: argparse.Namespace, end: float) -> str:
         settings = step.tiny if options.rehearse else step.settings
         command += [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
         probe = _run([*command, "--trial", "--epochs", "2", "--limit", str(PROBE * seconds)], options, step, end)
-        epoch = float(json.loads(probe.splitlines()[-1])["epoch_seconds"][-1])  # the first may warm up
+        epoch = float(json.loads(probe.splitlines()[-1])["epoch_seconds"][-1])  # the first epoch includes a warm-up
         left = (1 - step.export) * seconds - (time.monotonic() - begun)
         epochs = max(1, min(MOST_EPOCHS, math.floor(left / epoch)))
         _run([*command, "--epochs", str(epochs), "--limit", f"{left:.0f}"], options, step, end)
@@ -86,7 +87,7 @@ def train(step: Step, options: argparse.Namespace, end: float) -> str:
 
 
 def _run(command: Sequence[str], options: argparse.Namespace, step: Step, end: float) -> str:
-    """The standard output of a process, whose other output goes to the step's log. Raises SubprocessError."""
+    """Run a process and return its standard output; both its outputs go to the step's log. Raises SubprocessError."""
     seconds = end - time.monotonic()
     with (options.out / f"{step.name}.log").open("a") as log:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, timeout=seconds, check=True, text=True)  # noqa: S603
@@ -95,7 +96,7 @@ def _run(command: Sequence[str], options: argparse.Namespace, step: Step, end: f
 
 
 def _pack(folder: Path, out: Path) -> str:
-    """One artefact folder as a zip; its name, its size and its figures."""
+    """Pack an artefact folder into a zip; return its name, size and figures as text."""
     packed = out / f"{folder.name}.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(folder.iterdir()):
@@ -110,7 +111,7 @@ def _pack(folder: Path, out: Path) -> str:
 
 
 def check(options: argparse.Namespace, seconds: float) -> str:
-    """Run ``bench.device`` and keep what it says."""
+    """Run ``bench.device`` and save its output."""
     size = ["--n", "64", "--seconds", "0.1"] if options.rehearse else []
     command = [sys.executable, "-m", "bench.device", "--device", options.device, *size]
     done = subprocess.run(command, capture_output=True, timeout=seconds, check=False, text=True)  # noqa: S603
@@ -119,7 +120,7 @@ def check(options: argparse.Namespace, seconds: float) -> str:
 
 
 def work(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """What came of each step, as soon as it is known. A step that fails costs nothing but itself."""
+    """Run the steps; yield each one's name and result. A failed step does not stop the others."""
     end = time.monotonic() + options.seconds
     try:
         yield "device", check(options, options.seconds / 4)
@@ -139,20 +140,20 @@ def _reason(error: Exception) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do it all. Returns 1 where a step failed."""
+    """Run all steps; return 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, required=True, help="where texts and zips go")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for everything (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit for all steps (%(default)s)")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="cuda")
     parser.add_argument("--judges", type=Path, default=MODELS / "artifacts", help="where the standard classifiers are")
     parser.add_argument("--rehearse", action="store_true", help="tiny networks, to see that every step works")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     failed, started = 0, time.monotonic()
-    for name, said in work(options):
-        failed += said.startswith(("failed", "status 1", "status 2"))
-        line = f"[{time.monotonic() - started:.0f} s] {name}: {said}"
+    for name, result in work(options):
+        failed += result.startswith(("failed", "status 1", "status 2"))
+        line = f"[{time.monotonic() - started:.0f} s] {name}: {result}"
         print(line, flush=True)
         with (options.out / "summary.txt").open("a") as summary:
             summary.write(line + "\n")

@@ -1,4 +1,4 @@
-"""``COMMAND | python -m bench.page NAME``: put what a benchmark prints into docs/benchmarks.md, and pass it on."""
+"""``COMMAND | python -m bench.page NAME``: put a benchmark's output into docs/benchmarks.md, and print it too."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def publish(name: str, section: str, page: Path = PAGE) -> None:
-    """Put the section between its marks in the page, or at the page's end."""
+    """Replace the section between its markers in the page, or append it."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     text = page.read_text() if page.exists() else "# Benchmarks\n"
     before, mark, rest = text.partition(start)
@@ -16,7 +16,7 @@ def publish(name: str, section: str, page: Path = PAGE) -> None:
 
 
 def main() -> None:
-    """Standard input is the section."""
+    """Publish the section on standard input."""
     section = sys.stdin.read()
     publish(sys.argv[1], section)
     sys.stdout.write(section)

@@ -1,7 +1,7 @@
-"""``python -m bench.paper``: the student paper's figures and numbers, and ours, into docs/paper.md.
+"""``python -m bench.paper``: write docs/paper.md, which compares the student paper's figures and numbers with ours.
 
 Attacks are run on the shipped files and the evaluation sets, seed 0; accuracies, curves and sample sheets are those of
-the artefacts. A model or an evaluation set that is not there is named.
+the artefacts. Missing models and evaluation sets are named on the page.
 """
 
 import argparse
@@ -30,11 +30,11 @@ EVALSETS = Path("models/evalsets")
 
 @dataclass(frozen=True)
 class Paper:
-    """What is there to draw from, and where the figures go."""
+    """The available models, cards and evaluation sets, and the folder for the figures."""
 
     docs: Path
     models: dict[str, artefact_folders.Artefact]
-    cards: dict[str, Path]  # of these and of the models whose weights do not travel
+    cards: dict[str, Path]  # of these, and of the models whose weights are not in the repository
     sets: dict[str, EvalSet]
 
     def classifier(self, name: str) -> Classifier:
@@ -43,7 +43,7 @@ class Paper:
         return model
 
     def picture(self, model: str, name: str) -> Iterator[str]:
-        """A picture of an artefact and what to see in it, or a word that it is missing."""
+        """Yield a picture of an artefact and its caption, or a note that it is missing."""
         file = self.cards.get(model, Path()) / f"{name}.png"
         if not file.is_file():
             yield f"*`{model}` is not there.*"
@@ -52,9 +52,9 @@ class Paper:
             yield CAPTIONS[model, name]
 
     def value(self, model: str, name: str) -> float | None:
-        """A figure from a manifest; None where there is none."""
-        found = self._metrics.get(model, {}).get(name)
-        return None if found is None else found.value
+        """Return a metric from a manifest, or None."""
+        metric = self._metrics.get(model, {}).get(name)
+        return None if metric is None else metric.value
 
     @cached_property
     def _metrics(self) -> dict[str, dict[str, Metric]]:
@@ -62,7 +62,7 @@ class Paper:
         return {name: ADAPTER.validate_json(file.read_bytes()).metrics for name, file in files.items()}
 
     def metric(self, model: str, name: str) -> str:
-        """A figure from a manifest, with its 95 % interval and n; shares in per cent."""
+        """Return a metric from a manifest as text: shares in per cent with a 95 % interval; with n."""
         found = self._metrics.get(model, {}).get(name)
         if found is None:
             return "not there"
@@ -75,11 +75,9 @@ def main() -> None:
     """Write docs/paper.md and docs/paper/*.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    parser.add_argument(
-        "--keep-attacks", action="store_true", help="leave the sections for which attacks are run as they stand"
-    )
-    told = parser.parse_args()
-    docs, page = told.docs, told.docs / "paper.md"
+    parser.add_argument("--keep-attacks", action="store_true", help="run no attacks: leave their sections unchanged")
+    options = parser.parse_args()
+    docs, page = options.docs, options.docs / "paper.md"
     (docs / "paper").mkdir(parents=True, exist_ok=True)
     cards = {file.parent.name: file.parent for root in (ARTIFACTS, CARDS) for file in root.glob(f"*/{MANIFEST_FILE}")}
     paper = Paper(
@@ -90,7 +88,7 @@ def main() -> None:
     )
     parts = [*introduction(paper), *autoencoders(paper), *adversaries(paper), *classifiers(paper)]
     for dataset in ("fashion-mnist", "cifar10"):
-        kept = attack_sections(page.read_text(), dataset) if told.keep_attacks else []
+        kept = attack_sections(page.read_text(), dataset) if options.keep_attacks else []
         if dataset not in paper.sets:
             parts += [f"## Attacks and defences on {dataset}", evaluation_sets.missing(dataset, paper.sets)]
         elif f"{dataset}-standard" in paper.models:
@@ -100,7 +98,7 @@ def main() -> None:
 
 
 def introduction(paper: Paper) -> Iterator[str]:
-    """What this page is."""
+    """Yield the title and the introduction of the page."""
     yield "# The student paper, figure by figure"
     yield (
         "Gauntlet grew out of a student paper on generative networks, adversarial examples and a Lipschitz-constrained "
@@ -115,7 +113,7 @@ def introduction(paper: Paper) -> Iterator[str]:
 
 
 def classifiers(paper: Paper) -> Iterator[str]:
-    """Figures 14 to 16, and the two accuracies."""
+    """Yield the sections on figures 14 to 16, and the two accuracies."""
     yield "## Classifiers (figures 14 to 16)"
     rows = ["| | paper | ours | difference |", "| --- | --- | --- | --- |"]
     for name, theirs in (("fashion-mnist-standard", 0.9236), ("cifar10-standard", 0.7982)):
@@ -131,7 +129,7 @@ def classifiers(paper: Paper) -> Iterator[str]:
 
 
 def architecture(path: Path) -> str:
-    """The layers of a graph in one line: weighted ones with what they make, others by name."""
+    """Describe the layers of a graph in one line: weighted layers with their output size, others by name."""
     model = onnx_file.read(path).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.initializer}
     words = []
@@ -147,7 +145,7 @@ def architecture(path: Path) -> str:
 
 
 def defences(paper: Paper, dataset: str) -> Iterator[str]:
-    """What each way of training buys, from the manifests."""
+    """Yield a table of the accuracies that each kind of training reaches, from the manifests."""
     eps = f"{LINF[dataset]:.3g}"
     columns = {
         "clean": "accuracy",

@@ -1,4 +1,4 @@
-"""The part of docs/paper.md for which attacks are run: figures 17 to 20 of the student paper, and its claims."""
+"""The sections of docs/paper.md that need attacks: figures 17 to 20 of the student paper, and its claims."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from bench.paper import Paper
 
 PICTURED = 6  # images in a row of a figure
-MEASURED = 100  # images behind a number
+MEASURED = 100  # images from which a number is computed
 
 
 def attack_sections(page: str, dataset: str) -> list[str]:
-    """The sections of a data set on the page that come of attacks which are run for it, as they stand."""
+    """Return the sections on the page that report attacks on a data set, unchanged."""
     sections = re.split(r"\n\n(?=## )", page.rstrip("\n"))
     heads = (
         f"## Attacks on `{dataset}-",
@@ -102,7 +102,7 @@ def noise_needed(paper: Paper, dataset: str) -> Iterator[str]:
 
 
 def old_examples(paper: Paper, dataset: str) -> Iterator[str]:
-    """The claim that the defence classifies old adversarial examples right again, beside models without the defence."""
+    """The claim that the defence classifies old adversarial examples correctly, compared with undefended controls."""
     attacked = paper.classifier(f"{dataset}-standard")
     names = ("lipschitz", "lipschitz-paper", "standard-control", "lipschitz-control")
     others = [paper.classifier(f"{dataset}-{name}") for name in names if f"{dataset}-{name}" in paper.models]
@@ -133,7 +133,10 @@ def old_examples(paper: Paper, dataset: str) -> Iterator[str]:
 
 
 def right_on(data: EvalSet, models: Sequence[Classifier]) -> tuple[Tensor, Tensor]:
-    """The first images that all models classify correctly: (MEASURED, C, H, W), (MEASURED,)."""
+    """Return the first images that all models classify correctly, and their labels: (n, C, H, W), (n,).
+
+    n is at most MEASURED.
+    """
     x, y = map(torch.from_numpy, data.head(min(len(data.labels), 10 * MEASURED)))
     right = torch.stack([model.predict(x).argmax(dim=1) == y for model in models]).all(dim=0)
     rows = right.nonzero().squeeze(1)[:MEASURED]
@@ -141,12 +144,12 @@ def right_on(data: EvalSet, models: Sequence[Classifier]) -> tuple[Tensor, Tenso
 
 
 def words(value: float | None) -> str:
-    """A median, which is none where most of the attacks failed."""
+    """Return a median as text; None, because most of the attacks failed, is "infinite"."""
     return "infinite" if value is None else f"{value:.3f}"
 
 
 def draw(file: Path, rows: Sequence[tuple[str, Tensor, Sequence[str]]]) -> None:
-    """Rows of images (N, C, H, W), each with a name and a caption for each image."""
+    """Draw rows of images (N, C, H, W), each with a name and a caption for each image."""
     figure, axes = plt.subplots(len(rows), PICTURED, figsize=(1.6 * PICTURED, 1.9 * len(rows)), dpi=80, squeeze=False)
     for line, (name, pictures, captions) in zip(axes, rows, strict=True):
         for axis, picture, caption in zip(line, pictures[:PICTURED], captions[:PICTURED], strict=True):

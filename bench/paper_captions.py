@@ -1,4 +1,4 @@
-"""What to see in each figure of docs/paper.md: one sentence, by model and picture, written by somebody who looked."""
+"""Captions of the figures in docs/paper.md: what the picture shows, in one sentence, by model and picture."""
 
 CAPTIONS: dict[tuple[str, str], str] = {
     ("mnist-vae", "samples"): "Digits with crisp strokes; some lie between two digits.",
@@ -83,4 +83,5 @@ CAPTIONS: dict[tuple[str, str], str] = {
     ): "Without the constraint noise is grain; with it, it redraws the garment: legs that close, sleeves.",
     ("cifar10", "noise"): "Without the constraint noise is grain all over; with it, patches where the object is.",
 }
-"""Models with three pictures (samples, curves; latent or progress), classifiers with their curves, data sets."""
+"""Keys: (model, picture), for generators "samples", "curves" and "latent" or "progress", for classifiers "curves";
+(data set, picture) for pictures of attacks."""

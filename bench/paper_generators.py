@@ -1,4 +1,4 @@
-"""The generators' part of docs/paper.md: figures 4 to 13 of the student paper, and ours."""
+"""The sections of docs/paper.md on generators: figures 4 to 13 of the student paper, and ours."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def _quality(paper: Paper, name: str) -> str:
 
 
 def _figure(paper: Paper, model: str, name: str, digits: int) -> str:
-    """A figure of a manifest with so many digits after the point."""
+    """Return a metric of a manifest as text, with this many digits after the point."""
     found = paper.value(model, name)
     return "not there" if found is None else f"{found:.{digits}f}"

@@ -1,7 +1,7 @@
-"""``python -m bench.picture``: the README's picture of a real attack, docs/attack.png.
+"""``python -m bench.picture``: draw the README's picture of a real attack, docs/attack.png.
 
-The first test images of different classes that both models classify correctly, and the smallest perturbation that
-DDN finds for each model.
+It shows the first test images of different classes that both models classify correctly, and the smallest perturbation
+that DDN finds for each model.
 """
 
 from pathlib import Path

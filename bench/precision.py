@@ -1,11 +1,11 @@
-"""``python -m bench.precision``: are 8-bit copies broken where their float originals are?
+"""``python -m bench.precision``: does PGD break 8-bit copies on the same images as their float originals?
 
 Each float file is quantised by ONNX Runtime in three ways: statically to QDQ and to QOperator form, calibrated on
 training images, and dynamically; with the quantiser's defaults, except that QOperator gets uint8 throughout: with int8
-weights ONNX Runtime clips its sums on x86 processors without VNNI, and answers otherwise there. Every copy is opened
-like anybody's file, and PGD attacks it and the original at the same eps, through straight-through gradients; ONNX
-Runtime judges both. Images are held out of training. MobileNetV2 has random weights (``bench.zoo.weights``) but for its
-last layer.
+weights ONNX Runtime saturates its sums on x86 processors without VNNI, and the results differ there. Every copy is
+opened like a user's file, and PGD attacks it and the original at the same eps, with straight-through gradients for the
+copy; ONNX Runtime judges both. Images are held out of training. MobileNetV2 has random weights (``bench.zoo.weights``)
+except for its last layer.
 """
 
 import argparse
@@ -38,16 +38,16 @@ from training.data import SOURCES, data_root, load_training, to_pixels
 MODELS = ("mnist-standard", "fashion-mnist-standard", "cifar10-standard", "mobilenet_v2")
 CALIBRATING = 64  # images
 EPS = {"mnist": 0.1, "fashion-mnist": 0.03, "cifar10": 2 / 255, "fashion-mnist at 224 pixels": 1 / 255}
-SIDE, READOUT, RIDGE = 224, 400, 1e-3  # of MobileNetV2: pixels, images its last layer is fitted to, penalty
+SIDE, READOUT, RIDGE = 224, 400, 1e-3  # of MobileNetV2: pixels, images to which its last layer is fitted, penalty
 FORMS = ("qdq", "qoperator", "dynamic")
 
 
 @dataclass(frozen=True)
 class Original:
-    """A float file, its images in [0, 1], and what they are of."""
+    """A float file, images in [0, 1] of its data set, and its declared preprocessing."""
 
     file: Path
-    calibrating: Tensor  # (CALIBRATING, C, H, W), as the file wants them
+    calibrating: Tensor  # (CALIBRATING, C, H, W), preprocessed as the file expects
     x: Tensor  # (n, C, H, W)
     y: Tensor  # (n,)
     dataset: str
@@ -55,17 +55,17 @@ class Original:
 
 
 def shipped(name: str, n: int) -> Original:
-    """A shipped classifier and validation images of its data set."""
+    """Return a shipped classifier and validation images of its data set."""
     dataset = artefact_folders.load(ARTIFACTS / name).manifest.dataset
     data = load_training(SOURCES[dataset], data_root())
     seen = to_pixels(data.train.images[:CALIBRATING])
     x, y = to_pixels(data.validation.images[:n]), data.validation.labels[:n]
-    said = {"pixel_range": "0..1", "mean": (0.0,), "std": (1.0,)}
-    return Original(ARTIFACTS / name / MODEL_FILE, seen, x, y, dataset, said)
+    declared = {"pixel_range": "0..1", "mean": (0.0,), "std": (1.0,)}
+    return Original(ARTIFACTS / name / MODEL_FILE, seen, x, y, dataset, declared)
 
 
 def mobilenet(folder: Path, n: int, seed: int) -> Original:
-    """MobileNetV2 of torchvision on enlarged Fashion-MNIST: random features, their last layer by least squares."""
+    """Return torchvision's MobileNetV2 on enlarged Fashion-MNIST: random features, last layer by least squares."""
     from bench.zoo import export, weights  # noqa: PLC0415  imports torchvision
 
     data = load_training(SOURCES["fashion-mnist"], data_root())
@@ -76,21 +76,21 @@ def mobilenet(folder: Path, n: int, seed: int) -> Original:
     with torch.no_grad():
         features = torch.cat([network(part) for part in torch.split(_normalised(seen), 16)])  # (READOUT, 1280)
         network.classifier = torch.nn.Linear(features.shape[1], 10)
-        middle, wanted = features.mean(dim=0), torch.nn.functional.one_hot(labels, 10).float() - 0.1
+        middle, targets = features.mean(dim=0), torch.nn.functional.one_hot(labels, 10).float() - 0.1
         centred = features - middle
         ridge = RIDGE * centred.square().sum() / len(centred) * torch.eye(len(centred))
-        weight = centred.T @ torch.linalg.solve(centred @ centred.T + ridge, wanted)  # (1280, 10)
+        weight = centred.T @ torch.linalg.solve(centred @ centred.T + ridge, targets)  # (1280, 10)
         network.classifier.weight.copy_(weight.T)
         network.classifier.bias.copy_(-middle @ weight)
     file = folder / "mobilenet_v2.onnx"
     torch.onnx.export(network.eval(), (_normalised(seen[:1]),), str(file), verbose=False)
     x, y = _enlarged(data.validation.images[:n]), data.validation.labels[:n]
-    said = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    return Original(file, _normalised(seen[:CALIBRATING]), x, y, "fashion-mnist at 224 pixels", said)
+    declared = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    return Original(file, _normalised(seen[:CALIBRATING]), x, y, "fashion-mnist at 224 pixels", declared)
 
 
 def _enlarged(images: Any) -> Tensor:
-    """Grey images as colour ones of SIDE pixels (n, 3, SIDE, SIDE)."""
+    """Enlarge grey images to colour images of SIDE pixels (n, 3, SIDE, SIDE)."""
     grown = torch.nn.functional.interpolate(to_pixels(images), size=(SIDE, SIDE), mode="bilinear", align_corners=False)
     return grown.expand(-1, 3, -1, -1).contiguous()
 
@@ -101,14 +101,14 @@ def _normalised(x: Tensor) -> Tensor:
 
 
 def copies(original: Original, folder: Path) -> dict[str, Path]:
-    """The files that ONNX Runtime's quantisers make of a float file, by form."""
+    """Quantise a float file with ONNX Runtime; return the files by form."""
     floats = folder / "prepared.onnx"
     logging.disable(logging.WARNING)
     whole = folder / "whole.onnx"
-    onnx.save(onnx.load(original.file), whole)  # no weights beside it: the next step does not find them
-    quant_pre_process(whole, floats, skip_symbolic_shape=True)  # weights kept in float16 are constants after it
+    onnx.save(onnx.load(original.file), whole)  # weights inside the file: the next step does not find external ones
+    quant_pre_process(whole, floats, skip_symbolic_shape=True)  # folds the casts of float16 weights into constants
     model = onnx.load(floats)
-    del model.graph.value_info[:]  # the dynamic quantiser transposes weights and leaves their shapes as they were
+    del model.graph.value_info[:]  # the dynamic quantiser transposes weights without updating their shapes
     _activate_first(model)
     onnx.save(model, floats)
     made = {form: folder / f"{form}.onnx" for form in FORMS}
@@ -128,7 +128,7 @@ def copies(original: Original, folder: Path) -> dict[str, Path]:
 
 
 def _activate_first(model: onnx.ModelProto) -> None:
-    """ReLU before a maximum, which is the same function: after one, the QOperator quantiser loses a ReLU."""
+    """Swap max-pooling and the ReLU after it, which is the same function: the QOperator quantiser drops that ReLU."""
     made = {node.output[0]: node for node in model.graph.node}
     for relu in model.graph.node:
         pool = made.get(relu.input[0]) if relu.op_type == "Relu" else None
@@ -140,35 +140,35 @@ def _activate_first(model: onnx.ModelProto) -> None:
 
 
 def broken(model: Classifier, x: Tensor, y: Tensor, eps: float, seed: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Which images (n,) PGD breaks or the model gets wrong, and the images (n, C, H, W) that it made."""
-    found = referee.run(model, "pgd", x, y, Threat("linf", eps), seed=seed, params={"steps": steps})
-    return found.success | ~found.correct, found.images
+    """Run PGD; return which images (n,) it breaks or the model misclassifies, and the attacked images (n, C, H, W)."""
+    outcome = referee.run(model, "pgd", x, y, Threat("linf", eps), seed=seed, params={"steps": steps})
+    return outcome.success | ~outcome.correct, outcome.images
 
 
 def compared(name: str, options: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
-    """A row for each copy."""
-    taken = mobilenet(folder, options.n, options.seed) if name == "mobilenet_v2" else shipped(name, options.n)
-    eps = options.eps or EPS[taken.dataset]
-    original = open_classifier(taken.file, name="float", device="cpu", **taken.declared)
-    x, y = correct(original, taken.x, taken.y)
-    lost, examples = broken(original, x, y, eps, options.seed, options.steps)
-    for form, file in copies(taken, folder).items():
-        copy = open_classifier(file, name="copy", device="cpu", **taken.declared)
+    """Yield a row for each copy."""
+    source = mobilenet(folder, options.n, options.seed) if name == "mobilenet_v2" else shipped(name, options.n)
+    eps = options.eps or EPS[source.dataset]
+    original = open_classifier(source.file, name="float", device="cpu", **source.declared)
+    x, y = correct(original, source.x, source.y)
+    original_broken, examples = broken(original, x, y, eps, options.seed, options.steps)
+    for form, file in copies(source, folder).items():
+        copy = open_classifier(file, name="copy", device="cpu", **source.declared)
         same = copy.predict(x).argmax(dim=1) == y
         head = [name, f"{eps:.4f}", form, copy.manifest.gradients.partition(" (")[0], f"{int(same.sum())} of {len(x)}"]
         if not copy.manifest.differentiable:
             sys.stderr.write(f"{name}, {form}: {copy.manifest.gradients}\n")
             yield [*head, "", "", ""]
             continue
-        also, own = broken(copy, x, y, eps, options.seed, options.steps)
-        both = lost & same
-        there = both & (copy.predict(examples).argmax(dim=1) != y)
-        back = also & same & (original.predict(own).argmax(dim=1) != y)
+        copy_broken, copy_examples = broken(copy, x, y, eps, options.seed, options.steps)
+        both = original_broken & same
+        to_copy = both & (copy.predict(examples).argmax(dim=1) != y)
+        to_original = copy_broken & same & (original.predict(copy_examples).argmax(dim=1) != y)
         yield [
             *head,
-            f"{int((also & both).sum())} of {int(both.sum())}",
-            f"{int(there.sum())} of {int(both.sum())}",
-            f"{int(back.sum())} of {int((also & same).sum())}",
+            f"{int((copy_broken & both).sum())} of {int(both.sum())}",
+            f"{int(to_copy.sum())} of {int(both.sum())}",
+            f"{int(to_original.sum())} of {int((copy_broken & same).sum())}",
         ]
 
 
@@ -176,9 +176,9 @@ def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=MODELS, help="shipped classifiers, or mobilenet_v2")
-    parser.add_argument("--n", type=int, default=200, help="images of each model, those it gets wrong left out")
+    parser.add_argument("--n", type=int, default=200, help="images of each model, without those it misclassifies")
     parser.add_argument("--steps", type=int, default=40, help="of PGD")
-    parser.add_argument("--eps", type=float, help="in Linf; by default as the data are")
+    parser.add_argument("--eps", type=float, help="in Linf; default: by data set")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     head = ["model", "Linf", "copy", "gradients", "same answer", "broken too", "float to copy", "copy to float"]

@@ -1,7 +1,8 @@
-"""``python -m bench.reach``: can a generator draw the classes at all, were its latents chosen in the best way?
+"""``python -m bench.reach``: can a generator draw all classes, if its latents are chosen in the best way?
 
-For validation images, latents are sought (Adam on the squared distance, from zero) whose image is nearest; the judge
-classifies both. Classes that are missing even there are missing in the network, not in how latents are drawn.
+For validation images, latents are optimised (Adam on the squared distance, from zero) so that the generated image is as
+near as possible; the judge classifies both. A class that is missing even then is missing because of the network, not
+because of how latents are drawn.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from training.generation_metrics import Judge
 
 
 def nearest(generator: nn.Module, images: Tensor, latent_dim: int, steps: int) -> Tensor:
-    """What the generator draws that is nearest to images (N, C, H, W), as far as Adam finds it."""
+    """Return the generated images nearest to images (N, C, H, W), as far as Adam finds them."""
     latents = torch.zeros(len(images), latent_dim, requires_grad=True)
     optimizer = torch.optim.Adam([latents], 0.1)
     for _ in range(steps):
@@ -31,7 +32,7 @@ def nearest(generator: nn.Module, images: Tensor, latent_dim: int, steps: int) -
 
 
 def main() -> None:
-    """Print how many are classified right, and the share of each class."""
+    """Print how many images are classified correctly, and the share of each class."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="cifar10-vae-128")
     parser.add_argument("--n", type=int, default=500)

@@ -1,4 +1,4 @@
-"""``python -m bench.reference``: docs/reference/ from the code: HTTP API, errors, metrics, command line, attacks."""
+"""``python -m bench.reference``: write docs/reference/ from the code: HTTP API, errors, metrics, CLI, attacks."""
 
 import os
 import re
@@ -52,7 +52,7 @@ ANYWHERE = {
     Code.CLIENT_GONE: "none: the log has it",
     Code.INTERNAL: "any route",
 }
-"""Codes that no row of the endpoints needs to declare: they come from the layers around all of them."""
+"""Codes that no endpoint needs to declare: they come from the middleware around all endpoints."""
 COMMANDS_INTRO = (
     "`gauntlet`, or `python -m gauntlet`. Exit status 0: done; 1: a requirement is missed, or a model got less "
     "robust; 2: something broke, or a check says that the figures are not valid; 130: interrupted."
@@ -60,12 +60,12 @@ COMMANDS_INTRO = (
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown."""
+    """Return a Markdown table."""
     return "\n".join(markdown.table(head, rows))
 
 
 def attack_row(name: str) -> tuple[str, str, str, str]:
-    """Name, norms, paper with a link, and what the attack needs to know of the model."""
+    """Return name, norms, paper with a link, and the model access that the attack needs."""
     attack = ATTACKS[name]
     found = PAPER.search(" ".join(attack.summary.split()))
     paper = "a baseline"
@@ -76,7 +76,7 @@ def attack_row(name: str) -> tuple[str, str, str, str]:
 
 
 def attack_line(name: str) -> str:
-    """The row of the README, of less than a line: the paper by its authors and number."""
+    """Return the attack's row in the README's table, shorter: the paper by its authors and number."""
     attack = ATTACKS[name]
     _, norms, _, needs = attack_row(name)
     found = PAPER.search(" ".join(attack.summary.split()))
@@ -120,7 +120,7 @@ def _parameter(name: str, schema: Mapping[str, Any]) -> tuple[str, str, str, str
 
 
 def http() -> str:
-    """Routes from the document that ``GET /openapi.json`` answers with."""
+    """Return the page of the routes, from the document of ``GET /openapi.json``."""
     described = document(ENDPOINTS, keyed=True)
     parts = [
         "# HTTP API",
@@ -165,7 +165,7 @@ def _resolved(schema: Mapping[str, Any], described: Mapping[str, Any]) -> Mappin
 
 
 def _kind(schema: Mapping[str, Any], described: Mapping[str, Any]) -> str:
-    """A type in a few words."""
+    """Describe the type of a schema in a few words."""
     if "anyOf" in schema or "oneOf" in schema:
         alternatives = [_kind(part, described) for part in schema.get("anyOf", schema.get("oneOf", ()))]
         return " or ".join(dict.fromkeys(alternatives))
@@ -195,7 +195,7 @@ def _answer(answer: Mapping[str, Any]) -> str:
 
 
 def errors() -> str:
-    """Every code with its status and the routes that declare it. Raises ValueError where none does."""
+    """Return the page of error codes: status, and the routes that declare it. Raises ValueError if none does."""
     by_code: dict[Code, list[str]] = {code: [] for code in Code}
     for endpoint in ENDPOINTS:
         for code in endpoint.errors:
@@ -215,7 +215,7 @@ def errors() -> str:
 
 
 def metric_page() -> str:
-    """What ``GET /metrics`` tells, of the service and of a worker."""
+    """Return the page of the metrics of ``GET /metrics``, of the service and of a worker."""
     backlog = Backlog(counts=dict.fromkeys(Status, 0), oldest=0.0)
     jobs = [
         (
@@ -255,7 +255,7 @@ def _metric(described: Described) -> tuple[str, str, str, str]:
 
 
 def command_line() -> str:
-    """The help of every command, as it is printed."""
+    """Return the page with the help of every command, as printed."""
     os.environ["COLUMNS"] = WIDTH
     parts = [
         "# Command line",

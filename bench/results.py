@@ -1,6 +1,6 @@
-"""``python -m bench.results``: the two tables of docs/results.md, from the manifests of all models.
+"""``python -m bench.results``: print the two tables of docs/results.md, from the manifests of all models.
 
-``--write`` puts them in their places. Nothing is measured: the figures are those of export.
+``--write`` puts them into the page. Nothing is measured: the figures were measured at export.
 """
 
 import argparse
@@ -35,19 +35,22 @@ GENERATORS = (
     "rarest class of 2,000",
     "trained for",
 )
-PRECISE = 10_000  # images from which a second digit of a percentage means something
+PRECISE = 10_000  # number of images from which a second digit of a percentage is significant
 
 
 def manifests(root: Path) -> list[ClassifierManifest | GeneratorManifest]:
-    """Of every model that ships, or whose card does: data set by data set, in the order of the recipes."""
+    """Return the manifests of all models in the repository, grouped by data set, in the order of the recipes.
+
+    Including those of which only the card is in the repository.
+    """
     files = {file.parent.name: file for folder in FOLDERS for file in (root / folder).glob(f"*/{MANIFEST_FILE}")}
-    found = [ADAPTER.validate_json(files[name].read_bytes()) for name in RECIPES if name in files]
-    datasets = list(dict.fromkeys(manifest.dataset for manifest in found))
-    return sorted(found, key=lambda manifest: datasets.index(manifest.dataset))
+    unsorted = [ADAPTER.validate_json(files[name].read_bytes()) for name in RECIPES if name in files]
+    datasets = list(dict.fromkeys(manifest.dataset for manifest in unsorted))
+    return sorted(unsorted, key=lambda manifest: datasets.index(manifest.dataset))
 
 
 def tables(root: Path) -> dict[str, str]:
-    """Markdown of both tables, by their first lines."""
+    """Return both tables as Markdown, by their first lines."""
     found = manifests(root)
     rows = {
         CLASSIFIERS: [_classifier(manifest) for manifest in found if isinstance(manifest, ClassifierManifest)],
@@ -101,7 +104,7 @@ def _effort(manifest: ClassifierManifest | GeneratorManifest) -> str:
 
 
 def replaced(text: str, made: dict[str, str]) -> str:
-    """A page with its tables of these first lines, or of the same first cell, in place of the old ones."""
+    """Return the page with its old tables, found by first line or first cell, replaced by the new ones."""
     blocks = text.split("\n\n")
     for head, table in made.items():
         first = head.split(" | ")[0] + " |"

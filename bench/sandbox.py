@@ -1,7 +1,7 @@
-"""``python -m bench.sandbox``: what the confinement of uploads costs.
+"""``python -m bench.sandbox``: what does the confinement of uploads cost?
 
-Milliseconds from the order of a child to its first answer, and of one prediction of an uploaded model, each with and
-without the confinement, in turn. ``python -m bench.sandbox FD`` is the fork server that does not confine.
+Measures the milliseconds from the request for a child process to its first answer, and of one prediction of an uploaded
+model, alternately with and without confinement. ``python -m bench.sandbox FD`` is a fork server without confinement.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from gauntlet.sandbox.sandboxed_classifier import SandboxedClassifier, adopt, op
 
 FILE = Path(__file__).resolve().parents[1] / "models" / "artifacts" / "fashion-mnist-standard" / "model.onnx"
 MODES = "confined", "unconfined"
-BATCH = 64  # images of a larger prediction, which computes longer
+BATCH = 64  # images of the larger prediction
 
 
 @contextmanager
 def fork_servers() -> Iterator[dict[str, ForkServer]]:
-    """One of each mode, started."""
+    """Start one fork server of each mode, and stop them after the block."""
     confining = fork_server.SERVER_MODULE
     made: dict[str, ForkServer] = {}
     with ExitStack() as stack:
@@ -42,7 +42,7 @@ def fork_servers() -> Iterator[dict[str, ForkServer]]:
 
 
 def start(server: ForkServer, work: Work) -> float:
-    """Milliseconds until a new child answers that it does not know what it was asked."""
+    """Return the milliseconds until a new child answers (to a request that it does not know)."""
     begun = time.perf_counter()
     child = server.child(work)
     child.ask({"ask": "nothing"}, seconds=60)
@@ -52,14 +52,14 @@ def start(server: ForkServer, work: Work) -> float:
 
 
 def predict(model: SandboxedClassifier, images: torch.Tensor) -> float:
-    """Milliseconds of one prediction."""
+    """Return the milliseconds of one prediction."""
     begun = time.perf_counter()
     model.predict(images)
     return 1000 * (time.perf_counter() - begun)
 
 
 def compare(name: str, measured: dict[str, partial[float]], repeats: int) -> None:
-    """Print the medians, of measurements in turn: what else the machine does slows both."""
+    """Print the medians of alternating measurements, so that other load on the machine slows both modes."""
     found: dict[str, list[float]] = {mode: [] for mode in MODES}
     for turn in range(repeats):
         for mode in MODES[:: 1 if turn % 2 else -1]:
@@ -85,8 +85,8 @@ def main() -> int:
         models = {m: stack.enter_context(closing(open_sandboxed(servers[m], graph, manifest))) for m in MODES}
         for count in (1, BATCH):
             images = torch.rand(count, *manifest.input_shape, generator=torch.Generator().manual_seed(0))
-            asked = {mode: partial(predict, models[mode], images) for mode in MODES}
-            compare(f"prediction of {count} image{'s' * (count > 1)}", asked, chosen.predictions)
+            measured = {mode: partial(predict, models[mode], images) for mode in MODES}
+            compare(f"prediction of {count} image{'s' * (count > 1)}", measured, chosen.predictions)
     return 0
 
 

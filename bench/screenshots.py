@@ -1,6 +1,6 @@
-"""``python -m bench.screenshots [ADDRESS]``: the pictures of the page for README and documentation, docs/page-*.png.
+"""``python -m bench.screenshots [ADDRESS]``: screenshots of the web page for README and docs, docs/page-*.png.
 
-Of a running service with the shipped models (`make serve`), in Debian's Chromium.
+Needs a running service with the shipped models (`make serve`), and Debian's Chromium.
 """
 
 import sys
@@ -12,17 +12,17 @@ from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 WAIT = 60_000  # milliseconds
-COLOURS = 128  # of the saved palette: the pictures travel with the repository
+COLOURS = 128  # of the saved palette: small files, because they are in the repository
 
 
 def classify(page: Page) -> None:
-    """A pullover, by an undefended model and a certified one."""
+    """Classify a pullover with an undefended model and a certified one."""
     page.get_by_role("group", name="Images of the evaluation set").get_by_role("button").nth(1).click()
     page.locator("#classify .answer strong", has_text="Pullover").nth(1).wait_for()
 
 
 def attack(page: Page) -> None:
-    """The same pullover, attacked within L2 1."""
+    """Attack the same pullover within L2 1."""
     classify(page)
     page.get_by_role("link", name="Attack", exact=True).click()
     page.get_by_role("combobox", name="Norm").select_option("l2")
@@ -35,11 +35,11 @@ VIEWS: dict[str, tuple[Any, dict[str, Any]]] = {
     "page-attack": (attack, {"color_scheme": "dark", "viewport": {"width": 1100, "height": 1200}}),
     "page-result": (attack, {"color_scheme": "light", "viewport": {"width": 1100, "height": 1200}}),
 }
-PARTS = {"page-result": "#attack .result"}  # of the page, where not all of it is shown
+PARTS = {"page-result": "#attack .result"}  # the element to show, if not the whole page
 
 
 def main() -> None:
-    """Write each of VIEWS."""
+    """Write the screenshots of all VIEWS."""
     address = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

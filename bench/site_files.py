@@ -1,4 +1,4 @@
-"""A hook of mkdocs.yml: files of the repository that a page links to, pictures of models for example, join the site."""
+"""A hook of mkdocs.yml: adds repository files that a page links to (for example pictures of models) to the site."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 LINK = re.compile(r"\]\(((?:\.\./)+[^)#\s]+)")
-FOLDER = "repository"  # of the site
+FOLDER = "repository"  # folder of these files in the site
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -23,7 +23,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Let the links lead there."""
+    """Rewrite the links to the copies in the site."""
     for link, path in _outside(markdown, page.file.src_uri, config):
         there = os.path.relpath(f"{FOLDER}/{path}", Path(page.file.src_uri).parent)
         markdown = markdown.replace(f"]({link}", f"]({there}")
@@ -35,7 +35,7 @@ def _root(config: MkDocsConfig) -> Path:
 
 
 def _outside(markdown: str, page: str, config: MkDocsConfig) -> list[tuple[str, Path]]:
-    """Links of a page that lead to files of the repository outside docs/: as written, and as paths from its root."""
+    """Find a page's links to repository files outside docs/: each as written, and as a path from the root."""
     docs, found = Path(config.docs_dir).resolve(), []
     for link in dict.fromkeys(LINK.findall(markdown)):
         path = (docs / page).parent.joinpath(link).resolve()

@@ -1,9 +1,8 @@
-"""``python -m bench.training``: time until ``fashion-mnist-standard`` gets 92.4 % of the validation images right.
+"""``python -m bench.training``: training time until ``fashion-mnist-standard`` has a validation accuracy of 92.4 %.
 
-Ours is the recipe's loop with few epochs, in bfloat16 (which pays where the processor has instructions for it), its
-evaluation counted. The plain loop is what a tutorial has: torchvision's
-transforms in a DataLoader with workers, Adam at a constant rate, float32, the same network, batch size and split;
-its evaluation is not counted.
+Ours is the recipe's loop with few epochs, in bfloat16 (which is faster if the processor has instructions for it),
+including its evaluation. The plain loop is that of a tutorial: torchvision's transforms in a DataLoader with workers,
+Adam at a constant learning rate, float32, the same network, batch size and split; its evaluation is not counted.
 """
 
 import argparse
@@ -31,7 +30,7 @@ MOST_EPOCHS = 30
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """One transformed image at a time, as torchvision's own data sets give them."""
+    """A data set that returns one transformed image at a time, like torchvision's."""
 
     def __init__(self, examples: Examples) -> None:
         self.images, self.labels = examples.images.squeeze(1).numpy(), examples.labels.tolist()
@@ -47,7 +46,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def plain(config: ClassifierConfig, data: TrainingData) -> tuple[float, float]:
-    """Seconds until the goal, or of MOST_EPOCHS, and the accuracy there."""
+    """Train until the goal or MOST_EPOCHS; return the seconds and the accuracy."""
     torch.manual_seed(config.seed)
     network = config.build(data)
     optimizer = torch.optim.Adam(network.parameters())
@@ -69,7 +68,7 @@ def plain(config: ClassifierConfig, data: TrainingData) -> tuple[float, float]:
 
 
 def ours(config: ClassifierConfig, data: TrainingData) -> tuple[float, float]:
-    """Seconds of the recipe's own loop, and the accuracy at its end."""
+    """Train with the recipe's loop; return the seconds and the accuracy at its end."""
     with TemporaryDirectory() as folder:
         run = Run(Path(folder), config, device=torch.device("cpu"), artifacts=Path(folder))
         network = classifier.train(config, data, run)
@@ -78,7 +77,7 @@ def ours(config: ClassifierConfig, data: TrainingData) -> tuple[float, float]:
 
 @torch.no_grad()
 def measured(network: nn.Module, examples: Examples) -> float:
-    """Accuracy."""
+    """Compute the accuracy."""
     network.eval()
     hits = [
         network(to_pixels(images)).argmax(1) == labels
@@ -99,7 +98,7 @@ def main() -> None:
 
 
 def section(config: ClassifierConfig, mine: tuple[float, float], other: tuple[float, float]) -> str:
-    """Markdown of (seconds, accuracy) of both."""
+    """Return the Markdown section; ``mine`` and ``other`` are (seconds, accuracy)."""
     names = f"the recipe's loop, {config.epochs} epochs, {config.precision}", "the plain loop, float32"
     rows = [
         [name, f"{seconds:.0f}", f"{100 * accuracy:.2f} %", "yes" if accuracy >= GOAL else "no"]

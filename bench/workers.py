@@ -1,6 +1,6 @@
-"""``python -m bench.workers``: how much faster two workers finish a report than one, each pinned to one core.
+"""``python -m bench.workers``: how much faster do two workers finish a report than one, each pinned to one core?
 
-The workers are those of the service, on a job database of their own; all have opened the models before they are timed.
+The workers are those of the service, with a job database of their own; all have opened the models before the timing.
 Runs alternate between one worker and several, and medians are compared.
 """
 
@@ -24,7 +24,7 @@ from service.jobs.status import ENDED, Status
 from service.settings import ROOT
 
 MODELS = ROOT / "models"
-LOOK = 0.05  # seconds between two looks at the job
+LOOK = 0.05  # seconds between two polls of the job
 
 
 class Team:
@@ -45,7 +45,7 @@ class Team:
             for _ in range(self.count)
         ]
         for core, process in enumerate(processes):
-            os.sched_setaffinity(process.pid, {core})  # before it has threads
+            os.sched_setaffinity(process.pid, {core})  # before it has threads, which inherit it
         try:
             while not self._ready():
                 if any(process.poll() is not None for process in processes):
@@ -63,7 +63,7 @@ class Team:
         return False
 
     def warm(self, request: ReportRequest, pins: dict[str, str]) -> None:
-        """Until each worker has computed something, and so has opened the models."""
+        """Compute reports until each worker has computed a shard, and so has opened the models."""
         ready: set[str | None] = set()
         while len(ready) < self.count:
             self.seconds(request, pins)
@@ -73,7 +73,7 @@ class Team:
             ready = {row.executor_id for row in done}
 
     def seconds(self, request: ReportRequest, pins: dict[str, str]) -> float:
-        """From the submission of a report to its end."""
+        """Return the seconds from the submission of a report to its end."""
         started = time.perf_counter()
         job_id = self._jobs.submit(request.model_dump(mode="json"), pins, None, 100)[0].id
         while (job := self._jobs.get(job_id)).status not in ENDED:
@@ -84,7 +84,7 @@ class Team:
 
 
 def time_teams(teams: list[Team], request: ReportRequest, runs: int) -> list[list[float]]:
-    """Seconds of every run, by team. Only one team works at a time."""
+    """Return the seconds of every run, by team. Only one team runs at a time."""
     artefacts = {name: artefact_folders.load(MODELS / "artifacts" / name) for name in request.models}
     images = evaluation_sets.load(MODELS / "evalsets" / f"{request.dataset}.npz")
     pins = {f"models/{name}": artefact.manifest.model_sha256 for name, artefact in artefacts.items()}

@@ -1,4 +1,4 @@
-"""Attacks, certificates and reports on classifiers in ONNX files. Knows of no service, and of no training.
+"""Attacks, certificates and reports for classifiers in ONNX files. Independent of the service and of training.
 
 Two lines from a file to a report::
 
@@ -17,17 +17,18 @@ from gauntlet.version import __version__
 
 __all__ = ["__version__", "open_classifier", "robustness_report", "write_report"]
 
-# Read when torch is loaded. Threads that spin while they wait halve the speed of both wherever two processes compute.
+# Read when torch is loaded. If two processes compute on the same cores, threads that spin while waiting halve the
+# speed of both.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Read when ONNX Runtime is loaded, and never again. Without it events are kept under ~/.cache/Microsoft and sent.
+# Read once, when ONNX Runtime is loaded. Without it, telemetry events are kept under ~/.cache/Microsoft and sent.
 if "onnxruntime" in sys.modules and os.environ.get("ORT_DISABLE_TELEMETRY") != "1":
     warnings.warn("onnxruntime was imported before gauntlet: its telemetry is on", stacklevel=2)
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of ``gauntlet.python_api``, imported when first used; processes that only serve need no torch."""
+    """Import the functions of ``gauntlet.python_api`` on first use: processes that only serve need no torch."""
     if name in __all__:
         try:
             return getattr(import_module("gauntlet.python_api"), name)

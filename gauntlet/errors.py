@@ -1,12 +1,12 @@
-"""Every error that Gauntlet raises on purpose; ``str(error)`` is fit for a user."""
+"""The errors that Gauntlet raises deliberately; ``str(error)`` can be shown to a user."""
 
-LONGEST = 300  # characters of a foreign exception that are told
+LONGEST = 300  # characters of a foreign exception that are reported, at most
 
 
 def escaped(text: str) -> str:
-    r"""The text on one line: control characters, line breaks and marks that reorder text as ``\n``, ``\x1b``, ...
+    r"""Return the text on one line: control characters, line breaks and bidi marks become ``\n``, ``\x1b``, ...
 
-    Names in somebody's file would otherwise write lines of their own into a log, or drive a terminal.
+    Otherwise names in an uploaded file could forge log lines or send control sequences to a terminal.
     """
     if text.isprintable():
         return text
@@ -14,24 +14,24 @@ def escaped(text: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What an exception of somebody else's says, on one line: its type and its words."""
+    """Return the type and message of a foreign exception on one line, escaped and truncated to LONGEST."""
     words = " ".join(str(error).split())
     return escaped(f"{type(error).__name__}: {words}" if words else type(error).__name__)[:LONGEST]
 
 
 class GauntletError(Exception):
-    """Base of all of them. The message may hold untrusted text: it is escaped here, once."""
+    """Base class of all Gauntlet errors. The message may contain untrusted text: it is escaped here, once."""
 
     def __init__(self, message: str) -> None:
         super().__init__(escaped(message))
 
 
 class ArtefactError(GauntletError):
-    """A model folder or an evaluation set that must not be served: names the file and the reason."""
+    """A model folder or evaluation set is invalid and must not be served. The message names the file and the reason."""
 
 
 class InvalidInput(GauntletError):
-    """A value that a caller gave is wrong. ``field`` names it, as a path like ``images.3``, where there is one."""
+    """An argument or request field is invalid. ``field`` names it, as a path like ``images.3``, if there is one."""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -39,29 +39,29 @@ class InvalidInput(GauntletError):
 
 
 def refused(reason: str) -> InvalidInput:
-    """The error for a file that is not taken; its field is ``file``."""
+    """Return the error for a rejected file; its field is ``file``."""
     return InvalidInput(f"the file is refused: {reason}", "file")
 
 
 class DeviceError(GauntletError):
-    """The device that was demanded cannot be had."""
+    """The requested device is not available."""
 
 
 class ModelFailed(GauntletError):
-    """Somebody's model, which runs in a process of its own, gave no answer: why."""
+    """A user's model, which runs in a child process, returned no result. The message gives the reason."""
 
 
 class Unconfined(ModelFailed):
-    """No process was started for it: the machine cannot confine one, and it must be confined."""
+    """No child process was started: it must be confined (sandboxed), and this machine cannot confine it."""
 
 
 class DeadlineExceeded(GauntletError):
-    """The time that a run was given is over."""
+    """A run exceeded its deadline."""
 
 
 class BudgetExhausted(GauntletError):
-    """An attack may not evaluate the model again; what it found so far is kept."""
+    """An attack has used up its budget of model evaluations or time; the successes so far are kept."""
 
 
 class Cancelled(GauntletError):
-    """Somebody asked for the run to end."""
+    """The run was cancelled."""

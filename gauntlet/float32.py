@@ -1,4 +1,4 @@
-"""Numbers that float32 holds, in which models compute. Free of torch, so that a schema can speak of them."""
+"""The range of float32, in which models compute. It imports no torch, so that schemas can use it."""
 
 import itertools
 from typing import Annotated, Any
@@ -9,24 +9,24 @@ from pydantic import Field, FiniteFloat
 
 LARGEST = float(np.finfo(np.float32).max)
 Float32 = Annotated[FiniteFloat, Field(ge=-LARGEST, le=LARGEST)]
-"""A number that does not become infinite when a model computes with it."""
+"""A finite number within the range of float32: it does not become infinite on conversion."""
 
 MAX_EPS = 1e9
-"""Beyond any image in any norm; its square and its multiples are still float32."""
+"""Largest eps: beyond any image in any norm, while its square and multiples are still within float32."""
 
 
 def reach(values: NDArray[np.generic]) -> str:
-    """The smallest and the largest, in as many digits as tell each from every other number of the type."""
+    """Return the range as text, smallest to largest, with enough digits to identify each number of its type."""
     return f"{values.min()!s} to {values.max()!s}"
 
 
 def only_numbers(values: list[Any]) -> bool:
-    """Whether there is nothing but numbers in nested lists, all equally deep.
+    """Return whether nested lists of uniform depth contain only numbers.
 
-    Of text numpy would make numbers, or room for the longest as many times as there are elements.
+    numpy would convert text to numbers, or allocate the length of the longest text for every element.
     """
-    kinds = set(map(type, values))
-    while kinds == {list}:
+    types = set(map(type, values))
+    while types == {list}:
         values = list(itertools.chain.from_iterable(values))
-        kinds = set(map(type, values))
-    return kinds <= {int, float}
+        types = set(map(type, values))
+    return types <= {int, float}

@@ -1,4 +1,4 @@
-"""The norms there are, by name. Free of torch, so that a schema can speak of them."""
+"""The names of the supported norms. It imports no torch, so that schemas can use it."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""The numbers of gauntlet.per_sample_random as arrays, for processes without torch: the same seed gives the same."""
+"""The random numbers of gauntlet.per_sample_random in numpy, for processes without torch; equal for the same seed."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ def _mix(z: Words) -> Words:
 
 
 def uniform(seed: int, n: int, draw: int, size: int) -> NDArray[np.float32]:
-    """In (0, 1), (n, size): for the samples 0 to n - 1. ``draw`` names the step."""
+    """Return uniform numbers in (0, 1), (n, size), for the samples 0 to n - 1. Each ``draw`` gives other numbers."""
     index = np.arange(n, dtype=np.uint64)
     key = _mix(_mix(np.full_like(index, seed) + _GAMMA) + index * _GAMMA)
     key = _mix(key + np.full_like(key, draw + 1) * _MIX_2)
@@ -24,8 +24,8 @@ def uniform(seed: int, n: int, draw: int, size: int) -> NDArray[np.float32]:
 
 
 def normal(seed: int, n: int, draw: int, size: int) -> NDArray[np.float32]:
-    """Standard normal, (n, size)."""
-    from scipy.special import ndtri  # noqa: PLC0415  a quarter of a second and 15 MB, for those that draw
+    """Return standard normal numbers, (n, size), for the samples 0 to n - 1."""
+    from scipy.special import ndtri  # noqa: PLC0415  takes a quarter of a second and 15 MB, so imported on use
 
     numbers: NDArray[np.float32] = ndtri(uniform(seed, n, draw, size).astype(np.float64)).astype(np.float32)
     return numbers

@@ -1,4 +1,4 @@
-"""Gauntlet without a folder of artefacts: your own classifier and your own images, two lines to a report.
+"""The Python API: from your own classifier and images to a report in two lines, without a folder of artefacts.
 
 from gauntlet import robustness_report, write_report
 write_report(robustness_report(["model.onnx"], images, labels), "report.html")  # or what open_classifier returned
@@ -42,11 +42,11 @@ OPSET = 20
 OWN = "own-images"
 
 Labelled = Callable[[ClassifierManifest], EvalSet | None]
-"""Labelled images as a model of this manifest takes them and numbers its classes; None: they do not fit it."""
+"""Function from a manifest to labelled images with the model's input shape and classes; None if they do not fit."""
 
 
 def no_images(_: ClassifierManifest) -> None:
-    """A file that is opened without labelled images."""
+    """The ``Labelled`` function for a file that is opened without labelled images."""
 
 
 def open_classifier(
@@ -59,31 +59,32 @@ def open_classifier(
     images: Tensor | NDArray[Any] | None = None,
     labels: Tensor | NDArray[Any] | Sequence[int] | None = None,
     device: Device = "auto",
-    **said: Any,
+    **declared_fields: Any,
 ) -> Classifier:
-    """A classifier that can be attacked, certified and reported on, from an ONNX file or a torch module.
+    """Open an ONNX file or a torch module as a classifier that can be attacked, certified and reported on.
 
-    Its layout, pixel range and normalisation become part of it, a softmax at its end is taken off: it takes images
-    (B, C, H, W) in [0, 1] and gives logits (B, K). ``manifest.adoption`` says what was guessed, ``manifest.gradients``
-    whether more than black-box attacks can be run. The file is trusted: it is read in this very process.
+    Its layout, pixel range and normalisation become part of the graph, and a final softmax is removed: the classifier
+    maps images (B, C, H, W) in [0, 1] to logits (B, K). ``manifest.adoption`` lists what was guessed;
+    ``manifest.gradients`` says whether gradient attacks can run. The file is trusted: it is read in this process,
+    without a sandbox.
 
     Args:
-        source: the file, its weights in it or in files beside it; an address of ``gauntlet.onnx_import.model_sources``,
-            as ``hf://ORG/NAME@REVISION/model.onnx``; or the module, which needs ``example`` and the extra
-            ``gauntlet-robustness[export]``.
-        name: by default the file's or the module's.
-        classes: K names, or a file of them; by default those in the file or beside it, otherwise their numbers.
+        source: the file, with its weights in it or in files beside it; an address of
+            ``gauntlet.onnx_import.model_sources``, such as ``hf://ORG/NAME@REVISION/model.onnx``; or the module, which
+            needs ``example`` and the extra ``gauntlet-robustness[export]``.
+        name: by default that of the file or the module.
+        classes: K names, or a file with them; by default those in the file or beside it, otherwise their numbers.
         preprocessing: a ``preprocessor_config.json`` of transformers or a ``config.json`` of timm, instead of
-            pixel_range, channels, mean and std; one beside the file is a guess.
-        example: a batch of at least two images as the module takes them.
-        images: labelled images, as ``robustness_report`` takes them. They choose among the usual preprocessings that
-            agree with what is said: one that is right clearly more often than the guess is taken.
+            pixel_range, channels, mean and std. One that lies beside the file is used as a guess only.
+        example: a batch of at least two images, in the form of the module's input.
+        images: labelled images, in the formats of ``robustness_report``. They choose among the usual preprocessings
+            that agree with the declared fields: one with clearly higher accuracy replaces the guess.
         labels: (N,), of these images.
-        device: where attacks run.
-        said: fields of ``gauntlet.onnx_import.settings.ModelSettings`` that would be guessed otherwise.
+        device: the device on which attacks run.
+        declared_fields: fields of ``gauntlet.onnx_import.settings.ModelSettings`` that would otherwise be guessed.
 
     Raises:
-        InvalidInput: a file that is no such classifier and why, a field that does not fit.
+        InvalidInput: the file is not such a classifier, or a declared field does not fit it.
     """
     labelled: Labelled = no_images
     shape = None
@@ -91,8 +92,8 @@ def open_classifier(
         x = np.asarray(images)
         labelled = partial(_labelled, x, np.asarray([] if labels is None else labels, np.int64))
         shape = _shape_of(x)
-    said |= {"name": name, "classes": classes, "preprocessing": preprocessing}
-    return open_labelled(source, labelled, shape, example=example, device=device, **said)
+    declared_fields |= {"name": name, "classes": classes, "preprocessing": preprocessing}
+    return open_labelled(source, labelled, shape, example=example, device=device, **declared_fields)
 
 
 def open_labelled(
@@ -105,11 +106,11 @@ def open_labelled(
     preprocessing: str | Path | None = None,
     example: Tensor | None = None,
     device: Device = "auto",
-    **said: Any,
+    **declared_fields: Any,
 ) -> Classifier:
-    """``open_classifier`` with images that are made to fit once the model's classes and input are known.
+    """Do what ``open_classifier`` does, with images that are converted once the model's classes and input are known.
 
-    ``shape`` is theirs, for a graph that leaves it open.
+    ``shape`` is that of the images, for a graph with a dynamic input shape.
     """
     if isinstance(source, str) and model_sources.is_address(source):
         with model_sources.fetched(source) as found:
@@ -121,7 +122,7 @@ def open_labelled(
                 classes=classes,
                 preprocessing=preprocessing,
                 device=device,
-                **said,
+                **declared_fields,
             )
         opened.manifest = model_sources.from_address(opened.manifest, found.address)
         return opened
@@ -139,7 +140,7 @@ def open_labelled(
         if isinstance(classes, Path):
             companions.append(companion_files.given(classes, "classes"))
             classes = None
-        fields = _declared({"name": plain(name), "dataset": OWN, "classes": classes, **said})
+        fields = _declared({"name": plain(name), "dataset": OWN, "classes": classes, **declared_fields})
         if preprocessing is not None:
             stated = companion_files.given(Path(preprocessing), preprocessing_files.FIELD)
             fields = preprocessing_files.declared_in(stated, fields)
@@ -157,7 +158,7 @@ def _adopted(
     labelled: Labelled,
     shape: Shape | None,
 ) -> Adopted:
-    """The file adopted, with the preprocessing that the images choose where there are any."""
+    """Convert the file into an artefact, with the preprocessing chosen by the labelled images, if there are any."""
 
     def adopted(settings: ModelSettings) -> Adopted:
         return adopt(file.read_bytes(), settings, in_folder(file.parent, MAX_BYTES), companions, shape)
@@ -168,7 +169,7 @@ def _adopted(
 
 
 def plain(name: str) -> str:
-    """A name as manifests have them."""
+    """Return the name in the form that manifests allow."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
 
 
@@ -178,18 +179,18 @@ def robustness_report(
     labels: Tensor | NDArray[Any] | Sequence[int],
     *,
     on_progress: Callable[[float], None] = ignore_progress,
-    **asked: Any,
+    **request_fields: Any,
 ) -> Report:
-    """The robustness report of these models on these images.
+    """Compute the robustness report of these models on these images.
 
     Args:
-        models: of the same classes and input shape; or files, which are opened with these images, so that these
-            choose the preprocessing (``open_classifier``).
+        models: classifiers of the same classes and input shape; or files, which are opened with these images, so that
+            the images choose the preprocessing (``open_classifier``).
         images: (N, C, H, W), (N, H, W, C) or, of one channel, (N, H, W); in [0, 1], or 0 to 255 as uint8. They are
             rounded to 8 bits, like any picture.
         labels: (N,).
-        on_progress: hears the share of the work done, rising to 1.
-        asked: fields of ReportRequest: n (by default all images), attacks, threats, seed, smoothing.
+        on_progress: called with the share of the work done, which rises to 1.
+        request_fields: fields of ReportRequest: n (by default all images), attacks, threats, seed, smoothing.
 
     Raises:
         InvalidInput: images, labels or a field that cannot be used.
@@ -198,28 +199,28 @@ def robustness_report(
     opened = [open_classifier(one, images=x, labels=y) if isinstance(one, str | Path) else one for one in models]
     manifest = opened[0].manifest
     evalset = _evalset(_by_channel(x, manifest.input_shape), y, manifest.classes)
-    fields = {"models": [model.name for model in opened], "dataset": OWN, "n": len(evalset.labels), **asked}
+    fields = {"models": [model.name for model in opened], "dataset": OWN, "n": len(evalset.labels), **request_fields}
     try:
-        request = ReportRequest.model_validate(fields, strict=False)  # tuples and numpy's numbers will do here
+        request = ReportRequest.model_validate(fields, strict=False)  # accepts tuples and numpy numbers
     except ValidationError as error:
         raise _first(error) from error
     return build(request, {model.name: model for model in opened}, {OWN: evalset}, on_progress=on_progress)
 
 
 def write_report(made: Report, *paths: str | Path, require: Sequence[str] = ()) -> list[str]:
-    """Write a report to files, each in the format that its ending says (``gauntlet.report.exports.WRITERS``).
+    """Write a report to files, each in the format of its file ending (``gauntlet.report.exports.WRITERS``).
 
     Args:
-        made: what ``robustness_report`` returned.
+        made: the report that ``robustness_report`` returned.
         paths: ``*.html``, ``*.json``, ``*.xml`` (JUnit), ``*.sarif``, ``*.cdx.json`` (CycloneDX), ``*.md``,
             ``*.card.md`` (Hugging Face).
-        require: requirements such as ``robust(linf)@8/255>=0.3``, held against the lower end of the interval.
+        require: requirements such as ``robust(linf)@8/255>=0.3``, compared with the lower end of the interval.
 
     Returns:
-        The requirements that are missed, in words.
+        The requirements that are not met, in words.
 
     Raises:
-        InvalidInput: another ending, a file that cannot be written, or no such requirement.
+        InvalidInput: an unknown ending, a file that cannot be written, or an invalid requirement.
     """
     gate = Gate([requirements.parse(text) for text in require])
     for path in map(Path, paths):
@@ -229,10 +230,10 @@ def write_report(made: Report, *paths: str | Path, require: Sequence[str] = ()) 
 
 def _export(module: nn.Module, example: Tensor, file: Path) -> None:
     try:
-        import onnxscript  # noqa: F401, PLC0415 - torch's exporter needs it, nothing else does
+        import onnxscript  # noqa: F401, PLC0415 - only torch's exporter needs it
     except ImportError as error:
         raise InvalidInput(
-            "a torch module needs gauntlet-robustness[export]; an ONNX file needs nothing more"
+            "opening a torch module needs the extra gauntlet-robustness[export]; an ONNX file does not"
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -262,15 +263,15 @@ def _first(error: ValidationError) -> InvalidInput:
 
 
 def _by_channel(images: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
-    """To (N, C, H, W) where they are (N, H, W) or (N, H, W, C), as the model takes ``shape``; others as they are."""
+    """Convert (N, H, W), or (N, H, W, C) if that fits the input ``shape``, to (N, C, H, W); return others unchanged."""
     if images.ndim == 3:
         return images[:, None]
-    last = images.transpose(0, 3, 1, 2) if images.ndim == 4 else images
-    return last if images.shape[1:] != shape and last.shape[1:] == shape else images
+    channels_first = images.transpose(0, 3, 1, 2) if images.ndim == 4 else images
+    return channels_first if images.shape[1:] != shape and channels_first.shape[1:] == shape else images
 
 
 def _shape_of(images: NDArray[Any]) -> Shape | None:
-    """C, H, W of images (N, H, W), (N, C, H, W) or (N, H, W, C); None for others."""
+    """Return C, H, W of images (N, H, W), (N, C, H, W) or (N, H, W, C); None for others."""
     if images.ndim == 3:
         return 1, images.shape[1], images.shape[2]
     if images.ndim == 4 and images.shape[1] in (1, 3):
@@ -281,7 +282,7 @@ def _shape_of(images: NDArray[Any]) -> Shape | None:
 
 
 def _labelled(images: NDArray[Any], labels: NDArray[np.int64], manifest: ClassifierManifest) -> EvalSet:
-    """Raises InvalidInput where the images are not those that the model takes."""
+    """Return the images as an evalset of the model. Raises InvalidInput if they do not have its input shape."""
     found = _evalset(_by_channel(images, manifest.input_shape), labels, manifest.classes)
     if found.images.shape[1:] != manifest.input_shape:
         shapes = f"{manifest.input_shape}, these images are {found.images.shape[1:]}"

@@ -1,4 +1,4 @@
-"""What the attacker may do: a norm ball around the image, inside the unit box. Lengths, projections, steps in norms."""
+"""The threat model: a norm ball around the image, inside the unit box; lengths, projections and steps in each norm."""
 
 import math
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ from gauntlet.float32 import MAX_EPS
 from gauntlet.norms import NORMS, Norm
 
 TINY = 1e-12  # keeps zero out of denominators
-NEWTON = 4  # steps to a root of a piecewise linear function
+NEWTON = 4  # steps of Newton's method to the root of a piecewise linear function
 DUAL: dict[Norm, Norm] = {"linf": "l1", "l2": "l2", "l1": "linf"}
-"""How a gradient is measured, so that a step of size one in the first norm gains at most that much. L0 has none."""
+"""The dual norm: a step of size one gains at most the gradient's length in the dual norm. L0 has none."""
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """Shape (B,) -> (B, 1, 1, ...), to scale each sample of ``like``."""
+    """Reshape (B,) to (B, 1, 1, ...), to scale each sample of ``like``."""
     return values.view(-1, *([1] * (like.dim() - 1)))
 
 
 def l2(delta: Tensor) -> Tensor:
-    """Euclidean length of each sample: (B, ...) -> (B,)."""
+    """Return the Euclidean length of each sample: (B, ...) -> (B,)."""
     return delta.flatten(1).norm(dim=1)
 
 
 def unit(direction: Tensor) -> Tensor:
-    """Each sample scaled to L2 length one; a zero stays zero."""
-    largest = direction.flatten(1).abs().amax(dim=1)  # first, because squares of tiny numbers vanish
+    """Scale each sample to L2 length one; a zero stays zero."""
+    largest = direction.flatten(1).abs().amax(dim=1)  # scaled first, because squares of tiny numbers underflow
     scaled = direction / per_sample(largest.clamp_min(torch.finfo(direction.dtype).tiny), direction)
     return scaled / per_sample(l2(scaled).clamp_min(TINY), direction)
 
 
 def shrink(delta: Tensor, eps: float | Tensor) -> Tensor:
-    """The nearest point of the L1 ball of radius ``eps`` (one for all, or (B,)) to each sample (B, ...).
+    """Project each sample (B, ...) onto the L1 ball of radius ``eps`` (one for all, or (B,)).
 
     Duchi et al., "Efficient Projections onto the l1-Ball for Learning in High Dimensions", ICML 2008: all entries move
     towards zero by the same amount.
@@ -50,19 +50,19 @@ def shrink(delta: Tensor, eps: float | Tensor) -> Tensor:
 
 
 def keep(delta: Tensor, worth: Tensor, pixels: int | Tensor) -> Tensor:
-    """Each sample (B, C, H, W) with all but its ``pixels`` (one number, or (B,)) of most worth (B, H, W) put back."""
+    """Set all but the ``pixels`` (one number, or (B,)) pixels of largest ``worth`` (B, H, W) to zero: (B, C, H, W)."""
     place = worth.flatten(1).argsort(dim=1, descending=True).argsort(dim=1)
     count = torch.as_tensor(pixels, device=delta.device).expand(len(delta))[:, None]
     return delta * (place < count).view(len(delta), 1, *delta.shape[2:])
 
 
 def keep_largest(delta: Tensor, pixels: int | Tensor) -> Tensor:
-    """Each sample (B, C, H, W) with all but its ``pixels`` (one number, or (B,)) farthest-moved pixels put back."""
+    """Set all but the ``pixels`` (one number, or (B,)) pixels of largest L2 change to zero: (B, C, H, W)."""
     return keep(delta, delta.norm(dim=1), pixels)
 
 
 def length(delta: Tensor, norm: Norm) -> Tensor:
-    """Each sample (B, C, H, W) measured: (B,). L0 counts pixels, a colour pixel once."""
+    """Return the length of each sample (B, C, H, W) in the norm: (B,). L0 counts pixels, a colour pixel once."""
     match norm:
         case "linf":
             return delta.flatten(1).abs().amax(dim=1)
@@ -75,7 +75,7 @@ def length(delta: Tensor, norm: Norm) -> Tensor:
 
 
 def shorten(delta: Tensor, norm: Norm, eps: float | Tensor) -> Tensor:
-    """Each sample (B, C, H, W) projected to the ball of radius ``eps`` (one for all, or (B,))."""
+    """Project each sample (B, C, H, W) onto the ball of radius ``eps`` (one for all, or (B,)) in the norm."""
     radius = eps if isinstance(eps, Tensor) else delta.new_full((len(delta),), eps)
     match norm:
         case "linf":
@@ -89,7 +89,10 @@ def shorten(delta: Tensor, norm: Norm, eps: float | Tensor) -> Tensor:
 
 
 def reach(gain: Tensor, gradient: Tensor, x: Tensor, norm: Norm) -> Tensor:
-    """How far x (B, C, H, W) must move, to first order, for a function with this gradient to gain that much (B,)."""
+    """Return how far x (B, C, H, W) must move, to first order, for a function with this gradient to rise by ``gain``.
+
+    ``gain`` and the result are (B,). In L0 the result is a number of pixels.
+    """
     if norm == "l0":
         room = torch.where(gradient > 0, 1 - x, x)
         most = (gradient.abs() * room).sum(dim=1).flatten(1).sort(dim=1, descending=True).values
@@ -98,9 +101,9 @@ def reach(gain: Tensor, gradient: Tensor, x: Tensor, norm: Norm) -> Tensor:
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """The step of size one in the norm, Linf or L2, that climbs fastest; in L1 one whose largest entry is one.
+    """Return the direction of steepest ascent, of size one in Linf or L2; in L1 scaled to a largest entry of one.
 
-    In L1 a single entry would climb fastest: all take part here, and ``shorten`` chooses.
+    In L1 the steepest step changes a single entry. Here all entries keep their share; ``shorten`` selects from them.
     """
     match norm:
         case "linf":
@@ -112,37 +115,37 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
 
 
 def unblocked(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient (B, C, H, W) without what would push a pixel out of the box: no step there moves anything."""
+    """Set the gradient (B, C, H, W) to zero where it would push a pixel out of the box: clipping undoes that step."""
     return gradient.masked_fill(((x <= 0) & (gradient < 0)) | ((x >= 1) & (gradient > 0)), 0.0)
 
 
 def onto_plane(delta: Tensor, normal: Tensor, level: Tensor, x: Tensor) -> Tensor:
-    """The nearest point to ``delta`` (B, C, H, W), in L2, with <normal, point> = level (B,) and x + point in the box.
+    """Project ``delta`` (B, C, H, W) in L2 to the points with <normal, point> = level (B,) and x + point in the box.
 
-    It is the clipped delta + t normal; a few steps of Newton's method find t (B,) to a thousandth or so.
-    A plane that misses the box is approached.
+    The projection is the clipped delta + t normal; a few steps of Newton's method find t (B,) to about a thousandth.
+    If the plane misses the box, the result approaches the plane.
     """
     shift = torch.zeros_like(level)
     for _ in range(NEWTON):
         wanted = delta + per_sample(shift, normal) * normal
         short = level - (normal * wanted.clamp(-x, 1 - x)).flatten(1).sum(dim=1)
-        ahead = normal * per_sample(short, normal)  # the way that each pixel is asked to go
+        ahead = normal * per_sample(short, normal)  # the direction in which each pixel has to move
         free = ((wanted > -x) | (ahead > 0)) & ((wanted < 1 - x) | (ahead < 0))
         shift = shift + short / (normal.square() * free).flatten(1).sum(dim=1).clamp_min(TINY)
     return (delta + per_sample(shift, normal) * normal).clamp(-x, 1 - x)
 
 
 def distances(x: Tensor, x_adv: Tensor) -> dict[Norm, Tensor]:
-    """How far each sample moved in all four norms, each (B,) float64."""
+    """Return the distance between x and x_adv in all four norms, each (B,) float64."""
     delta = x_adv.double() - x.double()
     return {norm: length(delta, norm) for norm in NORMS}
 
 
 @dataclass(frozen=True)
 class Threat:
-    """All images within ``eps`` of the original in ``norm``, in pixel units of [0, 1]; for L0, a number of pixels.
+    """The threat: all images within ``eps`` of the original in ``norm``, in pixel units of [0, 1]; in L0, in pixels.
 
-    ``eps`` None: the whole box.
+    ``eps`` None means the whole box.
     """
 
     norm: Norm
@@ -159,23 +162,23 @@ class Threat:
         return float("inf") if self.eps is None else self.eps
 
     def on_grid(self) -> "Threat":
-        """What is left of it where pixels are multiples of 1/255: in Linf the next such eps below."""
+        """Return the threat that 8-bit images can use up: in Linf, eps is rounded down to a multiple of 1/255."""
         if self.norm != "linf" or self.eps is None:
             return self
         return Threat(self.norm, math.floor(self.eps * 255 + 1e-6) / 255)
 
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
-        """``x_adv`` brought into the ball, then into the box: that clipping only ever shortens the way from x."""
+        """Project ``x_adv`` into the ball, then clip it to the box, which can only shorten the distance from x."""
         if self.eps is None:
             return x_adv.clamp(0, 1)
         return (x + shorten(x_adv - x, self.norm, self.eps)).clamp(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The step of size one in the norm, Linf or L2, that climbs fastest."""
+        """Return the direction of steepest ascent, of size one in the norm (Linf or L2)."""
         return steepest(gradient, self.norm)
 
     def sample(self, x: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
-        """A uniform point of the Linf or L2 ball around x, clipped to the box.
+        """Return a uniform random point of the Linf or L2 ball around x, clipped to the box.
 
         ``normal`` (B, C, H, W) gives the direction, ``uniform`` (B,) the distance (L2 only). Needs an eps.
         """
@@ -186,7 +189,7 @@ class Threat:
         return (x + unit(normal) * per_sample(length, x)).clamp(0, 1)
 
     def enclosing_l2(self, shape: tuple[int, int, int]) -> float:
-        """Radius of the smallest L2 ball that holds every image (C, H, W) of the threat: it stays in the unit box."""
+        """Return the radius of the smallest L2 ball that contains every image (C, H, W) of the threat in the box."""
         channels, values = shape[0], shape[0] * shape[1] * shape[2]
         if self.norm == "l2":
             return self.radius
@@ -194,5 +197,5 @@ class Threat:
         return math.sqrt(min(within_box.get(self.norm, self.radius * channels), values))
 
     def size(self, x: Tensor, x_adv: Tensor) -> Tensor:
-        """How far each sample moved in this threat's norm: (B,)."""
+        """Return the distance between x and x_adv in this threat's norm: (B,) float64."""
         return length(x_adv.double() - x.double(), self.norm)

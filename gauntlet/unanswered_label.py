@@ -1,6 +1,6 @@
-"""An answer that is no class. Without torch: schemas speak of it."""
+"""The label of an image whose logits are not finite. It imports no torch, so that schemas can use it."""
 
 UNANSWERED = -1
-"""In the place of a label: the model answers this image with NaN or infinite numbers. It is no class, so such an image
-is never classified correctly, never attacked, and as the result of an attack never a success."""
+"""Label of an image for which the model returns NaN or infinite logits. It is no class: such an image is never
+classified correctly, never attacked, and, as the result of an attack, never a success."""
 NO_ANSWER = "the model answers this image with NaN or infinite numbers"

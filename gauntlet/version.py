@@ -1,3 +1,3 @@
-"""The version of Gauntlet: the one place that says it. Both distributions and every export read it here."""
+"""The version of Gauntlet, defined only here. Both distributions and every export read it."""
 
 __version__ = "0.1.0"

@@ -41,14 +41,14 @@ from training.update_exported import calibrate_all, rewrite_cards
 ARTIFACTS = Path("models/artifacts")
 EVALSETS = Path("models/evalsets")
 RUNS = Path("runs")
-LISTED = {"name", "epochs"}  # in columns of their own
+LISTED = {"name", "epochs"}  # the fields that `list` prints in columns of their own
 
 
 def configure(recipe: str, changes: dict[str, Any]) -> JobConfig:
-    """The named recipe's configuration with some fields changed.
+    """Return the named recipe's configuration with some fields changed.
 
     Raises:
-        RunError: a field does not exist or cannot have this value.
+        RunError: a field does not exist, or its value is not allowed.
     """
     config = RECIPES[recipe].config
     try:
@@ -60,20 +60,20 @@ def configure(recipe: str, changes: dict[str, Any]) -> JobConfig:
 
 
 def device_of(word: str) -> torch.device:
-    """``auto`` is the GPU where there is one.
+    """Return the device for ``cuda``, ``cpu`` or ``auto``, which is the GPU if torch sees one.
 
     Raises:
-        RunError: a GPU is asked for and there is none.
+        RunError: a GPU was requested, but torch sees none.
     """
     if word == "cuda" and not torch.cuda.is_available():
         raise RunError("--device cuda: torch sees no GPU here; use --device cpu or auto")
-    torch.backends.cudnn.deterministic = True  # on a GPU too, a seed says it all
+    torch.backends.cudnn.deterministic = True  # so that the seed determines the result on a GPU too
     torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda" if word != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train a recipe; unless it is a trial, measure it on the test set and export it."""
+    """Train a recipe and, unless --trial is given, measure the model on the test set and export it."""
     recipe = RECIPES[options.recipe]
     given = {key: value for key in ("name", "epochs", "seed") if (value := getattr(options, key)) is not None}
     config = configure(options.recipe, dict(options.set) | given)
@@ -116,25 +116,25 @@ def train(options: argparse.Namespace) -> None:
 
 
 def digests(config: JobConfig, artifacts: Path) -> dict[str, str]:
-    """The sha256 of what the job builds on."""
+    """Return the sha256 of each artefact that the job builds on, by name."""
     return {name: artefact_folders.load(artifacts / name).manifest.model_sha256 for name in config.builds_on}
 
 
 def train_all(options: argparse.Namespace) -> None:
-    """Train every recipe whose artefact is not there yet, going on where a run was broken off.
+    """Train every recipe that has no up-to-date artefact yet, resuming interrupted runs.
 
     Raises:
-        RunError: some recipes failed; the others are done.
+        RunError: some recipes failed; the others were trained.
     """
-    left = [name for name, recipe in RECIPES.items() if not is_done(options.out / name, recipe.config)]
-    done = len(RECIPES) - len(left)
-    print(f"{done} of {len(RECIPES)} models are done; left: {', '.join(left) or 'none'}", flush=True)
+    missing = [name for name, recipe in RECIPES.items() if not is_done(options.out / name, recipe.config)]
+    done = len(RECIPES) - len(missing)
+    print(f"{done} of {len(RECIPES)} models are done; left: {', '.join(missing) or 'none'}", flush=True)
     failed = []
-    for name in left:
+    for name in missing:
         started = (options.runs / name / CHECKPOINT_FILE).is_file()
-        words = ["train", name, "--device", options.device, "--runs", str(options.runs), "--out", str(options.out)]
+        arguments = ["train", name, "--device", options.device, "--runs", str(options.runs), "--out", str(options.out)]
         try:
-            train(parser().parse_args([*words, "--resume"] if started else words))
+            train(parser().parse_args([*arguments, "--resume"] if started else arguments))
         except (RunError, ExportError, GauntletError) as error:
             print(f"error: {name}: {error}", file=sys.stderr, flush=True)
             failed.append(name)
@@ -143,25 +143,25 @@ def train_all(options: argparse.Namespace) -> None:
 
 
 def spread(options: argparse.Namespace) -> None:
-    """Train a recipe from several seeds, and print mean and range of what they reach on the validation images."""
-    recipe, reached = RECIPES[options.recipe], list[dict[str, float]]()
+    """Train a recipe with several seeds, and print mean, minimum and maximum of their validation metrics."""
+    recipe, results = RECIPES[options.recipe], list[dict[str, float]]()
     for seed in range(options.seeds):
-        own = seed == recipe.config.seed
-        shipped = validated(options.out / options.recipe, recipe.config) if own else {}
-        reached.append(
-            shipped or validate(options, seed, name=options.recipe if own else f"{options.recipe}.seed{seed}")
+        is_default = seed == recipe.config.seed
+        shipped = validated(options.out / options.recipe, recipe.config) if is_default else {}
+        results.append(
+            shipped or validate(options, seed, name=options.recipe if is_default else f"{options.recipe}.seed{seed}")
         )
     print(f"## Seeds 0 to {options.seeds - 1} of `{options.recipe}`\n")
     print("The epoch of each is chosen on the validation images, and the figures are of these.\n")
     print("| figure | mean | lowest | highest |\n| --- | --- | --- | --- |")
-    for name in (name for name in reached[0] if all(name in record for record in reached)):
-        values = [record[name] for record in reached]
+    for name in (name for name in results[0] if all(name in record for record in results)):
+        values = [record[name] for record in results]
         figures = (f"{figure:.4f}" for figure in (statistics.fmean(values), min(values), max(values)))
         print(f"| {name.removeprefix('validation_')} | {' | '.join(figures)} |")
 
 
 def validate(options: argparse.Namespace, seed: int, name: str) -> dict[str, float]:
-    """Train a recipe from a seed, or go on with it: what its best epoch reached."""
+    """Train a recipe with a seed, resuming from its checkpoint if there is one; return the best epoch's metrics."""
     config = configure(options.recipe, {"seed": seed, "name": name})
     folder = options.runs / name
     resume = (folder / CHECKPOINT_FILE).is_file()
@@ -171,20 +171,20 @@ def validate(options: argparse.Namespace, seed: int, name: str) -> dict[str, flo
 
 
 def validated(folder: Path, config: JobConfig) -> dict[str, float]:
-    """The same of the artefact in the folder, should it be one of exactly this recipe; otherwise nothing."""
+    """Return the validation metrics of the artefact in the folder if exactly this recipe made it; otherwise {}."""
     if not is_done(folder, config):
         return {}
     artefact = artefact_folders.load(folder)
-    found = {name: metric.value for name, metric in artefact.manifest.metrics.items() if metric.split == "validation"}
-    if isinstance(config, ClassifierConfig) and f"validation_{config.selected_by}" not in found:
+    metrics = {name: metric.value for name, metric in artefact.manifest.metrics.items() if metric.split == "validation"}
+    if isinstance(config, ClassifierConfig) and f"validation_{config.selected_by}" not in metrics:
         data = load_training(SOURCES[config.dataset], data_root())
         more = defended(open_twin(artefact.model_path), data.validation, config)
-        found |= {f"validation_{name}": value for name, value in more.items()}
-    return found
+        metrics |= {f"validation_{name}": value for name, value in more.items()}
+    return metrics
 
 
 def is_done(folder: Path, config: JobConfig) -> bool:
-    """Whether the folder holds a whole artefact of exactly this recipe, built on what lies beside it."""
+    """Whether the folder holds a complete artefact of exactly this recipe, built on the artefacts now beside it."""
     try:
         made = artefact_folders.load(folder).manifest.training
         return (
@@ -197,18 +197,18 @@ def is_done(folder: Path, config: JobConfig) -> bool:
 
 
 def command_of(recipe: str, changes: dict[str, Any]) -> str:
-    """The command that repeats a run from its beginning."""
+    """Return the command line that repeats a run from its beginning."""
     words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     return shlex.join(["python", "-m", "training", "train", recipe, *words])
 
 
 def show_table(options: argparse.Namespace) -> None:
-    """The figures of all models, from the files that ship."""
+    """Print clean, robust and certified accuracy of all classifiers, measured on the exported files."""
     print(table(options.models, (EVALSETS, data_root() / "evalsets"), attacked=not options.quick))
 
 
 def list_recipes(_: argparse.Namespace) -> None:
-    """One line for each recipe."""
+    """Print one line for each recipe: name, epochs, and the fields that differ from their defaults."""
     for name, recipe in RECIPES.items():
         config = recipe.config
         chosen = (f"{key} {value}" for key, value in config.model_dump(exclude=LISTED, exclude_defaults=True).items())
@@ -216,7 +216,7 @@ def list_recipes(_: argparse.Namespace) -> None:
 
 
 def fetch(_: argparse.Namespace) -> None:
-    """Download what is missing, check what is there, and write the evaluation sets that do not travel with the code."""
+    """Download missing data sets, check existing ones, and write the evaluation sets that are not in the repository."""
     for name, source in SOURCES.items():
         download(source, data_root())
         print(f"{name}: complete under {data_root()}")
@@ -225,7 +225,7 @@ def fetch(_: argparse.Namespace) -> None:
 
 
 def make_evalsets(options: argparse.Namespace) -> None:
-    """Write evaluation sets: of test sets, or of another file in a set's format."""
+    """Write evaluation sets from test sets, or from another file in a data set's format."""
     if options.file and (len(options.datasets) != 1 or not options.name):
         raise DataError("--file needs one data set, in whose format it is, and --name")
     for dataset in options.datasets or SOURCES:
@@ -235,13 +235,13 @@ def make_evalsets(options: argparse.Namespace) -> None:
 
 
 def write(name: str, source: DataSource, test: Examples, folder: Path) -> None:
-    """One evaluation set, and a line about it."""
+    """Write one evaluation set, and print its path and sha256."""
     digest = write_evalset(name, source, test, folder)
     print(f"{folder / name}.npz sha256 {digest}{'' if test.official else ' (not the official file)'}")
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """``FIELD=VALUE`` of --set, the value as JSON where it is JSON and as text where not."""
+    """Parse ``FIELD=VALUE`` of --set; a value that is not JSON is taken as text."""
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
@@ -252,7 +252,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="python -m training", description="Data sets and models, made offline.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -269,7 +269,7 @@ def parser() -> argparse.ArgumentParser:
     evalset.add_argument("--evalsets", type=Path, help="where they go (default: evalsets/ in GAUNTLET_DATA)")
     evalset.set_defaults(call=make_evalsets)
 
-    every = commands.add_parser("all", help="train every model that is not there yet")
+    every = commands.add_parser("all", help="train every model that has no artefact yet")
     every.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     every.add_argument("--runs", type=Path, default=RUNS, help="where checkpoints and logs go")
     every.add_argument("--out", type=Path, default=ARTIFACTS, help="where the artefacts go")
@@ -318,7 +318,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 when all went well, 1 for an error that names its way out, 130 when interrupted."""
+    """Run the command line; return 0 for success, 1 for an error whose message was printed, 130 when interrupted."""
     options = parser().parse_args(arguments)
     try:
         options.call(options)

@@ -1,4 +1,4 @@
-"""What attacks find on an exported classifier: the figures of its manifest, and of ``python -m training table``."""
+"""Robustness figures of an exported classifier, for its manifest and for ``python -m training table``."""
 
 import sys
 from functools import partial
@@ -28,15 +28,15 @@ ENSEMBLE: tuple[tuple[str, dict[str, object]], ...] = (
 )
 ATTACKED = 1_000  # images for the ensemble
 MEASURED = 500  # images for the smallest distances, and for the smoothed classifier
-CERTIFY: dict[str, Any] = {"samples": 10_000, "alpha": 0.001}  # of the smoothed classifier, beside its sigma
+CERTIFY: dict[str, Any] = {"samples": 10_000, "alpha": 0.001}  # of the smoothed classifier, in addition to its sigma
 SMOOTHED_EPS = {"36": 36 / 255, "72": 72 / 255, "108": 108 / 255, "0.5": 0.5}
 
 
 def measure(folder: Path, test: Examples) -> dict[str, Metric]:
-    """Robust accuracy under the worst of the ensemble in Linf, and how far DDN has to go in L2.
+    """Measure Linf robust accuracy under the worst of the ensemble, and the median minimal L2 perturbation with DDN.
 
-    All on the first images of the test set. The margin over the local slope is the distance to the nearest boundary
-    that a linear model of the classifier would expect: it does not depend on the scale of the logits.
+    Only the first images of the test set are used. The margin divided by the local slope is the distance to the
+    nearest decision boundary of a linear model of the classifier: it does not depend on the scale of the logits.
     """
     model = classifier.open_model(artefact_folders.load(folder))
     assert isinstance(model, OnnxClassifier)
@@ -45,13 +45,13 @@ def measure(folder: Path, test: Examples) -> dict[str, Metric]:
     robust = worst_case(model, x, y, Threat("linf", eps))
     x, y = x[:MEASURED], y[:MEASURED]
     outcome = referee.run(model, "ddn", x, y, Threat("l2"), params={"steps": 100})
-    found = outcome.minimal["l2"][outcome.correct]
+    distances = outcome.minimal["l2"][outcome.correct]
     slopes = torch.maximum(slope(model, x, y), slope(model, outcome.images, y))[outcome.correct]
-    flat = margin(model.predict(x), y)[outcome.correct] / slopes.clamp_min(1e-12)
+    linear = margin(model.predict(x), y)[outcome.correct] / slopes.clamp_min(1e-12)
     figures = {
         f"robust_accuracy_linf_{eps:.3g}": (float(robust.double().mean()), len(robust)),
-        "median_minimal_l2": (float(found.median()), len(found)),
-        "median_margin_over_slope": (float(flat.median()), len(flat)),
+        "median_minimal_l2": (float(distances.median()), len(distances)),
+        "median_margin_over_slope": (float(linear.median()), len(linear)),
     }
     return {
         name: Metric(value=value, n=n, split="test") for name, (value, n) in figures.items() if value < float("inf")
@@ -59,15 +59,18 @@ def measure(folder: Path, test: Examples) -> dict[str, Metric]:
 
 
 def measure_smoothed(folder: Path, test: Examples, sigma: float) -> dict[str, Metric]:
-    """Accuracy and certified accuracies of the smoothed classifier, by CERTIFY, on the first images of the test set."""
+    """Measure accuracy and certified accuracies of the smoothed classifier on the first images of the test set.
+
+    By the algorithm CERTIFY (Cohen et al., arXiv 1902.02918).
+    """
     model = classifier.open_model(artefact_folders.load(folder))
     assert isinstance(model, OnnxClassifier)
     smoothing = Smoothing(sigma=sigma, **CERTIFY)
     x, y = to_pixels(test.images[:MEASURED]), test.labels[:MEASURED]
     images = tqdm(x, desc="certifying", unit="image", file=sys.stderr, mininterval=1.0)
-    found = [certify(model.predict, image[None], smoothing, first_index=i) for i, image in enumerate(images)]
-    right = torch.cat([smoothed.label for smoothed in found]) == y  # an abstention is no label
-    radii = torch.cat([smoothed.radius for smoothed in found])
+    results = [certify(model.predict, image[None], smoothing, first_index=i) for i, image in enumerate(images)]
+    right = torch.cat([smoothed.label for smoothed in results]) == y  # the label of an abstention equals no class
+    radii = torch.cat([smoothed.radius for smoothed in results])
     hits = {"smoothed_accuracy": right} | {
         f"smoothed_certified_accuracy_{name}": right & (radii >= eps) for name, eps in SMOOTHED_EPS.items()
     }
@@ -75,13 +78,16 @@ def measure_smoothed(folder: Path, test: Examples, sigma: float) -> dict[str, Me
 
 
 def worst_case(model: Classifier, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-    """Which of the images (n, C, H, W) no attack of the ensemble breaks: (n,) bool. Each sees what still stands."""
+    """Which of the images (n, C, H, W) no attack of the ensemble breaks: (n,) bool.
+
+    Each attack gets only the images that the attacks before it did not break.
+    """
     run = partial(referee.run, model, threat=threat)
     return ensemble.in_turn(run, ENSEMBLE, x, y, threat, index=torch.arange(len(x))).robust
 
 
 def slope(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Length of the gradient of the margin of y (n,) over the next class, at x (n, C, H, W): (n,)."""
+    """Compute the L2 norm (n,) of the gradient of the margin of y (n,) over the next class, at x (n, C, H, W)."""
     slopes = []
     for part, labels in zip(torch.split(x, 128), torch.split(y, 128), strict=True):
         probe = part.to(model.device).requires_grad_()

@@ -1,4 +1,4 @@
-"""The temperature of a classifier's probabilities: fitted on the validation images, judged on the test set."""
+"""The temperature of a classifier's probabilities: fitted on the validation images, evaluated on the test set."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ DIAGRAM_FILE = "reliability.png"
 
 
 class Calibrated(NamedTuple):
-    """A temperature, what it does to the calibration error of the test set, and the picture of it."""
+    """A temperature, the calibration error on the test set with and without it, and the reliability diagram."""
 
     temperature: float
     metrics: dict[str, Metric]
@@ -25,7 +25,7 @@ class Calibrated(NamedTuple):
 
 
 def calibrate(model: Path, validation: Examples, test: Examples) -> Calibrated:
-    """For an exported classifier: everything is measured on its file."""
+    """Fit the temperature of an exported classifier (an ONNX file) and measure its calibration error."""
     served = session(model)
     held_out, logits = (predict(served, to_pixels(part.images)) for part in (validation, test))
     temperature = fit_temperature(held_out, validation.labels)
@@ -39,13 +39,13 @@ def calibrate(model: Path, validation: Examples, test: Examples) -> Calibrated:
 
 
 def diagram(before: Reliability, after: Reliability, temperature: float) -> Image.Image:
-    """Accuracy over confidence, bin by bin, at temperature 1 and at the fitted one; the diagonal is perfect."""
+    """Draw accuracy over confidence in bins, at temperature 1 and at the fitted one; the diagonal is perfect."""
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     edges = np.linspace(0, 1, BINS + 1)
     panels = (("as trained", before), (f"temperature {temperature:.3g}", after))
-    for axes, (title, found) in zip(figure.subplots(1, 2), panels, strict=True):
-        axes.bar(edges[:-1], np.nan_to_num(found.accuracy), 1 / BINS, align="edge", edgecolor="white")
+    for axes, (title, result) in zip(figure.subplots(1, 2), panels, strict=True):
+        axes.bar(edges[:-1], np.nan_to_num(result.accuracy), 1 / BINS, align="edge", edgecolor="white")
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
-        axes.set(title=f"{title}: error {found.error:.3f}", xlabel="probability of the predicted class", xlim=(0, 1))
+        axes.set(title=f"{title}: error {result.error:.3f}", xlabel="probability of the predicted class", xlim=(0, 1))
         axes.set(ylabel="share of right predictions", ylim=(0, 1))
     return drawn(figure)

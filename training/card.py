@@ -22,8 +22,8 @@ TEMPLATE = """\
 | --- | --- | --- | --- | --- |
 {results}
 
-Checkpoint and hyper-parameters were chosen on 5,000 images held out of the training set; the test set was met once, by
-this file. Intervals are Wilson's, for shares only.
+Checkpoint and hyper-parameters were chosen on 5,000 images held out of the training set; the model was evaluated on the
+test set once, after export. Intervals are Wilson's, for shares only.
 
 ## How it was made
 
@@ -40,7 +40,7 @@ this file. Intervals are Wilson's, for shares only.
 
 
 def card(fields: Mapping[str, Any], notes: str) -> str:
-    """Markdown from a manifest's fields (name, dataset, metrics, training) and what the job has to say."""
+    """Return the card (Markdown) from a manifest's fields (name, dataset, metrics, training) and the job's notes."""
     record = fields["training"]
     text = TEMPLATE.format(
         name=fields["name"],
@@ -65,7 +65,7 @@ def card(fields: Mapping[str, Any], notes: str) -> str:
 
 
 def with_findings(text: str, name: str) -> str:
-    """A card with the section of what was tried, as ``FINDINGS`` has it now, before its results."""
+    """Return the card with its section "What was tried" replaced by the current text in ``FINDINGS``, if any."""
     head, results = text.split(RESULTS, 1)
     notes = head.split(TRIED, 1)[0].rstrip()
     tried = f"{TRIED}\n{FINDINGS[name].strip()}\n" if name in FINDINGS else ""

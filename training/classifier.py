@@ -1,4 +1,4 @@
-"""Classifiers: one loop, whatever the network and the objective."""
+"""Training, evaluation and export of classifiers: one loop for every network and objective."""
 
 from pathlib import Path
 
@@ -21,11 +21,11 @@ from training.plots import learning_curves, sheet
 from training.run import Run, Stateful
 
 CERTIFIED_EPS = {f"certified_accuracy_{eps}": eps / 255 for eps in (36, 72, 108)} | {"certified_accuracy_1.58": 1.58}
-ATTACKED_IMAGES = 500  # of the validation images, when a checkpoint is chosen by what survives an attack
+ATTACKED_IMAGES = 500  # of the validation images, when the checkpoint is chosen by robust accuracy
 
 
 def train(config: ClassifierConfig, data: TrainingData, run: Run) -> nn.Sequential:
-    """Train, and give back the network of the best epoch, frozen to plain layers, on the CPU."""
+    """Train, and return the network of the best epoch, frozen to plain layers, on the CPU."""
     torch.manual_seed(config.seed)
     network = config.build(data).to(run.device).to(memory_format=torch.channels_last)
     images, labels = data.train.images.to(run.device), data.train.labels.to(run.device)
@@ -62,7 +62,7 @@ def train(config: ClassifierConfig, data: TrainingData, run: Run) -> nn.Sequenti
 
 
 class Evaluated(nn.Module):
-    """A network as gauntlet's attacks see one."""
+    """A network with the interface that gauntlet's attacks expect."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Evaluated(nn.Module):
 
 
 def evaluate(network: nn.Sequential, examples: Examples, config: ClassifierConfig) -> dict[str, float]:
-    """Loss, accuracy, and what is certified, or survives targeted APGD, on the frozen network."""
+    """Compute loss, accuracy, certified accuracies, and the metric of ``config.selected_by``, on the frozen network."""
     plain = freeze(network)
     place = next(plain.parameters()).device
     with torch.no_grad():
@@ -89,19 +89,22 @@ def evaluate(network: nn.Sequential, examples: Examples, config: ClassifierConfi
 
 
 def defended(plain: nn.Module, examples: Examples, config: ClassifierConfig) -> dict[str, float]:
-    """What chooses the epoch where that is neither accuracy nor certified."""
+    """Compute the metric that chooses the epoch, if it is neither accuracy nor L2 certified accuracy; otherwise {}."""
     if config.selected_by == "robust_accuracy":
         return {"robust_accuracy": surviving(plain, examples, config.eps)}
     if config.selected_by == "noisy_accuracy":
         return {"noisy_accuracy": noisy(plain, examples, config.sigma)}
     if config.selected_by == "certified_accuracy_linf":
-        assert isinstance(plain, nn.Sequential)  # no twin: an artefact holds the figure
+        assert isinstance(plain, nn.Sequential)  # never a twin: the manifest of an artefact has this metric
         return {"certified_accuracy_linf": bounded(plain, examples, config.eps)}
     return {}
 
 
 def surviving(plain: nn.Module, examples: Examples, eps: float) -> float:
-    """The share of the first images that a short targeted APGD, another attack than the training's, does not break."""
+    """Compute robust accuracy on the first images, within Linf ``eps``, under a short targeted APGD.
+
+    Deliberately another attack than the one in training.
+    """
     place = next(plain.parameters()).device
     x, y = (part[:ATTACKED_IMAGES].to(place) for part in (to_pixels(examples.images), examples.labels))
     keys = KeyedRandom.span(0, 0, len(x), place)
@@ -112,7 +115,7 @@ def surviving(plain: nn.Module, examples: Examples, eps: float) -> float:
 
 
 def bounded(plain: nn.Sequential, examples: Examples, eps: float) -> float:
-    """The share of the images whose right class interval bounds prove within Linf ``eps``."""
+    """Compute the share of the images whose right class is proved by interval bounds within Linf ``eps``."""
     place, hits = next(plain.parameters()).device, 0
     with torch.no_grad():
         for images, labels in zip(*(torch.split(part, 500) for part in examples[:2]), strict=True):
@@ -121,7 +124,7 @@ def bounded(plain: nn.Sequential, examples: Examples, eps: float) -> float:
 
 
 def noisy(plain: nn.Module, examples: Examples, sigma: float) -> float:
-    """Accuracy where every image meets one draw of Gaussian noise, the same at every call."""
+    """Compute the accuracy on images with Gaussian noise: one draw for each image, the same at every call."""
     place, noise, hits = next(plain.parameters()).device, torch.Generator().manual_seed(0), 0
     with torch.no_grad():
         for images, labels in zip(*(torch.split(part.cpu(), 500) for part in examples[:2]), strict=True):
@@ -131,7 +134,7 @@ def noisy(plain: nn.Module, examples: Examples, sigma: float) -> float:
 
 
 def score(logits: Tensor, labels: Tensor, radii: Tensor | None) -> dict[str, float]:
-    """Accuracy and, with radii (B,), certified accuracies: right, and certified at least that far."""
+    """Compute accuracy and, with radii (B,), certified accuracies: right, and certified at that radius or more."""
     right = logits.argmax(1) == labels
     shares = {"accuracy": float(right.double().mean())}
     if radii is not None:
@@ -140,7 +143,7 @@ def score(logits: Tensor, labels: Tensor, radii: Tensor | None) -> dict[str, flo
 
 
 def package(plain: nn.Sequential, config: ClassifierConfig, data: TrainingData, run: Run, test: Examples) -> Product:
-    """The artefact: its figures come from the exported file on the test set, which nothing has looked at before."""
+    """Return the artefact; its figures are measured on the exported file, with the test set, unused until then."""
     images, labels = data.validation.images[:50], data.validation.labels[:50]
     with torch.no_grad():
         guesses = plain(to_pixels(images)).argmax(1)

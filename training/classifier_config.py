@@ -1,4 +1,4 @@
-"""Every hyper-parameter of a classifier's training, held against what its network and objective take."""
+"""Every hyper-parameter of a classifier's training, validated against the parameters of its network and objective."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Self
@@ -18,29 +18,29 @@ class ClassifierConfig(JobConfig):
 
     family: str
     network: str
-    filters: tuple[int, ...] = ()  # of the paper's network
+    filters: tuple[int, ...] = ()  # of the convolutions of the paper's network
     blocks: tuple[int, ...] = ()  # convolutions per block of the constrained network ...
     width: int = 0  # ... channels of its first block ...
     features: int = 0  # ... and of its dense layers, or of the interval network's
     dropout: float = 0.0
     batch_size: Positive = 256
-    learning_rate: float  # of AdamW at the top of the one-cycle schedule
+    learning_rate: float  # of AdamW, the maximum of the one-cycle schedule
     weight_decay: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions and dense layers, in training alone
     shift: int = 0  # augmentation: moves of up to this many pixels
     flip: bool = False
     objective: str = "margin"
-    radius: float = 0.0  # margin: L2 distance that the loss wants between an image and the decision boundary
-    temperature: float = 1.0  # margin: of the softmax in the loss; small ones care for the hard images only
+    radius: float = 0.0  # margin: L2 distance between image and decision boundary at which the loss aims
+    temperature: float = 1.0  # margin: of the softmax in the loss; a small one gives weight to hard images only
     eps: float = (
         0.0  # adversarial, trades: Linf distance of the attack; penalty: L2 of a pair; interval: Linf of the proof
     )
-    steps: int = 0  # adversarial, trades: of the attack
+    steps: int = 0  # adversarial, trades: steps of the attack
     penalty: float = 0.0  # penalty, trades, interval: weight of the second term
     warm_up: float = 0.0  # interval: share of the training in which eps rises
     eps_ratio: float = 1.0  # interval: eps of the training over that of the proof
-    clean_weight: float = 0.0  # interval: of the cross-entropy without bounds; the other has the rest
-    sigma: float = 0.0  # noise: deviation of the Gaussian noise
+    clean_weight: float = 0.0  # interval: weight of the cross-entropy without bounds; the one with bounds has the rest
+    sigma: float = 0.0  # noise: standard deviation of the Gaussian noise
     selected_by: Literal[
         "accuracy",
         "certified_accuracy_36",
@@ -48,20 +48,20 @@ class ClassifierConfig(JobConfig):
         "certified_accuracy_linf",
         "robust_accuracy",
         "noisy_accuracy",
-    ] = "accuracy"  # of the validation images: chooses the epoch that ships
+    ] = "accuracy"  # metric on the validation images that chooses the epoch to export
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """What the network and the objective are made of is there, and nothing that they would not look at."""
+        """Refuse a missing hyper-parameter of the network or the objective, and one that neither uses."""
         for field, known in (("family", FAMILIES), ("network", NETWORKS), ("objective", OBJECTIVES)):
             if getattr(self, field) not in known:
                 raise ValueError(f"{field} is none of {', '.join(known)}")
-        taken = hyperparameters(NETWORKS[self.network].build) | hyperparameters(OBJECTIVES[self.objective].loss)
+        required = hyperparameters(NETWORKS[self.network].build) | hyperparameters(OBJECTIVES[self.objective].loss)
         for field in sorted(_hyperparameters()):
             given = getattr(self, field) != type(self).model_fields[field].default
-            if field not in taken and given:
+            if field not in required and given:
                 raise ValueError(f"{field} is not used by {self.network} and the objective {self.objective}")
-            if taken.get(field) and not given:
+            if required.get(field) and not given:
                 raise ValueError(f"{field} is needed by {self.network} and the objective {self.objective}")
         if self.certified and self.precision != "float32":
             raise ValueError(f"{self.network} holds its norms in float32 only, not in {self.precision}")
@@ -70,22 +70,22 @@ class ClassifierConfig(JobConfig):
 
     @property
     def certified(self) -> bool:
-        """Whether the network holds its Lipschitz constant by construction."""
+        """Whether the network's Lipschitz constant is bounded by construction."""
         return NETWORKS[self.network].certified
 
     def build(self, data: TrainingData) -> nn.Sequential:
-        """The network, untrained: images (B, C, H, W) in [0, 1] to logits (B, K)."""
+        """Return the untrained network: images (B, C, H, W) in [0, 1] to logits (B, K)."""
         build = NETWORKS[self.network].build
         return build(data.image_shape, len(data.classes), data.mean, data.std, **self._for(build))
 
     def loss(self, network: nn.Sequential, x: Tensor, y: Tensor, progress: float) -> Tensor:
-        """Of one batch: images (B, C, H, W), labels (B,), when this share of the training is over."""
+        """Compute the loss of images (B, C, H, W) with labels (B,); ``progress`` is the share of the training done."""
         objective = OBJECTIVES[self.objective]
         given = (x, y, progress) if objective.scheduled else (x, y)
         return objective.loss(network, *given, **self._for(objective.loss))
 
     def notes(self) -> str:
-        """What the card says about design, use and limits."""
+        """Return the card's text about design, use and limits."""
         parts = (NETWORKS[self.network].design, FAMILIES[self.family].purpose, PROBABILITIES)
         return "\n".join(parts).format(**self.model_dump(), **attack_metrics.CERTIFY)
 
@@ -94,6 +94,6 @@ class ClassifierConfig(JobConfig):
 
 
 def _hyperparameters() -> set[str]:
-    """Every name that some network or objective takes."""
+    """Return the hyper-parameter names of all networks and objectives."""
     functions = [*(spec.build for spec in NETWORKS.values()), *(spec.loss for spec in OBJECTIVES.values())]
     return {name for function in functions for name in hyperparameters(function)}

@@ -1,9 +1,9 @@
-"""A class-conditional pair of networks whose generator draws the class itself, from its latents.
+"""A class-conditional generator, which takes the class from its latents, and its projection discriminator.
 
-So the exported graph maps standard normal latents to images like any other generator, and every class has the same
-share. Class-conditional normalisation, and a discriminator that projects on the class: Miyato and Koyama, "cGANs with
-Projection Discriminator", arXiv 1802.05637. The other latents steer normalisation too: Chen et al., "On Self Modulation
-for Generative Adversarial Networks", arXiv 1810.01365.
+So the exported graph maps standard normal latents to images like any other generator, and every class is equally
+likely. Class-conditional normalisation, and a discriminator that projects on the class: Miyato and Koyama, "cGANs with
+Projection Discriminator", arXiv 1802.05637. The other latents modulate the normalisation too: Chen et al., "On Self
+Modulation for Generative Adversarial Networks", arXiv 1810.01365.
 """
 
 import copy
@@ -15,27 +15,30 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from training.networks import Normalise, Shape
 
-CLASSES = 10  # the first latents, of which the largest says the class
+CLASSES = 10  # the index of the largest of the first ten latents is the class
 
 
 def apart(latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents (B, latent_dim) as those that choose the class (B, CLASSES) and the others."""
+    """Split latents (B, latent_dim) into those that choose the class (B, CLASSES) and the others."""
     choice, others = torch.split(latents, [CLASSES, latents.shape[1] - CLASSES], 1)
     return choice, others
 
 
 def one_hot_class(latents: Tensor) -> Tensor:
-    """The class that latents (B, latent_dim) stand for, one-hot (B, CLASSES): uniform, since the latents are alike."""
+    """Return the class that latents (B, latent_dim) choose, one-hot (B, CLASSES).
+
+    Its distribution is uniform, because the latents are identically distributed.
+    """
     choice, _ = apart(latents)
     return (choice >= choice.amax(1, keepdim=True)).to(latents.dtype)
 
 
 class UpsampledConv2d(nn.Module):
-    """Pixels doubled, then a 3x3 convolution: (B, C, H, W) to (B, out, 2 H, 2 W).
+    """Nearest-neighbour upsampling by 2, then a 3x3 convolution: (B, C, H, W) to (B, out, 2 H, 2 W).
 
-    Computed as the strided transposed convolution that it equals, whose 4x4 kernel is made of the 3x3 one: 16 products
-    in place of 36. Free 4x4 kernels leave checkerboards (Odena et al., "Deconvolution and Checkerboard Artifacts",
-    Distill 2016).
+    Computed as the equal strided transposed convolution, whose 4x4 kernel is made of the 3x3 one: 16 products instead
+    of 36. Unconstrained 4x4 kernels leave checkerboard patterns (Odena et al., "Deconvolution and Checkerboard
+    Artifacts", Distill 2016).
     """
 
     def __init__(self, channels: int, out: int) -> None:
@@ -45,7 +48,7 @@ class UpsampledConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out))
 
     def kernel(self) -> Tensor:
-        """The 4x4 kernel of the transposed convolution, (channels, out, 4, 4)."""
+        """Return the 4x4 kernel of the transposed convolution, (channels, out, 4, 4)."""
         padded = functional.pad(self.weight, (1, 1, 1, 1))
         rows = padded[:, :, 1:] + padded[:, :, :-1]
         return rows[:, :, :, 1:] + rows[:, :, :, :-1]
@@ -54,7 +57,7 @@ class UpsampledConv2d(nn.Module):
         return functional.conv_transpose2d(x, self.kernel(), self.bias, stride=2, padding=1)
 
     def as_transposed(self) -> nn.ConvTranspose2d:
-        """The same with the 4x4 kernel as its weights."""
+        """Return the same map as a plain transposed convolution with the 4x4 kernel as its weights."""
         channels, out = self.weight.shape[:2]
         plain = nn.ConvTranspose2d(channels, out, 4, 2, 1)
         plain.load_state_dict({"weight": self.kernel().detach(), "bias": self.bias.detach()})
@@ -62,7 +65,7 @@ class UpsampledConv2d(nn.Module):
 
 
 class Modulated(nn.Module):
-    """A layer and batch normalisation, whose gain and offset depend on the style (B, styles), then ReLU."""
+    """A layer, batch normalisation whose gain and offset depend on the style (B, styles), then ReLU."""
 
     def __init__(self, layer: nn.Module, styles: int, channels: int) -> None:
         super().__init__()
@@ -74,7 +77,7 @@ class Modulated(nn.Module):
         return functional.relu(self.body(x) * (1 + gain) + offset)
 
     def simplify(self) -> None:
-        """Put the transposed convolution, into which normalisation can be taken, in place of one that equals it."""
+        """Replace an upsampled convolution by the equal transposed one; batch normalisation can be folded into that."""
         layer, norm = self.body
         if isinstance(layer, UpsampledConv2d):
             self.body = nn.Sequential(layer.as_transposed(), norm)
@@ -102,7 +105,7 @@ class ConditionalGenerator(nn.Module):
         return torch.sigmoid(self.last(x))
 
     def for_export(self) -> "ConditionalGenerator":
-        """The same function in layers that batch normalisation can be taken into."""
+        """Return the same function in layers into which batch normalisation can be folded."""
         generator = copy.deepcopy(self)
         for block in generator.blocks:
             if isinstance(block, Modulated):
@@ -113,7 +116,7 @@ class ConditionalGenerator(nn.Module):
 class ProjectionDiscriminator(nn.Module):
     """Images (B, *shape) and their classes, one-hot (B, CLASSES), to scores (B, 1); spectrally normalised.
 
-    Spectral normalisation: Miyato et al., arXiv 1802.05957. ``width`` channels would be those at full size.
+    Spectral normalisation: Miyato et al., arXiv 1802.05957. The first layer, at half size, has ``2 * width`` channels.
     """
 
     def __init__(self, shape: Shape, width: int) -> None:

@@ -1,4 +1,4 @@
-"""The data sets: torchvision's own download and layout, told apart from the official files by their digests."""
+"""The data sets, in torchvision's layout and by its downloader; digests tell official files from other copies."""
 
 import hashlib
 import os
@@ -14,31 +14,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 VALIDATION_IMAGES = 5_000
-SPLIT_SEED = 20_170_825  # of the split alone: the same images are held out whatever a run's seed is
+SPLIT_SEED = 20_170_825  # of the split only: the same images are held out for every seed of a run
 
 
 class DataError(Exception):
-    """A data file is missing or damaged; the message names it and the way out."""
+    """A data file is missing or damaged; the message names it and says what to do."""
 
 
 class File(NamedTuple):
-    """One file of a data set: where torchvision puts it, and the digest of the official one."""
+    """One file of a data set: its path in torchvision's layout, and the MD5 digest of the official file."""
 
     path: str
     md5: str
 
 
 class Examples(NamedTuple):
-    """Images (N, C, H, W) uint8 and labels (N,) int64, and of which files they are."""
+    """Images (N, C, H, W) uint8 and labels (N,) int64, and the origin of their files."""
 
     images: Tensor
     labels: Tensor
-    official: bool
+    official: bool  # every file has the digest of the official one
     sha256: str  # of the files' digests, in order
 
 
 class TrainingData(NamedTuple):
-    """What a training job may look at: the test set is not in it."""
+    """The data that a training job may use: without the test set."""
 
     train: Examples
     validation: Examples
@@ -69,7 +69,7 @@ class DataSource(NamedTuple):
 
 
 def read_idx(paths: list[Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The two files of the MNIST family: images (N, 1, H, W) and labels (N,)."""
+    """Read the two files of a data set in MNIST's format: images (N, 1, H, W) and labels (N,)."""
     arrays = []
     for path in paths:
         content = path.read_bytes()
@@ -81,7 +81,7 @@ def read_idx(paths: list[Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads CIFAR-10's pickles, and nothing that could run code."""
+    """An unpickler that accepts only numpy arrays, as in CIFAR-10's files: nothing that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
@@ -91,7 +91,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_batches(paths: list[Path]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The batches of CIFAR-10: images (N, 3, 32, 32) and labels (N,)."""
+    """Read the batch files of CIFAR-10: images (N, 3, 32, 32) and labels (N,)."""
     batches = []
     for path in paths:
         with path.open("rb") as file:
@@ -179,12 +179,12 @@ SOURCES: dict[str, DataSource] = {
 
 
 def data_root() -> Path:
-    """Where the data sets lie: ``GAUNTLET_DATA``, by default ``data/``."""
+    """Return the folder of the data sets: ``GAUNTLET_DATA``, by default ``data/``."""
     return Path(os.environ.get("GAUNTLET_DATA", "data"))
 
 
 def download(source: DataSource, root: Path) -> None:
-    """Fetch the set with torchvision's own downloader, unless files that can be read are there already.
+    """Download the set with torchvision's downloader, unless readable files are there already.
 
     Raises:
         DataError: the download failed, or a file that was already there is damaged.
@@ -205,16 +205,16 @@ def download(source: DataSource, root: Path) -> None:
 
 
 def load_training(source: DataSource, root: Path) -> TrainingData:
-    """The training set, split in two by a permutation that depends on nothing but its size.
+    """Load the training set, split in two by a permutation that depends only on its size.
 
     Raises:
         DataError: a file is missing or damaged.
     """
     images, labels, official, sha256 = _read(source, root, source.train)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    kept, held_out = order[:-VALIDATION_IMAGES], order[-VALIDATION_IMAGES:]
+    train, held_out = order[:-VALIDATION_IMAGES], order[-VALIDATION_IMAGES:]
     return TrainingData(
-        train=Examples(images[kept], labels[kept], official, sha256),
+        train=Examples(images[train], labels[train], official, sha256),
         validation=Examples(images[held_out], labels[held_out], official, sha256),
         classes=source.classes,
         mean=source.mean,
@@ -223,7 +223,7 @@ def load_training(source: DataSource, root: Path) -> TrainingData:
 
 
 def load_test(source: DataSource, root: Path) -> Examples:
-    """The test set: for the model that ships, and for the evaluation set.
+    """Load the test set: to measure the exported model, and to write the evaluation set.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -232,7 +232,7 @@ def load_test(source: DataSource, root: Path) -> Examples:
 
 
 def load_other(source: DataSource, path: Path) -> Examples:
-    """Examples in another file of the set's format: cifar10 only, whose batches hold images and labels.
+    """Load the examples of another file in the set's format: cifar10 only, whose files hold both images and labels.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -241,7 +241,7 @@ def load_other(source: DataSource, path: Path) -> Examples:
 
 
 def _read(source: DataSource, root: Path, files: Iterable[File]) -> Examples:
-    """The examples in these files."""
+    """Read the examples of these files."""
     paths = [root / file.path for file in files]
     for path in paths:
         if not path.is_file():
@@ -266,7 +266,7 @@ def _read(source: DataSource, root: Path, files: Iterable[File]) -> Examples:
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """uint8 images to float32 pixels in [0, 1]."""
+    """Convert uint8 images to float32 pixels in [0, 1]."""
     return images.to(torch.float32) / 255
 
 

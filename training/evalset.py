@@ -15,9 +15,9 @@ NOT_OFFICIAL = "NOT the official files but a copy that differs"
 
 
 def write_evalset(name: str, source: DataSource, test: Examples, out: Path) -> str:
-    """Write ``<out>/<name>.npz`` (images, labels, classes, licence) and ``<name>.json`` that describes it.
+    """Write ``<out>/<name>.npz`` (images, labels, classes, licence) and ``<name>.json``, which describes it.
 
-    The same data give the same bytes: entries have a fixed order and a fixed date.
+    The same data give the same bytes: the archive's entries have a fixed order and a fixed date.
 
     Returns:
         The sha256 of the npz file.

@@ -1,4 +1,4 @@
-"""From a trained network to an artefact folder: ONNX, parity with torch, manifest, card, all put in place at once."""
+"""Export of a trained network to an artefact folder: ONNX, check against torch, manifest, card; replaced as a whole."""
 
 import os
 import shutil
@@ -33,12 +33,12 @@ from gauntlet.artifacts.onnx_file import read
 from training.card import CARD_FILE, card
 
 OPSET = 20
-SMALL = 1_000  # numbers of a weight that is left in float32
+SMALL = 1_000  # weights with fewer numbers than this stay in float32
 TOLERANCE = 1e-4  # largest difference allowed between torch and the exported graph, relative to the largest output or 1
 
 
 class ExportError(Exception):
-    """The exported graph does not compute what the network does."""
+    """The exported graph does not compute the same outputs as the network."""
 
 
 class Graph(NamedTuple):
@@ -54,7 +54,7 @@ class Graph(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What is found out about an exported file: figures, more fields of the manifest, more pictures."""
+    """Measurements of an exported file: metrics, further fields of the manifest, further pictures."""
 
     metrics: dict[str, Metric]
     fields: Mapping[str, Any] = {}
@@ -62,14 +62,14 @@ class Measured(NamedTuple):
 
 
 class Product(NamedTuple):
-    """All that a job hands over, and nothing that depends on where it goes.
+    """The result of a training job, independent of the folder that it is exported to.
 
     Attributes:
-        graph: the network that is served.
+        graph: the network to serve.
         pictures: file name to picture.
-        manifest: the manifest's fields that say what kind of model this is.
-        measure: what is found out about the exported files of the folder that it is given.
-        notes: what the card says about design, use and limits; Markdown.
+        manifest: the manifest's fields that describe the kind of model.
+        measure: measures the exported files in the given folder.
+        notes: the card's text about design, use and limits; Markdown.
     """
 
     graph: Graph
@@ -80,7 +80,7 @@ class Product(NamedTuple):
 
 
 def publish(product: Product, target: Path, record: TrainingRecord) -> ClassifierManifest | GeneratorManifest:
-    """Build the folder beside ``target`` and put it in its place; whatever fails leaves the old folder as it was.
+    """Build the artefact in a new folder and replace ``target`` with it; on any error the old folder is unchanged.
 
     Raises:
         ExportError: torch and ONNX Runtime disagree.
@@ -89,7 +89,7 @@ def publish(product: Product, target: Path, record: TrainingRecord) -> Classifie
         write_graph(product.graph, folder / MODEL_FILE)
         save_pictures(folder, product.pictures)
         fields = {"name": target.name, "metrics": {}, "training": record, **product.manifest}
-        write_manifest(folder, fields)  # what is measured is a folder that can be opened
+        write_manifest(folder, fields)  # `measure` opens the folder as an artefact
         measured = product.measure(folder)
         save_pictures(folder, measured.pictures)
         fields |= {"metrics": measured.metrics, **measured.fields}
@@ -98,14 +98,14 @@ def publish(product: Product, target: Path, record: TrainingRecord) -> Classifie
 
 
 def save_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
-    """Write pictures, by file name, in 256 colours."""
+    """Write pictures into the folder, by file name, in 256 colours."""
     for name, picture in pictures.items():
         compact = picture.quantize(256) if picture.mode == "RGB" else picture
         compact.save(folder / name, optimize=True)
 
 
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> ClassifierManifest | GeneratorManifest:
-    """Describe the folder as it is now."""
+    """Write the manifest, with the digests of the files that are now in the folder."""
     names = [path.name for path in folder.iterdir() if path.name != MANIFEST_FILE]
     manifest = ADAPTER.validate_python({**fields, "files": digest_files(folder, names)})
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
@@ -114,7 +114,7 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> ClassifierManifes
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A new folder that takes the target's place if the block succeeds, and vanishes if it does not."""
+    """Yield a new folder, which replaces the target if the block succeeds and is deleted if it fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -142,7 +142,7 @@ def write_graph(graph: Graph, path: Path) -> None:
     module = fold(graph.module.eval().cpu().float())
     for weight in (*module.parameters(), *module.buffers()):
         if weight.numel() >= SMALL and weight.is_floating_point():
-            weight.data = weight.data.half().float()  # what the file will hold
+            weight.data = weight.data.half().float()  # the values that the file will hold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         torch.onnx.export(
@@ -169,7 +169,7 @@ def write_graph(graph: Graph, path: Path) -> None:
 
 
 def fold(module: nn.Module) -> nn.Module:
-    """Batch normalisation taken into the layer before it, as the exporter would do, but before weights are rounded."""
+    """Fold batch normalisation into the layer before it, as the exporter would do, but before weights are rounded."""
     if not isinstance(module, nn.Sequential):
         for name, child in module.named_children():
             module.add_module(name, fold(child))
@@ -188,7 +188,7 @@ def fold(module: nn.Module) -> nn.Module:
 
 
 def tidy(path: Path) -> None:
-    """Store weights as float16 with a Cast to float32, and take out what the exporter notes of its own run."""
+    """Store weights as float16 with a Cast to float32, and remove the metadata of the exporter."""
     model = onnx.load(path)
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
@@ -208,7 +208,7 @@ def tidy(path: Path) -> None:
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU: the reference that every figure of a manifest is measured with."""
+    """Open the file in ONNX Runtime on the CPU: the reference with which every figure of a manifest is measured."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,8 +1,8 @@
-"""What a classifier can be: every network, objective and family, each as one specification.
+"""The registries of networks, objectives and families from which a classifier's configuration chooses.
 
 The hyper-parameters of a network or an objective are the keyword parameters of its function: those without a default
-must be given, and what neither function takes must be left out. ``ClassifierConfig`` holds all of them to that when it
-is made, so that a mistake shows before anything is trained.
+must be given, and those that neither function takes must be left out. ``ClassifierConfig`` checks this when it is
+created, so that a mistake is reported before anything is trained.
 """
 
 import inspect
@@ -18,24 +18,24 @@ from training import classifier_objectives, networks
 
 @dataclass(frozen=True)
 class Network:
-    """``build(shape, classes, mean, std, **hyper-parameters)`` gives it untrained; ``design`` is for the card."""
+    """``build(shape, classes, mean, std, **hyper-parameters)`` returns it untrained; ``design`` is for the card."""
 
     build: Callable[..., nn.Sequential]
     design: str
-    certified: bool = False  # holds its Lipschitz constant by construction
+    certified: bool = False  # its Lipschitz constant is bounded by construction
 
 
 @dataclass(frozen=True)
 class Objective:
-    """``loss(network, x, y, **hyper-parameters)``, of one batch."""
+    """``loss(network, x, y, **hyper-parameters)`` returns the loss of one batch."""
 
     loss: Callable[..., Tensor]
-    scheduled: bool = False  # takes the share of the training that is over, after y
+    scheduled: bool = False  # takes the share of the training that is done as an argument after y
 
 
 @dataclass(frozen=True)
 class Family:
-    """``purpose`` is for the card: what the model is for, and where it ends."""
+    """``purpose`` is for the card: training, use and limits of the model."""
 
     purpose: str
 
@@ -147,7 +147,7 @@ it changes no label, margin or certificate. How often predictions of each probab
 
 
 def hyperparameters(function: Callable[..., Any]) -> dict[str, bool]:
-    """The keyword parameters of a network's or an objective's function: name, and whether it must be given."""
+    """Return the keyword parameters of a network's or an objective's function: name, and whether it is required."""
     return {
         name: parameter.default is parameter.empty
         for name, parameter in inspect.signature(function).parameters.items()

@@ -1,9 +1,9 @@
 """Generative adversarial networks (Goodfellow et al., arXiv 1406.2661), K discriminator steps for each generator step.
 
-Fully connected, DCGAN (Radford et al., arXiv 1511.06434) or class-conditional (``conditional.py``). What may steady
-them: a gradient penalty on real images (R1: Mescheder et al., arXiv 1801.04406), spectral normalisation (arXiv
-1802.05957), learning rates that fall to zero, and a moving average of the generator's weights (Yazici et al., arXiv
-1806.04498).
+Fully connected, DCGAN (Radford et al., arXiv 1511.06434) or class-conditional (``conditional.py``). Options that
+stabilise the training: a gradient penalty on real images (R1: Mescheder et al., arXiv 1801.04406), spectral
+normalisation (arXiv 1802.05957), learning rates that fall to zero, and a moving average of the generator's weights
+(Yazici et al., arXiv 1806.04498).
 """
 
 import copy
@@ -27,8 +27,8 @@ from training.networks import Shape
 from training.run import JobConfig, Run, Stateful
 
 LAYOUT = torch.channels_last  # of weights and images: convolutions are up to twice as fast on a CPU
-STATISTICS = 50  # batches behind the batch normalisation of the averaged generator
-PENALTY_EVERY = 16  # steps: as seldom, and as many times as strong, costs little (Karras et al., arXiv 1912.04958)
+STATISTICS = 50  # batches from which the batch statistics of the averaged generator are computed
+PENALTY_EVERY = 16  # steps between two penalties, each 16 times as strong: cheaper (Karras et al., arXiv 1912.04958)
 
 
 class GanConfig(JobConfig):
@@ -46,12 +46,12 @@ class GanConfig(JobConfig):
     discriminator_rate: float
     beta1: float = 0.5
     penalty: float  # weight of the squared gradient at real images
-    average: float  # decay of the moving average of the generator's weights, a generator step; less at the start
-    falling: float = 1.0  # share of the epochs, the last ones, in which learning rates fall to zero
-    chosen: Literal["best", "last"] = "best"  # the epoch that ships: by distance on the validation images, or the last
+    average: float  # decay per generator step of the moving average of the generator's weights; lower at the start
+    falling: float = 1.0  # the last share of the epochs, in which learning rates fall to zero
+    chosen: Literal["best", "last"] = "best"  # epoch to export: by Frechet distance on validation images, or the last
     flip: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"  # of both networks' layers, in training alone
-    judge: str  # the artefact that counts the classes and chooses the epoch
+    judge: str  # artefact of the classifier that counts the classes of samples and measures the Frechet distance
 
     @property
     def builds_on(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class GanConfig(JobConfig):
 
 
 class Snapshots:
-    """A few samples of the same latents at a few epochs, kept in the checkpoint."""
+    """Samples from the same few latents at several epochs, stored in the checkpoint."""
 
     def __init__(self) -> None:
         self.images: dict[int, Tensor] = {}  # epoch -> (N, C, H, W)
@@ -72,14 +72,14 @@ class Snapshots:
 
 
 class Trained(NamedTuple):
-    """What a run gives to be packaged."""
+    """The result of a training run: the input of ``gan_export.package``."""
 
     generator: nn.Module
     snapshots: Snapshots
 
 
 def build(config: GanConfig, shape: Shape) -> tuple[nn.Module, nn.Module]:
-    """Generator and discriminator, untrained."""
+    """Return generator and discriminator, untrained."""
     if config.network == "conditional":
         drawing = ConditionalGenerator(shape, config.latent_dim, config.width)
         return drawing, ProjectionDiscriminator(shape, config.width)
@@ -91,7 +91,7 @@ def build(config: GanConfig, shape: Shape) -> tuple[nn.Module, nn.Module]:
 
 @dataclass(frozen=True)
 class Player:
-    """One of the two networks, and how it learns."""
+    """One of the two networks, with its optimiser and learning rate schedule."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -104,18 +104,18 @@ class Player:
         return cls(network, optimizer, schedule)
 
     def learn(self, loss: Tensor) -> None:
-        """One step down the loss."""
+        """Do one optimiser step on the loss."""
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.optimizer.step()
 
     def parts(self, name: str) -> dict[str, Stateful]:
-        """All that changes as it learns."""
+        """Return the stateful parts for the checkpoint, by name."""
         return {name: self.network, f"{name}_optimizer": self.optimizer, f"{name}_schedule": self.schedule}
 
 
 def train(config: GanConfig, data: TrainingData, run: Run) -> Trained:
-    """Train, and give back the averaged generator of the best epoch on the CPU."""
+    """Train, and return the averaged generator of the chosen epoch on the CPU."""
     judge = Judge(run.artifacts / config.judge)
     real_features = judge.features(to_pixels(data.validation.images))
     torch.manual_seed(config.seed)
@@ -161,7 +161,7 @@ def play(
     steps: int,
     run: Run,
 ) -> tuple[float, float]:
-    """One epoch over images (N, C, H, W) and labels (N,): mean loss of the discriminator and of the generator."""
+    """Train for one epoch on images (N, C, H, W) and labels (N,); return the mean losses: discriminator, generator."""
     generator.network.train()
     images, labels = examples
     totals, turns = torch.zeros(2, device=run.device), -(-steps // config.discriminator_steps)
@@ -174,7 +174,7 @@ def play(
             fake = generator.network(drawn).float()
         known = functional.one_hot(labels[batch], CLASSES).to(classes.dtype)
         judge = partial(score, config, discriminator.network)
-        with parametrize.cached():  # spectral norms, once for both
+        with parametrize.cached():  # computes the spectral norms once for both calls
             loss = discriminator_loss(config, judge(known, real), judge(classes, fake.detach()))
         totals[0] += loss.detach()
         if config.penalty and step % PENALTY_EVERY == 0:
@@ -185,15 +185,16 @@ def play(
             loss = generator_loss(config, judge(classes, fake))
             generator.learn(loss)
             discriminator.network.requires_grad_(True)
-            taken = (epoch - 1) * turns + step // config.discriminator_steps
-            move_average(averaged, generator.network, min(config.average, (taken + 1) / (taken + 10)))
+            generator_steps = (epoch - 1) * turns + step // config.discriminator_steps
+            decay = min(config.average, (generator_steps + 1) / (generator_steps + 10))
+            move_average(averaged, generator.network, decay)
             totals[1] += loss.detach()
         run.step(loss.detach())
     return float(totals[0]) / steps, float(totals[1]) / turns
 
 
 def score(config: GanConfig, discriminator: nn.Module, classes: Tensor, images: Tensor) -> Tensor:
-    """What the discriminator says of images (B, C, H, W), of one-hot classes (B, CLASSES): (B, 1)."""
+    """Compute the discriminator's scores (B, 1) of images (B, C, H, W) with one-hot classes (B, CLASSES)."""
     images = images.contiguous(memory_format=LAYOUT)
     with mixed(config, images.device):
         scores: Tensor = discriminator(images, classes) if config.network == "conditional" else discriminator(images)
@@ -201,39 +202,39 @@ def score(config: GanConfig, discriminator: nn.Module, classes: Tensor, images: 
 
 
 def mixed(config: GanConfig, device: torch.device) -> torch.autocast:
-    """Layers in bfloat16, where the recipe says so; weights, losses and steps stay float32."""
+    """Compute layers in bfloat16 if the recipe says so; weights, losses and optimiser steps stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
 
 
 def discriminator_loss(config: GanConfig, real: Tensor, fake: Tensor) -> Tensor:
-    """Of scores (B, 1): logistic, or hinge (Lim and Ye, "Geometric GAN", arXiv 1705.02894)."""
+    """Compute the loss from scores (B, 1): logistic, or hinge (Lim and Ye, "Geometric GAN", arXiv 1705.02894)."""
     if config.loss == "hinge":
         return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
     return functional.softplus(-real).mean() + functional.softplus(fake).mean()
 
 
 def generator_loss(config: GanConfig, fake: Tensor) -> Tensor:
-    """Of the scores (B, 1) of its images: non-saturating."""
+    """Compute the loss from the scores (B, 1) of generated images: non-saturating logistic, or hinge."""
     return -fake.mean() if config.loss == "hinge" else functional.softplus(-fake).mean()
 
 
 def rate_factor(done: float, config: GanConfig) -> float:
-    """What a learning rate is multiplied by when this share of the epochs is done."""
+    """Return the factor of the learning rates when the share ``done`` of the epochs is done."""
     return min(1.0, (1 - done) / config.falling) if config.falling else 1.0
 
 
 def latents(n: int, config: GanConfig, device: torch.device) -> Tensor:
-    """Standard normal (n, latent_dim)."""
+    """Draw standard normal latents (n, latent_dim)."""
     return torch.randn(n, config.latent_dim).to(device)
 
 
 def snapshot_epochs(epochs: Positive) -> list[int]:
-    """Five epochs from the first to the last, in equal ratios."""
+    """Return at most five epochs from the first to the last, in equal ratios."""
     return sorted({max(1, round(epochs ** (step / 4))) for step in range(5)})
 
 
 def steepness(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """Mean squared norm of the discriminator's gradient at real images (B, C, H, W), pixels taken from -1 to 1."""
+    """Compute the mean squared norm of the discriminator's gradient at real images (B, C, H, W), scaled to [-1, 1]."""
     real = real.detach().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
     return (slope / 2).square().flatten(1).sum(1).mean()
@@ -241,7 +242,7 @@ def steepness(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor
 
 @torch.no_grad()
 def move_average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move weights towards the network's."""
+    """Update the moving average: decay times the averaged weights plus (1 - decay) times the network's."""
     for mean, value in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)

@@ -1,4 +1,4 @@
-"""What ships of a generative adversarial network: the exported generator, its card, pictures and figures."""
+"""Export of a generative adversarial network: the generator, its card, pictures and figures."""
 
 from pathlib import Path
 
@@ -59,12 +59,12 @@ Samples, each above the training image nearest to it in L2: copies would be seen
 
 
 def package(trained: Trained, config: GanConfig, data: TrainingData, run: Run, test: Examples) -> Product:
-    """The artefact: the generator, and its distance from the test set, which nothing has looked at before."""
+    """Return the artefact: the generator, and its distance from the test set, which was unused until then."""
     generator, snapshots = trained
     chosen = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
     if isinstance(generator, ConditionalGenerator):
         generator = generator.for_export()
-        chosen = chosen[one_hot_class(chosen).argmax(1).argsort(stable=True)]  # the sheet shows class after class
+        chosen = chosen[one_hot_class(chosen).argmax(1).argsort(stable=True)]  # samples sorted by class
     with torch.no_grad():
         samples = generator(chosen)
 

@@ -1,7 +1,7 @@
-"""A shipped classifier as the judge of generated images: which classes are there, and how far from real ones.
+"""Quality of generated images, measured with a shipped classifier: class shares and distances from real images.
 
-The features are what the classifier's last layer sees. Distances of other features, Inception's for example, are
-other numbers: none of these is an FID.
+The features are the inputs of the classifier's last layer. The numbers are not comparable with those of other
+features, such as Inception's: none of them is an FID.
 """
 
 import copy
@@ -23,16 +23,16 @@ from training.run import RunError
 
 COVERAGE_SAMPLES = 2_000
 COVERAGE_SEED = 0
-NEIGHBOUR = 3  # of the k-nearest-neighbour balls of precision and recall
+NEIGHBOUR = 3  # k of the k-nearest-neighbour balls of precision and recall
 
 Features = NDArray[np.float32]
 
 
 class Judge:
-    """A classifier of the artefact folder, through ONNX Runtime.
+    """The classifier in an artefact folder, run with ONNX Runtime.
 
     Raises:
-        RunError: the folder holds no verified classifier; the message says how to get one.
+        RunError: the folder holds no verified classifier; the message says how to make one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,19 +48,19 @@ class Judge:
         self._features = _before_the_head(artefact.model_path)
 
     def logits(self, images: Tensor) -> NDArray[np.float32]:
-        """Images (N, C, H, W) in [0, 1] to logits (N, classes)."""
+        """Compute the logits (N, classes) of images (N, C, H, W) in [0, 1]."""
         return predict(self._session, images)
 
     def features(self, images: Tensor) -> Features:
-        """Images (N, C, H, W) in [0, 1] to what the last layer sees (N, D)."""
+        """Compute the inputs of the last layer (N, D) for images (N, C, H, W) in [0, 1]."""
         return predict(self._features, images)
 
     def shares(self, images: Tensor) -> NDArray[np.float64]:
-        """The share of the images that is given each class, (classes,)."""
+        """Compute the share of the images that is predicted as each class, (classes,)."""
         return np.bincount(self.logits(images).argmax(1), minlength=len(self.classes)) / len(images)
 
     def coverage(self, generator: Path, latent_dim: int) -> dict[str, Metric]:
-        """The smallest share of any class, and each class's, among 2,000 samples of an exported generator."""
+        """Measure each class's share, and the smallest, among 2,000 samples of an exported generator."""
         shares = self.shares(draw(generator, latent_dim, COVERAGE_SAMPLES))
         named = {"min_class_share": float(shares.min())} | {
             f"class_{index}_share": float(share) for index, share in enumerate(shares)
@@ -68,10 +68,11 @@ class Judge:
         return {name: Metric(value=value, n=COVERAGE_SAMPLES, split="generated") for name, value in named.items()}
 
     def quality(self, generator: Path, latent_dim: int, test: Examples) -> dict[str, Metric]:
-        """Distance, precision and recall of as many samples as half the test set has, against every other test image.
+        """Measure distance, precision and recall of samples against every other test image.
 
-        The other half, measured in the same way, is the floor of the distance. Precision alone has none: samples of few
-        kinds, all of them typical, exceed it, which recall then shows.
+        There are as many samples as images in half the test set. The other half, measured in the same way, gives the
+        distance that real images have. For precision that is no upper limit: samples with little variety, all of them
+        typical, exceed it, but have a low recall.
         """
         half = len(test.labels) // 2
         real, floor = (self.features(to_pixels(part)) for part in halves(test.images))
@@ -90,21 +91,24 @@ class Judge:
 
 
 def halves(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Every other image, and the others: alike even where a file is sorted, as MNIST's is by the writers' neatness."""
+    """Split into every other image and the rest: similar halves even if the file is sorted.
+
+    MNIST's is sorted by the writers' neatness.
+    """
     pairs = images[: len(images) // 2 * 2]
     return pairs[::2], pairs[1::2]
 
 
 def draw(generator: Path, latent_dim: int, n: int) -> Tensor:
-    """Samples (n, C, H, W) of an exported generator, the same ones every time."""
+    """Draw samples (n, C, H, W) from an exported generator, with the same latents every time."""
     latents = torch.randn(n, latent_dim, generator=torch.Generator().manual_seed(COVERAGE_SEED))
     return torch.from_numpy(predict(session(generator), latents))
 
 
 def frechet_distance(one: Features, other: Features) -> float:
-    """Squared distance between Gaussians fitted to two sets of features (N, D) and (M, D).
+    """Compute the squared Frechet distance between Gaussians fitted to two sets of features (N, D) and (M, D).
 
-    As in Heusel et al. (arXiv 1706.08500), with our own classifier's features. NaN where a feature is not finite.
+    As in Heusel et al. (arXiv 1706.08500), with our own classifier's features. NaN if a feature is not finite.
     """
     a, b = one.astype(np.float64), other.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -117,10 +121,10 @@ def frechet_distance(one: Features, other: Features) -> float:
 
 
 def precision_and_recall(fake: Features, real: Features) -> tuple[float, float]:
-    """Share of the fakes that lie among the real features, and of the real ones that lie among the fakes.
+    """Compute precision and recall: the share of fakes among the real features, and of real ones among the fakes.
 
     Kynkaanniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models", arXiv 1904.06991:
-    among means within the distance of some point to its third neighbour.
+    a point is among others if it is nearer to one of them than that one's third nearest neighbour.
     """
     a, b = torch.from_numpy(fake), torch.from_numpy(real)
     return _inside(a, b), _inside(b, a)
@@ -132,7 +136,7 @@ def _inside(points: Tensor, cloud: Tensor) -> float:
 
 
 def _before_the_head(path: Path) -> onnxruntime.InferenceSession:
-    """The classifier cut off before its last linear layer."""
+    """Open the classifier without its last linear layer: its output is that layer's input."""
     model = copy.deepcopy(onnx_file.read(path))
     producer = {name: node for node in model.graph.node for name in node.output}
     node = producer[model.graph.output[0].name]

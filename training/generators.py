@@ -1,4 +1,4 @@
-"""The networks that draw: latents to pixels in [0, 1], and those that they are trained against."""
+"""Networks of the generative models: generators and decoders (latents to pixels in [0, 1]), discriminators, encoder."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class VaeEncoder(nn.Sequential):
 class VaeDecoder(nn.Module):
     """Latents (B, latent_dim) to images (B, *shape) in [0, 1].
 
-    A mean of many plausible images is blurred; ``sharpness`` above 1 draws each pixel nearer to its likelier extreme.
+    The mean of many plausible images is blurred; ``sharpness`` above 1 moves each pixel nearer to its likelier extreme.
     """
 
     def __init__(self, shape: Shape, latent_dim: int, width: int, sharpness: float) -> None:
@@ -88,8 +88,8 @@ def dense_discriminator(shape: Shape, width: int) -> nn.Sequential:
 def dcgan_generator(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
     """DCGAN (Radford et al., arXiv 1511.06434): latents (B, latent_dim) to images (B, *shape) in [0, 1].
 
-    From a quarter of the side up in two strided transposed convolutions for grey images, from an eighth in three for
-    coloured ones: ``width`` channels before the last.
+    It starts at a quarter of the side, with two strided transposed convolutions, for grey images, and at an eighth,
+    with three, for coloured ones. The last has ``width`` input channels.
     """
     doublings = _doublings(shape)
     side, channels = shape[1] // 2**doublings, width * 2 ** (doublings - 1)
@@ -108,7 +108,7 @@ def dcgan_generator(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
 def dcgan_discriminator(shape: Shape, width: int, *, stabilised: bool) -> nn.Sequential:
     """Strided convolutions: images (B, *shape) to the log-odds of being real (B, 1).
 
-    As published with batch normalisation; stabilised, with spectral normalisation instead (Miyato et al., arXiv
+    With batch normalisation, as published; if stabilised, with spectral normalisation instead (Miyato et al., arXiv
     1802.05957).
     """
     doublings = _doublings(shape)

@@ -1,8 +1,9 @@
-"""Interval bounds of a network in training, and what keeps them tight while eps rises.
+"""Interval bounds of a network for training, and the regularisers that keep them tight while eps rises.
 
 Gowal et al., "On the Effectiveness of Interval Bound Propagation for Training Verifiably Robust Models", arXiv
 1810.12715; initialisation and regularisers of Shi et al., "Fast Certified Robust Training with Short Warmup", arXiv
-2103.17268. These bounds train: what is reported is proved from the exported file by ``gauntlet.bounds``.
+2103.17268. These bounds are for training only: reported figures are proved from the exported file by
+``gauntlet.bounds``.
 """
 
 import math
@@ -23,7 +24,7 @@ class Box(NamedTuple):
 
 
 def initialise(network: nn.Sequential) -> nn.Sequential:
-    """Weights of N(0, 2 pi / fan-in^2), biases 0: interval widths neither grow nor vanish from layer to layer."""
+    """Draw weights from N(0, 2 pi / fan-in^2) and set biases to 0, so that interval widths neither grow nor vanish."""
     for layer in network:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             assert layer.bias is not None
@@ -33,19 +34,19 @@ def initialise(network: nn.Sequential) -> nn.Sequential:
 
 
 def propagate(network: nn.Sequential, x: Tensor, eps: float) -> tuple[list[Box], Box]:
-    """Boxes that hold the network's values over the images of [0, 1] within Linf ``eps`` of x (B, C, H, W).
+    """Compute boxes around the network's values over the images of [0, 1] within Linf ``eps`` of x (B, C, H, W).
 
-    The network is made of convolutions, dense layers, ReLU, flattening, and layers that scale each channel. Gives what
-    the first layer with weights and each ReLU meets; and what the last layer, the head, meets.
+    The network may have convolutions, dense layers, ReLU, flattening, and layers that scale each channel. Returns the
+    input boxes of the first layer with weights and of each ReLU, and the input box of the last layer, the head.
     """
     low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
     box = Box((low + high) / 2, (high - low) / 2)
-    met: list[Box] = []
+    inputs: list[Box] = []
     for layer in network[:-1]:
-        if isinstance(layer, nn.ReLU) or (not met and isinstance(layer, nn.Conv2d | nn.Linear)):
-            met.append(box)
+        if isinstance(layer, nn.ReLU) or (not inputs and isinstance(layer, nn.Conv2d | nn.Linear)):
+            inputs.append(box)
         box = _through(layer, box)
-    return met, box
+    return inputs, box
 
 
 def _through(layer: nn.Module, box: Box) -> Box:
@@ -59,13 +60,13 @@ def _through(layer: nn.Module, box: Box) -> Box:
     if isinstance(layer, nn.Linear):
         return Box(layer(box.centre), functional.linear(box.radius, layer.weight.abs()))
     centre = layer(box.centre)
-    return Box(centre, layer(box.centre + box.radius) - centre)  # flattening, or a positive scale
+    return Box(centre, layer(box.centre + box.radius) - centre)  # flattening, or scaling by a positive factor
 
 
 def worst_logits(head: nn.Linear, box: Box, labels: Tensor) -> Tensor:
-    """How far each class can rise above the right one, (B, K), from what the head is given: 0 for the right class.
+    """Compute upper bounds of each logit minus the right class's, (B, K), from the head's input box.
 
-    The head is merged with the differences of its rows, which is tighter than bounds of the logits one by one.
+    The bound of the right class is 0. Bounds of the differences are tighter than differences of the logits' bounds.
     """
     weight = head.weight[None] - head.weight[labels][:, None]  # (B, K, features)
     bias = head.bias[None] - head.bias[labels][:, None]
@@ -74,10 +75,11 @@ def worst_logits(head: nn.Linear, box: Box, labels: Tensor) -> Tensor:
 
 
 def looseness(met: list[Box]) -> Tensor:
-    """The regularisers of arXiv 2103.17268, section 4.2: intervals that widen, and ReLUs that are out of balance.
+    """Compute the regularisers of arXiv 2103.17268, section 4.2, against intervals that widen and unbalanced ReLUs.
 
-    Each ReLU's mean interval may be 1 / TOLERANCE times as wide as the input's, and what its always active and its
-    always inactive units contribute to mean and variance may differ by as much; the mean over ReLUs of the excess.
+    Each ReLU's mean interval may be 1 / TOLERANCE times as wide as the input's, and the contributions of its always
+    active and its always inactive units to mean and variance may differ by the same factor; the result is the mean
+    over ReLUs of the excess.
     """
     first, *relus = met
     width = first.radius.mean()
@@ -98,13 +100,13 @@ def _imbalance(box: Box) -> Tensor:
     )
     total = box.centre.new_zeros(())
     for one, other in pairs:
-        if float(one.detach()) > 0 and float(other.detach()) > 0:  # there are units of both kinds
+        if float(one.detach()) > 0 and float(other.detach()) > 0:  # units of both kinds exist
             total = total + _excess(torch.minimum(one / other, other / one))
     return total
 
 
 def certified(network: nn.Sequential, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    """Which images (B,) keep their class y (B,) everywhere within Linf ``eps``, by these bounds, in float32."""
+    """Whether these bounds, in float32, prove that each image keeps its class y (B,) within Linf ``eps``: (B,)."""
     head = network[-1]
     assert isinstance(head, nn.Linear)
     worst = worst_logits(head, propagate(network, x, eps)[1], y)

@@ -1,8 +1,8 @@
 """Layers whose Lipschitz constant (L2, pixel units) is at most 1 by construction, and the certificate they give.
 
 During training a layer builds its weight so that the bound holds at every step; ``freeze`` writes that
-weight into a plain convolution or linear layer, so that the exported graph holds nothing but standard operators.
-What a certificate rests on is then proved from the exported weights (``gauntlet.certify``), not from the construction.
+weight into a plain convolution or linear layer, so that the exported graph holds only standard operators.
+Reported certificates are proved from the exported weights (``gauntlet.certify``), not from the construction.
 """
 
 import copy
@@ -20,14 +20,14 @@ class MaxMin(nn.Module):
         a, b = x.chunk(2, 1)
         if not self.training:
             return torch.cat((torch.maximum(a, b), torch.minimum(a, b)), 1)
-        excess = functional.relu(a - b)  # the same values; on the CPU their gradient takes a quarter of the time
+        excess = functional.relu(a - b)  # same values, but the backward pass takes a quarter of the time on the CPU
         return torch.cat((b + excess, a - excess), 1)
 
 
 def orthonormal(weight: Tensor) -> Tensor:
-    """Matrix (..., rows, columns), rows >= columns, to one with orthonormal columns: the Cayley transform.
+    """Map a matrix (..., rows, columns), rows >= columns, to one with orthonormal columns: the Cayley transform.
 
-    For rectangles as in Trockman and Kolter (arXiv 2104.07167): with U the upper square and V the rest,
+    For rectangular matrices as in Trockman and Kolter (arXiv 2104.07167): with U the upper square and V the rest,
     A = U - U' + V'V has no eigenvalue -1, so that the inverse always exists.
     """
     columns = weight.shape[-1]
@@ -45,8 +45,8 @@ class OrthogonalConv2d(nn.Module):
     leaves the part P x in place and moves the rest. All of them are orthogonal on a torus; zero padding, and a number
     of channels that shrinks, can only shorten vectors.
 
-    With stride s the input is seen as s*s times as many channels on a grid s times as coarse (``pixel_unshuffle``),
-    which keeps its norm. Frozen, this is one convolution of stride s whose kernel has 3 s taps each way.
+    With stride s the input is rearranged to s*s times as many channels on a grid s times as coarse
+    (``pixel_unshuffle``), which keeps its norm. Frozen, this is one convolution of stride s with a 3s x 3s kernel.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
@@ -131,9 +131,9 @@ class UnitRowLinear(nn.Module):
 
 
 class AolConv2d(nn.Module):
-    """Convolution whose input channels are scaled down until its norm is at most 1 (AOL: arXiv 2208.03160).
+    """Convolution whose input channels are scaled so that its norm is at most 1 (AOL: arXiv 2208.03160).
 
-    Channel c is divided by the root of the sum over channels and shifts of |K'K|[c]. It works for every kernel.
+    Channel c is divided by the root of the sum over channels and shifts of |K'K|[c]. Valid for every kernel.
     """
 
     def __init__(self, channels_in: int, channels_out: int, taps: int, padding: int) -> None:
@@ -162,7 +162,7 @@ class AolConv2d(nn.Module):
 
 
 class AolLinear(nn.Module):
-    """Fully connected layer whose rows are scaled down until its norm is at most 1: AOL of the transpose."""
+    """Fully connected layer whose rows are scaled so that its norm is at most 1: AOL of the transpose."""
 
     def __init__(self, features_in: int, features_out: int) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ Constrained = OrthogonalConv2d | OrthogonalLinear | UnitRowLinear | AolConv2d | 
 
 
 def freeze(network: nn.Sequential) -> nn.Sequential:
-    """A copy in evaluation mode with every constrained layer turned into the plain layer it computes."""
+    """Return a copy in evaluation mode with every constrained layer replaced by an equal plain layer."""
     plain = copy.deepcopy(network).eval().requires_grad_(False)
     for name, child in plain.named_children():
         if isinstance(child, Constrained):
@@ -202,15 +202,15 @@ def freeze(network: nn.Sequential) -> nn.Sequential:
 
 
 def class_distances(head: Tensor) -> Tensor:
-    """L2 distances between the rows of a head: (classes, features) to (classes, classes)."""
+    """Compute the L2 distances (classes, classes) between the rows of a head (classes, features)."""
     return (head[:, None] - head[None, :]).square().sum(2).clamp_min(1e-24).sqrt()
 
 
 def certified_radii(logits: Tensor, head: Tensor) -> Tensor:
-    """L2 radius in which the predicted class cannot change: min over j of (z_t - z_j) / ||w_t - w_j||.
+    """Compute the L2 radius in which the predicted class cannot change: min over j of (z_t - z_j) / ||w_t - w_j||.
 
-    For a body that is 1-Lipschitz by construction: it chooses checkpoints. What is reported of an exported file is
-    proved from its weights by gauntlet.certify.lipschitz.
+    For a body that is 1-Lipschitz by construction. Only for choosing checkpoints: reported radii are proved from the
+    exported weights by gauntlet.certify.lipschitz.
 
     Args:
         logits: (B, classes).

@@ -1,4 +1,4 @@
-"""The classifiers. All take pixels in [0, 1]; where they are normalised, that is their first layer."""
+"""The networks of the classifiers. All take pixels in [0, 1]; normalisation, if any, is their first layer."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ Shape = tuple[int, int, int]
 
 
 class Normalise(nn.Module):
-    """Subtract each channel's mean from the pixels and divide them by its deviation."""
+    """Subtract each channel's mean from the pixels and divide them by its standard deviation."""
 
     mean: Tensor
     std: Tensor
@@ -27,7 +27,7 @@ class Normalise(nn.Module):
 
 
 class Centre(nn.Module):
-    """Subtract each channel's mean from the pixels: distances stay in pixel units."""
+    """Subtract each channel's mean from the pixels; distances stay in pixel units."""
 
     mean: Tensor
 
@@ -48,12 +48,12 @@ def paper_cnn(
     filters: Sequence[int],
     dropout: float = 0.0,
 ) -> nn.Sequential:
-    """The student paper's network: convolutions with 2x2 kernels, a dense layer of 256, dropout.
+    """Return the student paper's network: convolutions with 2x2 kernels, a dense layer of 256, dropout.
 
-    The paper has filters (64, 128) for Fashion-MNIST and (32, 64, 128) for CIFAR-10, and does not say how it pads,
-    pools and activates. Our choice: padding 1 on each side, 2x2 max-pooling and ReLU after each convolution
-    (28 -> 29 -> 14 -> 15 -> 7; pooled first, which gives the same and costs less); dropout before the dense layer and
-    after it.
+    The paper has filters (64, 128) for Fashion-MNIST and (32, 64, 128) for CIFAR-10, and does not specify padding,
+    pooling and activation. Our choice: padding 1 on each side, 2x2 max-pooling and ReLU after each convolution
+    (28 -> 29 -> 14 -> 15 -> 7; pooling before ReLU gives the same result and costs less); dropout before and after the
+    dense layer.
 
     Returns:
         Images (B, *shape) to logits (B, classes).
@@ -82,9 +82,9 @@ def constrained_paper_cnn(
     *,
     filters: Sequence[int],
 ) -> nn.Sequential:
-    """The paper's network with the norm of every layer, the last one too, held at 1; no dropout.
+    """Return the paper's network with the norm of every layer, the last one included, at most 1; no dropout.
 
-    Max-pooling over windows that do not overlap and ReLU cannot lengthen a difference, so the whole is 1-Lipschitz.
+    Max-pooling over windows that do not overlap and ReLU are 1-Lipschitz, so the whole network is.
 
     Returns:
         Images (B, *shape) to logits (B, classes).
@@ -110,10 +110,10 @@ def lipschitz_cnn(
     features: int,
     constrained: bool = True,
 ) -> nn.Sequential:
-    """A plain chain of 1-Lipschitz layers: blocks of convolutions, two dense layers of ``features``, a unit-row head.
+    """Return a chain of 1-Lipschitz layers: blocks of convolutions, two dense layers of ``features``, a unit-row head.
 
-    Each block halves the image with its first convolution, has ``blocks[i]`` of them, and twice the channels of the one
-    before; the first has ``width``. Without the constraint it is the same architecture made of ordinary layers.
+    Block i has ``blocks[i]`` convolutions, of which the first halves the image, and twice the channels of the block
+    before; the first block has ``width``. If not ``constrained``, the same architecture is made of ordinary layers.
 
     Returns:
         Images (B, *shape) to logits (B, classes). Two logits differ by at most the distance of the inputs times
@@ -155,7 +155,7 @@ def interval_cnn(
     filters: Sequence[int],
     features: int,
 ) -> nn.Sequential:
-    """Convolutions of 4x4 that halve the image, a dense layer of ``features``, ReLU: few layers, narrow intervals.
+    """Return 4x4 convolutions that halve the image, a dense layer of ``features``, ReLU: few layers, narrow intervals.
 
     Returns:
         Images (B, *shape) to logits (B, classes).

@@ -18,7 +18,7 @@ LABEL = 12  # pixels of a sheet below an image that has a label
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence[str]]) -> Image.Image:
-    """One panel per entry: its title, and the metrics that it shows, over epochs."""
+    """Plot metrics over epochs, in one panel per entry of ``panels`` (title -> names of its metrics)."""
     figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
     epochs = range(1, len(history) + 1)
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
@@ -31,7 +31,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], panels: Mapping[str,
 
 
 def latent_map(means: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]) -> Image.Image:
-    """Latent means (N, D) on their two principal components, coloured by class (N,)."""
+    """Plot latent means (N, D) on their first two principal components, coloured by class (N,)."""
     centred = means - means.mean(0)
     _, scales, axes_ = np.linalg.svd(centred, full_matrices=False)
     x, y = (centred @ axes_[:2].T).T
@@ -51,7 +51,7 @@ def latent_map(means: NDArray[np.float32], labels: NDArray[np.int64], classes: S
 
 
 def sheet(images: Tensor, columns: int, labels: Sequence[tuple[str, bool]] | None = None) -> Image.Image:
-    """Images (N, C, H, W) in [0, 1] side by side; below each its label, in red where the flag says that it is wrong."""
+    """Draw images (N, C, H, W) in [0, 1] side by side, each with its label below, in red if its flag is False."""
     rows = -(-len(images) // columns)
     height = CELL + (LABEL if labels else 0)
     coloured = labels is not None or images.shape[1] == 3
@@ -67,10 +67,10 @@ def sheet(images: Tensor, columns: int, labels: Sequence[tuple[str, bool]] | Non
 
 
 def beside_nearest(samples: Tensor, data: TrainingData) -> Image.Image:
-    """Samples (N, C, H, W) in rows of 10, each row above the nearest training images."""
-    found = nearest(samples, to_pixels(data.train.images))
+    """Draw samples (N, C, H, W) in rows of 10, each row above the nearest training images."""
+    closest = nearest(samples, to_pixels(data.train.images))
     return sheet(
-        torch.stack((samples.view(-1, 10, *samples.shape[1:]), found.view(-1, 10, *samples.shape[1:])), 1).flatten(
+        torch.stack((samples.view(-1, 10, *samples.shape[1:]), closest.view(-1, 10, *samples.shape[1:])), 1).flatten(
             0, 2
         ),
         10,
@@ -78,13 +78,13 @@ def beside_nearest(samples: Tensor, data: TrainingData) -> Image.Image:
 
 
 def nearest(samples: Tensor, images: Tensor) -> Tensor:
-    """For each sample (N, C, H, W) the image of (M, C, H, W) that is closest in L2: (N, C, H, W)."""
+    """Return for each sample (N, C, H, W) the image of (M, C, H, W) that is nearest in L2: (N, C, H, W)."""
     distances = torch.cdist(samples.flatten(1), images.flatten(1))
     return images[distances.argmin(1)]
 
 
 def drawn(figure: Figure) -> Image.Image:
-    """A figure as a picture of few colours."""
+    """Render a figure as a picture of at most 64 colours."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90)
     return Image.open(buffer).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)

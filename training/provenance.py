@@ -1,4 +1,4 @@
-"""Where an artefact comes from: commit, hardware, versions."""
+"""The provenance of an artefact: commit, hardware, versions."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "numpy")
 
 
 def commit() -> str:
-    """The commit that the code is at, with ``-dirty`` where files differ from it; ``unknown`` outside a repository."""
+    """Return the commit of the code, with ``-dirty`` if files differ from it; ``unknown`` outside a repository."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
@@ -26,7 +26,7 @@ def commit() -> str:
 
 
 def hardware(device: torch.device) -> str:
-    """The processor that computed, in words."""
+    """Return the name of the GPU, or the number of cores and the name of the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -37,5 +37,5 @@ def hardware(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What the result depends on."""
+    """Return the versions of Python and of the packages that the result depends on."""
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}

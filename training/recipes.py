@@ -1,6 +1,6 @@
-"""Every model that this repository trains: its name, its training function, its hyper-parameters.
+"""The recipes of all models that this repository trains: name, training function, hyper-parameters.
 
-In the order in which they can be trained: a generator is judged by the standard classifier of its data set.
+In an order in which they can be trained: a generator is evaluated with the standard classifier of its data set.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from training.vae import VaeConfig
 
 
 class Recipe(NamedTuple):
-    """A job: what trains it, what makes an artefact of the result, and with what hyper-parameters."""
+    """A training job: the function that trains, the one that makes an artefact of the result, the hyper-parameters."""
 
     train: Callable[..., Any]
     package: Callable[..., Product]
     config: JobConfig
 
 
-# The student paper's network, and how its images are varied.
+# The student paper's network, and its augmentation.
 MNIST: dict[str, Any] = {"dataset": "mnist", "filters": (64, 128), "batch_size": 128}
 FASHION: dict[str, Any] = {"dataset": "fashion-mnist", "filters": (64, 128), "batch_size": 128, "flip": True}
 CIFAR: dict[str, Any] = {"dataset": "cifar10", "filters": (32, 64, 128), "batch_size": 128, "shift": 2, "flip": True}
 
-# The constrained network; its control, the same without the constraint, says what that costs and buys.
+# The constrained network, and its control: the same architecture without the constraint, for comparison.
 CERTIFIED: dict[str, Any] = {"family": "lipschitz", "network": "lipschitz-cnn", "width": 48, "learning_rate": 3e-3}
 CONTROL: dict[str, Any] = {
     "family": "standard",
@@ -91,7 +91,7 @@ INTERVAL: dict[str, Any] = {
 }
 
 CLASSIFIERS = (
-    # Without a defence; the controls, from another seed, are what old adversarial examples are compared with.
+    # Without a defence. The controls have another seed: they are the baseline for transferred adversarial examples.
     ClassifierConfig(name="mnist-standard", **MNIST, **UNDEFENDED, epochs=12, weight_decay=1e-2, dropout=0.4, shift=2),
     ClassifierConfig(name="fashion-mnist-standard", **FASHION, **UNDEFENDED, epochs=16, weight_decay=1e-2, dropout=0.4),
     ClassifierConfig(
@@ -245,7 +245,7 @@ DCGAN: dict[str, Any] = {
 }
 STEADIED: dict[str, Any] = {
     "stabilised": True,
-    "generator_rate": 4e-3,  # five times the other's: the generator has one step for four
+    "generator_rate": 4e-3,  # five times the discriminator's, which does four steps for each generator step
     "discriminator_rate": 8e-4,
     "average": 0.998,
 }

@@ -1,4 +1,4 @@
-"""One training run: epochs with a progress bar, a log, a checkpoint after each, and the way back from it."""
+"""One training run: epochs with a progress bar, a log, a checkpoint after each, and resuming from it."""
 
 import json
 import math
@@ -17,15 +17,15 @@ from tqdm import tqdm
 from gauntlet.artifacts.manifest import Frozen, Name, Positive
 
 CHECKPOINT_FILE = "checkpoint.pt"
-_CHECK_EVERY = 25  # steps between two looks at the loss: each look waits for the device
+_CHECK_EVERY = 25  # steps between two checks of the loss: each check waits for the device
 
 
 class RunError(Exception):
-    """A run cannot start, or cannot go on; the message says why and what to do."""
+    """A run cannot start or continue; the message says why and what to do."""
 
 
 class Stateful(Protocol):
-    """What a checkpoint can hold: networks, optimisers, schedules."""
+    """An object whose state a checkpoint can store: a network, an optimiser, a schedule."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -33,7 +33,7 @@ class Stateful(Protocol):
 
 
 class JobConfig(Frozen):
-    """What every job has. The whole configuration is saved with the checkpoint and with the artefact."""
+    """The fields that every job has. The whole configuration is saved with the checkpoint and with the artefact."""
 
     name: Name
     dataset: str
@@ -42,11 +42,11 @@ class JobConfig(Frozen):
 
     @property
     def builds_on(self) -> tuple[str, ...]:
-        """The artefacts that must be there first."""
+        """The artefacts that must exist before the job starts."""
         return ()
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
-        """The fields in which a saved configuration is another; what it does not know of was as it is by default."""
+        """Return the fields in which a saved configuration differs; fields that it lacks count as their defaults."""
         now = self.model_dump(mode="json")
         before = {name: field.default for name, field in type(self).model_fields.items() if not field.is_required()}
         before.update(saved)
@@ -54,7 +54,7 @@ class JobConfig(Frozen):
 
 
 class Run:
-    """Keeps a training loop's books: ``for epoch in run.epochs(...)`` around ``run.step`` and ``run.log``.
+    """The bookkeeping of a training loop: ``for epoch in run.epochs(...)`` around ``run.step`` and ``run.log``.
 
     Attributes:
         device: where to compute.
@@ -62,10 +62,11 @@ class Run:
         history: one record of metrics per finished epoch.
         best_epoch: number (from 1) of the epoch with the highest score so far.
         best: that epoch's weights, on the CPU.
-        seconds: time spent in epochs so far, over all sittings.
-        epoch_seconds: time spent in each epoch of this sitting.
+        seconds: time spent in epochs so far, including those before a resume.
+        epoch_seconds: time spent in each epoch of this process.
 
-    ``limit``: seconds of this sitting; an epoch that would end later, were it as long as the longest, is not begun.
+    ``limit``: seconds of this process; an epoch is not started if it would end later, assuming the longest duration
+    so far.
     """
 
     def __init__(
@@ -92,15 +93,16 @@ class Run:
         self._best_score = -math.inf
 
     def epochs(self, parts: Mapping[str, Stateful], model: nn.Module, steps: int) -> Iterator[int]:
-        """Epoch numbers from 1, after the last finished one of a resumed run; saves a checkpoint after each.
+        """Yield the epoch numbers, from 1 or after the last finished epoch; save a checkpoint after each.
 
         Args:
-            parts: everything that changes as training goes on.
-            model: whose weights are kept when an epoch scores best.
+            parts: everything that changes during training.
+            model: the network whose weights are kept when an epoch has the best score.
             steps: how many times ``step`` is called in an epoch.
 
         Raises:
-            RunError: there is a checkpoint and no word to resume, or none and such a word, or it is of another recipe.
+            RunError: an unfinished checkpoint exists but ``resume`` is not set, ``resume`` is set but there is none,
+                or the checkpoint has another configuration.
         """
         done = self._restore(parts)
         try:
@@ -129,14 +131,14 @@ class Run:
                 self._save(parts, epoch)
 
     def step(self, loss: Tensor) -> None:
-        """Count one step, and stop the run should the loss have become NaN or infinite."""
+        """Count one step, and stop the run if the loss has become NaN or infinite (checked every 25 steps)."""
         self._bar.update()
         if self._bar.n % _CHECK_EVERY == 0:
             _refuse_nan("loss", loss.item(), len(self.history) + 1)
             self._bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
 
     def log(self, metrics: dict[str, float], score: float) -> None:
-        """Record an epoch's metrics; the epoch with the highest score is the one that ships."""
+        """Record an epoch's metrics; the epoch with the highest score is the one that is exported."""
         epoch = len(self.history) + 1
         for name, value in metrics.items():
             _refuse_nan(name, value, epoch)
@@ -162,14 +164,14 @@ class Run:
         try:
             torch.save(state, temporary)
             temporary.replace(self.folder / CHECKPOINT_FILE)
-        except (OSError, RuntimeError) as error:  # torch tells of a full disk with a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
             temporary.unlink(missing_ok=True)
             raise RunError(
                 f"{temporary} cannot be written ({error}): make room or mend the folder, then go on with --resume"
             ) from error
 
     def _restore(self, parts: Mapping[str, Stateful]) -> int:
-        """Take up the checkpoint, if there is one to take up; how many epochs it has behind it."""
+        """Load the checkpoint if the run is to be resumed; return the number of finished epochs."""
         path = self.folder / CHECKPOINT_FILE
         if not path.is_file():
             if self._resume:

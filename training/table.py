@@ -1,4 +1,4 @@
-"""``python -m training table``: what every shipped classifier does, recomputed from its file."""
+"""``python -m training table``: accuracies of every shipped classifier, recomputed from its file."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,10 +20,10 @@ RADII = {"36/255": 36 / 255, "72/255": 72 / 255, "108/255": 108 / 255, "1.58": 1
 
 
 def table(models: Path, evalsets: Iterable[Path], *, attacked: bool) -> str:
-    """Markdown: clean and certified accuracy and calibration error on whole test sets, robust accuracy on the first
-    1,000 images.
+    """Return a Markdown table of clean, certified and robust accuracy and calibration error.
 
-    A model is measured on every evaluation set of its shape and classes. Raises ArtefactError.
+    On whole test sets, but robust accuracy on the first 1,000 images. A model is measured on every evaluation set of
+    its shape and classes. Raises ArtefactError.
     """
     sets = evaluation_sets.load_all(evalsets)
     heads = [
@@ -47,7 +47,7 @@ def table(models: Path, evalsets: Iterable[Path], *, attacked: bool) -> str:
 
 
 def fits(model: Classifier, data: EvalSet) -> bool:
-    """Whether the images are of the kind that the model was made for."""
+    """Whether the images have the model's input shape and classes."""
     return model.manifest.input_shape == data.images.shape[1:] and model.manifest.classes == data.classes
 
 
@@ -75,11 +75,11 @@ def _cells(model: Classifier, data: EvalSet, *, attacked: bool) -> Iterator[str]
 
 
 def share(hits: torch.Tensor) -> str:
-    """A rate with its 95 % Wilson interval, in per cent."""
+    """Format the share of true values with its 95 % Wilson interval, in per cent."""
     return percent(int(hits.sum()), len(hits))
 
 
 def percent(k: int, n: int) -> str:
-    """The same for k of n."""
+    """Format k of n in the same way."""
     low, high = wilson(k, n)
     return f"{100 * k / n:.2f} % ({100 * low:.1f} to {100 * high:.1f})"

@@ -1,4 +1,4 @@
-"""What is done to exported models without training them: temperatures fitted again, cards written again."""
+"""Updates of exported models without training: fit temperatures again, write cards again."""
 
 import argparse
 import shutil
@@ -18,7 +18,7 @@ def calibrate_all(options: argparse.Namespace) -> None:
     """Fit the temperature of exported classifiers again, and measure it on the test set; the networks stay as they are.
 
     Raises:
-        RunError: an artefact is no classifier, or does not say how it was trained.
+        RunError: a named artefact is no classifier, or has no training record.
     """
     for name in options.names or [path.parent.name for path in sorted(options.out.glob("*/manifest.json"))]:
         manifest = artefact_folders.load(options.out / name).manifest
@@ -29,23 +29,23 @@ def calibrate_all(options: argparse.Namespace) -> None:
 
 
 def recalibrate(folder: Path, manifest: ClassifierManifest, record: TrainingRecord) -> None:
-    """Replace one artefact folder by the same with another temperature, its figures, diagram and card."""
+    """Replace one artefact folder: new temperature, calibration figures, diagram and card; the same network."""
     source, root = SOURCES[manifest.dataset], data_root()
-    found = calibrate(folder / MODEL_FILE, load_training(source, root).validation, load_test(source, root))
-    fields = {**dict(manifest), "metrics": manifest.metrics | found.metrics, "temperature": found.temperature}
+    result = calibrate(folder / MODEL_FILE, load_training(source, root).validation, load_test(source, root))
+    fields = {**dict(manifest), "metrics": manifest.metrics | result.metrics, "temperature": result.temperature}
     with replacing(folder) as fresh:
         shutil.copytree(folder, fresh, dirs_exist_ok=True)
-        save_pictures(fresh, {DIAGRAM_FILE: found.diagram})
+        save_pictures(fresh, {DIAGRAM_FILE: result.diagram})
         config = ClassifierConfig.model_validate(record.config)
         (fresh / CARD_FILE).write_text(card({**fields, "training": record}, config.notes()))
         write_manifest(fresh, fields)
     names = ("calibration_error_without_temperature", "calibration_error")
-    errors = " -> ".join(f"{found.metrics[name].value:.4f}" for name in names)
-    print(f"{folder.name}: temperature {found.temperature:.4g}, calibration error {errors}")
+    errors = " -> ".join(f"{result.metrics[name].value:.4f}" for name in names)
+    print(f"{folder.name}: temperature {result.temperature:.4g}, calibration error {errors}")
 
 
 def rewrite_cards(options: argparse.Namespace) -> None:
-    """Write into the cards what was tried, as ``training.findings`` has it now; manifests keep the cards' digests."""
+    """Update the section "What was tried" of the cards from ``training.findings``, and the digests in the manifests."""
     for path in sorted(options.out.glob(f"*/{CARD_FILE}")):
         artefact, text = artefact_folders.load(path.parent), path.read_text()
         if (new := with_findings(text, artefact.manifest.name)) != text:

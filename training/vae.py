@@ -49,11 +49,11 @@ class VaeConfig(JobConfig):
     latent_dim: int
     width: int  # channels of the finest feature map
     batch_size: Positive
-    learning_rate: float  # of Adam at the top of the one-cycle schedule
+    learning_rate: float  # of Adam, the maximum of the one-cycle schedule
     beta: float  # weight of the KL term in the objective; below 1 gives up likelihood for sharper images
-    sharpness: float = 1.0  # factor of the log-odds of what is drawn, not of what is learnt; 1: the mean of each pixel
+    sharpness: float = 1.0  # factor of the log-odds of drawn images, not in training; 1: the mean of each pixel
     flip: bool = False
-    judge: str  # the artefact that counts the classes
+    judge: str  # artefact of the classifier that counts the classes of samples and gives the features for distances
 
     @property
     def builds_on(self) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ class VaeConfig(JobConfig):
 
 
 class Vae(nn.Module):
-    """Encoder and decoder, trained as one."""
+    """Encoder and decoder, trained together."""
 
     def __init__(self, shape: Shape, config: VaeConfig) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class Elbo(NamedTuple):
 
 
 def train(config: VaeConfig, data: TrainingData, run: Run) -> Vae:
-    """Train, and give back the network of the best epoch on the CPU."""
-    Judge(run.artifacts / config.judge)  # better to miss it now than after the training
+    """Train, and return the network of the best epoch on the CPU."""
+    Judge(run.artifacts / config.judge)  # raises now, rather than after the training, if it is missing
     torch.manual_seed(config.seed)
     network = Vae(data.image_shape, config).to(run.device)
     images = data.train.images.to(run.device)
@@ -113,7 +113,7 @@ def train(config: VaeConfig, data: TrainingData, run: Run) -> Vae:
 
 
 def elbo(network: Vae, x: Tensor, noise: Tensor) -> Elbo:
-    """One-sample estimate of the bound: images (B, C, H, W), standard normal noise (B, latent_dim)."""
+    """Estimate the bound with one sample per image: x (B, C, H, W), standard normal noise (B, latent_dim)."""
     mean, log_variance = network.encoder(x).chunk(2, 1)  # (B, latent_dim) each
     logits = network.decoder.logits(mean + noise * torch.exp(log_variance / 2))  # (B, C, H, W)
     reconstruction = -functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
@@ -123,7 +123,7 @@ def elbo(network: Vae, x: Tensor, noise: Tensor) -> Elbo:
 
 @torch.no_grad()
 def evaluate(network: Vae, images: Tensor, config: VaeConfig) -> dict[str, float]:
-    """The bound's mean over uint8 images (N, C, H, W), with the same noise every time."""
+    """Compute the mean of the bound over uint8 images (N, C, H, W), with the same noise every time."""
     network.eval()
     generator = torch.Generator().manual_seed(0)
     totals = torch.zeros(3)
@@ -134,7 +134,7 @@ def evaluate(network: Vae, images: Tensor, config: VaeConfig) -> dict[str, float
 
 
 def package(network: Vae, config: VaeConfig, data: TrainingData, run: Run, test: Examples) -> Product:
-    """The artefact: the decoder, and the bound on the test set, which nothing has looked at before."""
+    """Return the artefact: the decoder, and the bound on the test set, which was unused until then."""
     latents = torch.randn(100, config.latent_dim, generator=torch.Generator().manual_seed(config.seed))
     mapped = data.validation.images[:MAPPED_IMAGES]
     with torch.no_grad():

@@ -1,6 +1,6 @@
-"""``python -m bench.attacks``: our attacks beside their peers', on the same network, images and threads, in one run."""
+"""``python -m bench.attacks``: our attacks against other libraries', with the same network, images and threads."""
 
 import sys
 from types import ModuleType
 
-sys.modules.setdefault("visdom", ModuleType("visdom"))  # adv-lib imports it to plot a run, which nothing here asks for
+sys.modules.setdefault("visdom", ModuleType("visdom"))  # adv-lib imports it to plot runs, which is not used here

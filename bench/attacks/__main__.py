@@ -1,11 +1,11 @@
-"""``python -m bench.attacks [PART ...]``: the parts, or all of them.
+"""``python -m bench.attacks [PART ...]``: run the given parts of the benchmark, or all.
 
 All contenders differentiate the same torch twin of a shipped file, parameters frozen, on the same images, in one
-process with the same threads. A wrapper counts the passes of each; one that takes more than the cap, after its steps
-have been lowered to fit, is listed but does not compete. Every peer runs at the batch size of --batches that was
-fastest for it. Runs alternate, except those of linf, which are kept; seconds are the median of the rounds. ONNX Runtime
-decides on success, and a failure is an infinite distance; a peer's image that ONNX Runtime does not take for a success
-is moved outward by up to 1 % first. Writes JSON, Markdown and curves.
+process with the same threads. A wrapper counts the passes of each; a contender that exceeds the cap, even after its
+steps have been lowered to fit, is listed but does not compete. Every peer runs at the batch size of --batches that was
+fastest for it. Runs alternate, except those of linf, whose results are cached; seconds are the median of the rounds.
+ONNX Runtime decides on success, and a failure counts as an infinite distance; a peer's image that ONNX Runtime does not
+judge a success is first moved outward by up to 1 %. Writes JSON, Markdown and curves.
 """
 
 import argparse
@@ -37,16 +37,16 @@ PARTS: dict[str, Callable[[Options], Section]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts asked for. Returns 2 where one could not be run, and what it was."""
+    """Run the chosen parts; return 2 if one could not be run, and print its error."""
     parser = _parser()
-    told = vars(parser.parse_args(arguments))
-    parts, threads, published = told.pop("parts") or list(PARTS), told.pop("threads"), told.pop("publish")
+    given = vars(parser.parse_args(arguments))
+    parts, threads, published = given.pop("parts") or list(PARTS), given.pop("threads"), given.pop("publish")
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"there is no part {unknown[0]!r}")
     torch.set_num_threads(threads or torch.get_num_threads())
     memory.keep()
-    told["adversarial"] = told["adversarial"] or sorted(path.name for path in ARTIFACTS.glob("*-adversarial"))
-    options = Options.model_validate(told)
+    given["adversarial"] = given["adversarial"] or sorted(path.name for path in ARTIFACTS.glob("*-adversarial"))
+    options = Options.model_validate(given)
     status = 0
     for part in parts:
         try:
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def put(name: str, text: str, out: Path) -> None:
-    """Into docs/benchmarks.md, with its curves."""
+    """Put a section into docs/benchmarks.md, with its curves."""
     curves = out / f"{name}.svg"
     if curves.exists():
         text += f"\n![time against distance](benchmarks-{name}.svg)\n"
@@ -76,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     add("--model", default="fashion-mnist-standard", help="of cw, minimal and overhead (%(default)s)")
     add("--adversarial", nargs="+", default=[], help="models of linf; default: all named *-adversarial")
-    add("--n", type=int, help="images; default: what the part says")
+    add("--n", type=int, help="images; default: as the part defines")
     add("--skip", type=int, default=0, help="test images left out of linf, those that attacks were tuned on")
     add("--slow-n", type=int, default=16, help="images that ART gets (%(default)s)")
-    add("--steps", type=int, help="the cap; default: what the part says")
+    add("--steps", type=int, help="the cap; default: as the part defines")
     add("--rounds", type=int, default=3)
     add("--seed", type=int, default=0)
     add("--seeds", type=int, default=3, help="of linf, where they are the rounds (%(default)s)")

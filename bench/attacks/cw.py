@@ -11,7 +11,7 @@ STEPS = 1200
 
 
 def run(options: Options) -> Section:
-    """All but ART on the same n images, ART on the first few of them beside ours on those."""
+    """Run all contenders but ART on the same n images; ART, which is slow, and ours on the first few of them."""
     model = open_counted(options.model)
     x, y = first_correct(model, options.n or N)
     task = Task(model, x, y, steps=options.steps or STEPS)

@@ -1,4 +1,4 @@
-"""Is a report's default set of attacks enough? Beside it ``strongest``, on whatever still stands."""
+"""Is a report's default set of attacks enough? ``strongest`` attacks the images that it does not break."""
 
 import time
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from gauntlet.report.schema import ReportRequest
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat
 
-N = 100  # strongest takes its time
-POINT = 0.01  # of robust accuracy: what strongest may take away
+N = 100  # few, because strongest is slow
+POINT = 0.01  # robust accuracy that strongest may take away at most
 
 
 def run(options: Options) -> Section:
-    """Every classifier here, at every eps of a default report, on its first n test images."""
+    """Measure every shipped classifier, at every eps of a default report, on its first n test images."""
     n = options.n or N
     results = [row for name in shipped() for row in measure(name, n, options.seed)]
     return Section(
@@ -42,12 +42,12 @@ def run(options: Options) -> Section:
 
 
 def measure(name: str, n: int, seed: int) -> Iterator[Standing]:
-    """One row per norm and eps."""
+    """Measure one model; yield one row per norm and eps."""
     model = open_classifier(name)
     x, y = images_to_test(model, n)
-    asked = ReportRequest(models=[name], dataset=model.manifest.dataset, n=n)
-    for threat in asked.threats:
-        attacks = [attack for attack in asked.attacks if threat.norm in ATTACKS[attack].norms]
+    request = ReportRequest(models=[name], dataset=model.manifest.dataset, n=n)
+    for threat in request.threats:
+        attacks = [attack for attack in request.attacks if threat.norm in ATTACKS[attack].norms]
         start = time.perf_counter()
         smallest = torch.stack([sizes(model, attack, x, y, threat.norm, threat.eps, seed) for attack in attacks])
         seconds = time.perf_counter() - start
@@ -68,13 +68,13 @@ def measure(name: str, n: int, seed: int) -> Iterator[Standing]:
 
 
 def sizes(model: Classifier, attack: str, x: Tensor, y: Tensor, norm: Norm, budgets: list[float], seed: int) -> Tensor:
-    """How far each image had to be moved (n,) float64: 0 if wrong from the start, infinite if it stands."""
-    reached = []
+    """Smallest perturbation of each image (n,) float64: 0 if misclassified unchanged, infinite if not broken."""
+    smallest = []
     for eps in [None] if ATTACKS[attack].sweeps(norm) else budgets:
-        found = referee.run(model, attack, x, y, Threat(norm, eps), seed=seed)
-        reach = found.size(norm) if eps is None else torch.full_like(found.l2, eps).where(found.success, torch.inf)
-        reached.append(torch.where(found.correct, reach, 0.0))
-    return torch.stack(reached).amin(dim=0)
+        outcome = referee.run(model, attack, x, y, Threat(norm, eps), seed=seed)
+        size = outcome.size(norm) if eps is None else torch.full_like(outcome.l2, eps).where(outcome.success, torch.inf)
+        smallest.append(torch.where(outcome.correct, size, 0.0))
+    return torch.stack(smallest).amin(dim=0)
 
 
 def _table(results: list[Standing]) -> str:

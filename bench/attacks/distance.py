@@ -1,4 +1,4 @@
-"""The race for the smallest L2."""
+"""Measurement of minimum-norm attacks: the smallest L2 that each contender finds, and its time."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from bench.attacks.task import Contender, Task
 
 
 def measure(contenders: Iterable[Contender], task: Task, options: Options) -> list[Distances]:
-    """All contenders on the same images, ``options.rounds`` times in turn, then once with each share of their steps."""
+    """Run all contenders on the same images, ``options.rounds`` times in turn, then once per share of their steps."""
     pairs = race.prepared(contenders, task, options.batches)
     runs = race.alternated(pairs, [options.seed] * options.rounds)
     return [
@@ -23,7 +23,7 @@ def _result(
     contender: Contender, task: Task, runs: Sequence[race.Run], allowed: float, curve: Sequence[Point]
 ) -> Distances:
     last = runs[-1]
-    about = task.model, task.x, task.y, last.images
+    judged = task.model, task.x, task.y, last.images
     found = Distances(
         name=contender.name,
         ours=contender.ours,
@@ -33,8 +33,8 @@ def _result(
         forwards=last.forwards,
         backwards=last.backwards,
         within_cap=last.passes <= allowed,
-        returned=tuple(judge.returned(*about).tolist()),
-        nudged=tuple(judge.nudged(*about).tolist()),
+        returned=tuple(judge.returned(*judged).tolist()),
+        nudged=tuple(judge.nudged(*judged).tolist()),
     )
     whole = Point(steps=task.steps, seconds=found.time, median=found.median, mean=found.mean)
     return found.model_copy(update={"curve": (*curve, whole)})

@@ -1,4 +1,4 @@
-"""The figures that are to be reached, from what was measured."""
+"""Compares measured results with the benchmark's goals."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -6,11 +6,11 @@ import torch
 
 from bench.attacks.records import Distances, Goal, Robust
 
-ABOVE = 2  # images that our ensemble may leave standing beyond the fewest that an AutoAttack does
+ABOVE = 2  # unbroken images that our ensemble may leave in addition to those that the best AutoAttack leaves
 
 
 def carlini_wagner(results: list[Distances], slow: list[Distances]) -> list[Goal]:
-    """Distances against the best peer, seconds against foolbox and against ART, within the cap and over it."""
+    """Goals: our distances against the best peer's; our seconds against foolbox's and ART's, even if over the cap."""
     rivals = peers(results)
     return [
         no_farther(results[0], rivals, "mean L2", lambda found: found.mean),
@@ -21,7 +21,7 @@ def carlini_wagner(results: list[Distances], slow: list[Distances]) -> list[Goal
 
 
 def minimal(results: list[Distances]) -> list[Goal]:
-    """One attack of ours, all its steps or a share of them, against the best single peer; ``strongest`` against all."""
+    """Goals: one attack of ours, with all or some of its steps, against the best peer; ``strongest`` against all."""
     rivals = peers(results)
     best = nearest(rivals)
     whole = next(found for found in results if found.name == "gauntlet strongest")
@@ -46,7 +46,10 @@ def minimal(results: list[Distances]) -> list[Goal]:
 
 
 def robust(results: list[Robust]) -> list[Goal]:
-    """Ours at its worst seed against the AutoAttack that left the fewest standing at its best, the faster of equals."""
+    """Goals: our ensemble at its worst seed against the AutoAttack with the fewest unbroken images at its best seed.
+
+    Of equal AutoAttacks, the faster.
+    """
     own, *rivals = results
     best = min(rivals, key=lambda found: (min(found.standing), found.time))
     where = f"{own.model}: {own.name}"
@@ -66,7 +69,7 @@ def robust(results: list[Robust]) -> list[Goal]:
 
 
 def peers(results: Iterable[Distances]) -> list[Distances]:
-    """Those that count against us."""
+    """Return the results of peers that kept within the cap: those with which ours are compared."""
     return [found for found in results if not found.ours and found.within_cap]
 
 
@@ -80,17 +83,17 @@ def nearest(results: Sequence[Distances]) -> Distances:
 
 
 def together(results: Sequence[Distances]) -> float:
-    """The mean over images of the best that any of them did on each."""
+    """Compute the mean over images of the smallest distance that any of the contenders found."""
     return float(torch.stack([found.l2 for found in results]).amin(dim=0).mean())
 
 
 def no_farther(ours: Distances, peers: Sequence[Distances], measure: str, of: Callable[[Distances], float]) -> Goal:
-    """A goal: ours is at most the smallest of theirs."""
+    """Return a goal: our value is at most the smallest of the peers'."""
     best = min(peers, key=of)
     return Goal(text=f"{ours.name}: {measure}, at most that of {best.name}", value=of(ours), limit=of(best))
 
 
 def no_slower(ours: Distances, peer: Distances, share: float) -> Goal:
-    """A goal: ours takes at most this share of their time."""
+    """Return a goal: ours takes at most this share of the peer's time."""
     text = f"{ours.name}: time as a share of that of {peer.name}"
     return Goal(text=text, value=ours.time / peer.time, limit=share)

@@ -1,4 +1,4 @@
-"""Success and distance, from the images that an attack returned and ONNX Runtime's word on them."""
+"""Success and distance of the images that an attack returned, as classified by ONNX Runtime."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ NUDGE = 1.01  # an image on the torch twin's boundary may lie on the wrong side 
 
 
 def fooled(model: Classifier, y: Tensor, images: Tensor) -> Tensor:
-    """(n,) bool: inside the box, and not classified as y (n,)."""
+    """(n,) bool: pixels in [0, 1], and not classified as y (n,)."""
     flat = images.flatten(1)
     inside = ((flat >= -ROUNDING) & (flat <= 1 + ROUNDING)).all(dim=1)  # false for NaN
     return inside & (model.predict(images).argmax(dim=1) != y)
@@ -23,17 +23,17 @@ def broken(model: Classifier, x: Tensor, y: Tensor, images: Tensor, eps: float) 
 
 
 def returned(model: Classifier, x: Tensor, y: Tensor, images: Tensor) -> Tensor:
-    """L2 of each image as it was returned (n,) float64, infinite where it does not fool."""
+    """L2 distance of each image as returned (n,) float64, infinite if the image is no success."""
     return torch.where(fooled(model, y, images), distances(x, images)["l2"], torch.inf)
 
 
 def nudged(model: Classifier, x: Tensor, y: Tensor, images: Tensor) -> Tensor:
     """The same, but an image that fails is first moved away from x by up to NUDGE, as our referee moves ours."""
-    found = returned(model, x, y, images)
+    l2 = returned(model, x, y, images)
     for scale in OUTWARD:
-        rows = found.isinf().nonzero().squeeze(1)
+        rows = l2.isinf().nonzero().squeeze(1)
         if scale > NUDGE or len(rows) == 0:
             break
         further = (x[rows] + scale * (images[rows] - x[rows])).clamp(0, 1)
-        found[rows] = returned(model, x[rows], y[rows], further)
-    return found
+        l2[rows] = returned(model, x[rows], y[rows], further)
+    return l2

@@ -1,7 +1,7 @@
-"""Robust accuracy in Linf of adversarially trained classifiers: our ensemble beside every AutoAttack there is.
+"""Linf robust accuracy of adversarially trained classifiers: our ensemble against other libraries' AutoAttacks.
 
-It takes hours, so every run is written down when it is over, in ``<out>/linf``, and not made again while all that it
-depends on stays the same.
+It takes hours, so the result of every run is cached in ``<out>/linf``, and reused as long as everything on which it
+depends stays the same.
 """
 
 import dataclasses
@@ -28,17 +28,17 @@ ENGINE = Path(gauntlet.__file__).parent
 
 
 class Kept(Frozen):
-    """One run of an ensemble."""
+    """The cached result of one run of an ensemble."""
 
-    about: Mapping[str, str]  # what it depends on
+    about: Mapping[str, str]  # the cache key: everything on which the result depends
     batch: int
-    broken: tuple[int, ...]  # places among the images attacked
+    broken: tuple[int, ...]  # indices among the attacked images
     seconds: float
     passes: float
 
 
 def run(options: Options) -> Section:
-    """Every model named, at its data set's eps, on its first n test images or n after those skipped."""
+    """Measure every named model at its data set's eps, on its first n test images, or on n after those skipped."""
     if not options.adversarial:
         raise InvalidInput("there is no model whose name ends in -adversarial; name one with --adversarial", "model")
     n = options.n or N
@@ -54,19 +54,19 @@ def run(options: Options) -> Section:
 
 
 def measure(name: str, n: int, options: Options) -> list[Robust]:
-    """All ensembles on the images that the model classifies correctly; one run per seed."""
+    """Run all ensembles on the images that the model classifies correctly, once per seed."""
     task = task_of(name, n, options)
     contenders = (ours.strongest("linf"), *peers.AUTO)
     results = []
-    for who in contenders:
-        count = options.seeds if who.ours else options.peer_seeds or options.seeds
-        runs = [once(who, seed, task, options) for seed in range(options.seed, options.seed + count)]
-        results.append(_result(who, task, runs))
+    for contender in contenders:
+        count = options.seeds if contender.ours else options.peer_seeds or options.seeds
+        runs = [once(contender, seed, task, options) for seed in range(options.seed, options.seed + count)]
+        results.append(_result(contender, task, runs))
     return results
 
 
 def task_of(name: str, n: int, options: Options) -> Task:
-    """Test images, without those that the model gets wrong."""
+    """Return the task: the test images that the model classifies correctly."""
     model = open_counted(name)
     x, y = correct(model, *images_to_test(model, n, options.skip))
     eps = options.eps or EPS[model.manifest.dataset]
@@ -74,10 +74,10 @@ def task_of(name: str, n: int, options: Options) -> Task:
 
 
 def once(contender: Contender, seed: int, task: Task, options: Options) -> Kept:
-    """A run with this seed, at the contender's best batch size, unless there is one."""
+    """Return the cached run with this seed, or run the contender at its best batch size and cache the result."""
     about = _about(contender, seed, task)
-    which = f" after {options.skip}" if options.skip else ""
-    path = options.out / "linf" / f"{task.model.name}{which}, {contender.name}, {seed}.json"
+    skipped = f" after {options.skip}" if options.skip else ""
+    path = options.out / "linf" / f"{task.model.name}{skipped}, {contender.name}, {seed}.json"
     if path.is_file():
         kept = Kept.model_validate_json(path.read_bytes())
         if kept.about == about:
@@ -94,10 +94,10 @@ def once(contender: Contender, seed: int, task: Task, options: Options) -> Kept:
 
 def _about(contender: Contender, seed: int, task: Task) -> dict[str, str]:
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(ENGINE.rglob("*.py"))))
-    task_of_it = f"{len(task.x)} images, eps {task.eps}, {task.steps} steps, seed {seed}"
+    described = f"{len(task.x)} images, eps {task.eps}, {task.steps} steps, seed {seed}"
     return {
         "model": task.model.manifest.model_sha256,
-        "task": task_of_it,
+        "task": described,
         "where": f"{hardware(torch.device('cpu'))}, {torch.get_num_threads()} threads",
         "code": code.hexdigest() if contender.ours else str(versions()),
     }

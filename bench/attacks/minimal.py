@@ -1,4 +1,4 @@
-"""The smallest L2: every single attack at the same cap, our ensemble, and the best of all peers image by image."""
+"""Minimal L2: every attack at the same cap, our ensemble, and for each image the best of all peers."""
 
 from bench.attacks import distance, goals, ours, peers, plot
 from bench.attacks.options import Options
@@ -11,7 +11,7 @@ STEPS = 500
 
 
 def run(options: Options) -> Section:
-    """All on the same n images."""
+    """Run all contenders on the same n images."""
     model = open_counted(options.model)
     x, y = first_correct(model, options.n or N)
     task = Task(model, x, y, steps=options.steps or STEPS)

@@ -1,4 +1,4 @@
-"""What a run of the benchmark is told."""
+"""The options of a run of the benchmark."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from gauntlet.artifacts.manifest import Frozen
 
 
 class Options(Frozen):
-    """From the command line; None: what the part says."""
+    """Options from the command line; None: the default of the part."""
 
     model: str
     adversarial: tuple[str, ...]

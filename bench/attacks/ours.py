@@ -13,7 +13,7 @@ from gauntlet.threat import Threat
 
 
 def affordable(attack: str, steps: int) -> dict[str, Any]:
-    """The ``steps`` that make all its searches, restarts and targets together take so many."""
+    """Return the parameter ``steps`` with which all its searches, restarts and targets together take so many steps."""
     one, two = (price(attack, {"steps": count}) for count in (1, 2))
     return {"steps": 1 + max(0, (steps - one) // (two - one))}
 
@@ -29,12 +29,12 @@ def _strongest(norm: Norm, task: Task) -> Tensor:
 
 
 def single(attack: str) -> Contender:
-    """An attack of ours that looks for the smallest L2."""
+    """Return a minimum-norm attack of ours, in L2."""
     return Contender(f"gauntlet {attack}", partial(_single, attack), ours=True)
 
 
 def minimal() -> tuple[Contender, ...]:
-    """All that follow a gradient."""
+    """Return all our minimum-norm L2 attacks that use gradients."""
     return tuple(
         single(name)
         for name, entry in ATTACKS.items()
@@ -43,5 +43,5 @@ def minimal() -> tuple[Contender, ...]:
 
 
 def strongest(norm: Norm) -> Contender:
-    """The ensemble, which has no steps to be held to."""
+    """Return the ensemble ``strongest``, which has no parameter ``steps`` and therefore no cap."""
     return Contender("gauntlet strongest", partial(_strongest, norm), ours=True, capped=False)

@@ -1,4 +1,4 @@
-"""What a step of the engine costs beyond the forward and backward pass that it consists of."""
+"""Overhead of an attack step: its time beyond that of its forward and backward pass."""
 
 import statistics
 import time
@@ -19,17 +19,17 @@ from gauntlet.threat import Threat
 
 N = 128
 STEPS = 20
-EPS = 1e-3  # of attacks at a fixed eps: too small for a success, so that no image leaves
+EPS = 1e-3  # of attacks at a fixed eps: too small for a success, so that all images stay in the batch
 LIMIT = 0.1
 
 
 class Overhead(Frozen):
-    """An attack, one value per round."""
+    """The overhead of one attack, one value per round."""
 
     name: str
     whole: bool  # each step takes one forward and one backward pass of every image
-    bare: tuple[float, ...]  # seconds per step
-    engine: tuple[float, ...]
+    bare: tuple[float, ...]  # seconds per step, without the engine
+    engine: tuple[float, ...]  # seconds per step of the attack
 
     @property
     def share(self) -> float:
@@ -38,7 +38,7 @@ class Overhead(Frozen):
 
 
 def run(options: Options) -> Section:
-    """Every attack of ours that takes gradient steps."""
+    """Measure every attack of ours that takes gradient steps."""
     model = open_counted(options.model)
     x, y = first_correct(model, options.n or N)
     steps = options.steps or STEPS
@@ -58,19 +58,19 @@ def run(options: Options) -> Section:
 
 
 def measure(model: Classifier, attack: str, x: Tensor, y: Tensor, steps: int, rounds: int) -> Overhead:
-    """The difference between twice the steps and once the steps is free of what a run costs once.
+    """Measure the seconds per step, as the difference between runs with ``2 * steps`` and ``steps`` steps.
 
-    What is run first pays for the memory that the allocator has yet to ask for: one run goes untimed.
+    The difference excludes the fixed cost of a run. The first run is not timed: it includes the allocation of memory.
     """
     _attacked(model, attack, x, y, 2 * steps)
     bare, engine, whole = [], [], True
     for _ in range(rounds):
         bare.append(_bare(model, x, y, steps) / steps)
         short, long = (_attacked(model, attack, x, y, count) for count in (steps, 2 * steps))
-        few, many = (price(attack, {"steps": count}) for count in (steps, 2 * steps))
+        short_price, long_price = (price(attack, {"steps": count}) for count in (steps, 2 * steps))
         forwards, backwards = long[1] - short[1], long[2] - short[2]
-        whole = whole and forwards == backwards == len(x) * (many - few)
-        engine.append((long[0] - short[0]) / (many - few))
+        whole = whole and forwards == backwards == len(x) * (long_price - short_price)
+        engine.append((long[0] - short[0]) / (long_price - short_price))
     said(f"{attack}: {statistics.median(engine):.4f} s per step, bare {statistics.median(bare):.4f} s")
     return Overhead(name=f"gauntlet {attack}", whole=whole, bare=tuple(bare), engine=tuple(engine))
 
@@ -81,12 +81,12 @@ def _bare(model: Classifier, x: Tensor, y: Tensor, steps: int) -> float:
     for _ in range(steps):
         loss = torch.nn.functional.cross_entropy(model.twin(x), y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, x)
-    float(gradient.sum())  # a GPU is waited for
+    float(gradient.sum())  # waits for a GPU
     return time.perf_counter() - start
 
 
 def _attacked(model: Classifier, attack: str, x: Tensor, y: Tensor, steps: int) -> tuple[float, int, int]:
-    """Seconds, and images passed forward and backward."""
+    """Run the attack; return seconds, and the numbers of images in forward and backward passes."""
     entry, twin = ATTACKS[attack], model.twin
     assert isinstance(twin, Counted)
     norm = "linf" if "linf" in entry.norms else min(entry.norms)

@@ -1,6 +1,7 @@
-"""The peers. Each gets the twin, parameters frozen, and a number of steps of one forward and one backward pass.
+"""Attacks of other libraries. Each gets the twin, parameters frozen, and a number of steps.
 
-Where a library's defaults were made for other images, it runs twice: as it comes, and as it does best here.
+A step is one forward and one backward pass. If a library's defaults were made for other images, it runs twice: with its
+defaults, and with the settings that work best here.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ QUERIES = 5000  # ... and queries of its random search
 
 
 def searched(steps: int) -> int:
-    """Steps of one search."""
+    """Return the steps of one search over c."""
     return max(FEWEST, steps // SEARCHES)
 
 
@@ -74,7 +75,7 @@ CW = (
     Contender("adv-lib cw", partial(_adv_lib, _adv_lib_cw)),
     Contender(f"adv-lib cw, {TUNED}", partial(_adv_lib, partial(_adv_lib_cw, learning_rate=0.1, initial_const=0.1))),
     Contender("torchattacks cw", _torchattacks_cw),
-    Contender("torchattacks cw, c 10", partial(_torchattacks_cw, c=10)),  # it does not search c
+    Contender("torchattacks cw, c 10", partial(_torchattacks_cw, c=10)),  # its c is fixed
 )
 SLOW_CW = (Contender("art cw", _art_cw), Contender("art cw, all steps", _art_cw, capped=False))
 
@@ -88,7 +89,7 @@ def _foolbox_fmn(steps: int, **options: float) -> Any:
 
 
 def _foolbox_deepfool(steps: int) -> Any:
-    """One of its steps takes a forward and a backward pass for each of the ten classes but one."""
+    """Return DeepFool with a ninth of the steps: each takes a forward and a backward pass for each other class."""
     return foolbox.attacks.L2DeepFoolAttack(steps=max(1, steps // 9))
 
 

@@ -1,4 +1,4 @@
-"""Time against distance."""
+"""Plots of distance over time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from bench.attacks.records import Distances
 
-mpl.rcParams["svg.hashsalt"] = "bench"  # the same figures make the same file
-CUT = 2  # distances beyond so many times the smallest are left out
+mpl.rcParams["svg.hashsalt"] = "bench"  # the same figures give the same bytes
+CUT = 2  # distances over this many times the smallest are not drawn
 
 
 def curves(panels: Mapping[str, Sequence[Distances]]) -> Figure:
-    """A row per race: mean and median L2 over seconds, ours drawn thick. A distance that is infinite is not drawn."""
+    """Plot mean and median L2 over seconds, one row per panel; ours with thick lines, infinite distances left out."""
     figure = Figure(figsize=(13, 5 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), 2, squeeze=False)
     for row, (title, results) in zip(grid, panels.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Runs contenders in turn on one task, under one cap, each peer at its fastest batch size."""
+"""Runs the contenders in turn on one task, with the same cap, each peer at its fastest batch size."""
 
 import dataclasses
 import sys
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from bench.attacks.task import Contender, Task
 
-SLACK = 1.02  # over the cap: for looks before the first step and after the last
+SLACK = 1.02  # factor of the cap: allows for evaluations before the first step and after the last
 SAMPLE = 8  # images on which steps are fitted to the cap
 TRIES = 6
 
 
 @dataclass(frozen=True)
 class Run:
-    """One attack on all images."""
+    """The result of one attack on all images."""
 
     images: Tensor
     seconds: float
@@ -32,12 +32,12 @@ class Run:
 
 
 def cap(steps: int) -> float:
-    """Forward and backward passes per image that so many steps may take."""
+    """Return the number of forward and backward passes per image that this many steps may take."""
     return 2 * steps * SLACK
 
 
 def run(contender: Contender, task: Task) -> Run:
-    """Timed, counted, and seeded for libraries that draw from the global generators."""
+    """Run a contender: time it and count its passes; seed the global generators, from which some libraries draw."""
     torch.manual_seed(task.seed)
     np.random.seed(task.seed)  # noqa: NPY002 - ART draws from it
     twin = task.twin
@@ -50,20 +50,20 @@ def run(contender: Contender, task: Task) -> Run:
 
 
 def fitted(contender: Contender, task: Task) -> Task:
-    """The task with the most steps for which the contender, tried on a few images, stays within the cap."""
-    allowed, tried = cap(task.steps), task.first(SAMPLE)
+    """Return the task with its steps lowered until the contender, run on a few images, stays within the cap."""
+    allowed, trial = cap(task.steps), task.first(SAMPLE)
     for _ in range(TRIES if contender.capped else 0):
-        taken = run(contender, tried).passes
-        if taken <= allowed:
+        passes = run(contender, trial).passes
+        if passes <= allowed:
             break
-        tried = dataclasses.replace(tried, steps=max(1, int(tried.steps * allowed / (SLACK * taken))))
-    return dataclasses.replace(task, steps=tried.steps)
+        trial = dataclasses.replace(trial, steps=max(1, int(trial.steps * allowed / (SLACK * passes))))
+    return dataclasses.replace(task, steps=trial.steps)
 
 
 def at_best_batch(contender: Contender, task: Task, sizes: Sequence[int]) -> Task:
-    """The task with the batch size that a short run on the largest of them finished first with.
+    """Return the task with the batch size that was fastest in a short run on as many images as the largest.
 
-    Ours chooses its own, but has a short run too: the first pays for memory that the allocator has yet to ask for.
+    Ours chooses its own batch size, but has a short run too, because the first run includes the allocation of memory.
     """
     sizes = sorted({min(size, len(task.x)) for size in sizes})
     sizes = sizes[-1:] if contender.ours else sizes
@@ -73,7 +73,7 @@ def at_best_batch(contender: Contender, task: Task, sizes: Sequence[int]) -> Tas
 
 
 def prepared(contenders: Iterable[Contender], task: Task, sizes: Sequence[int]) -> list[tuple[Contender, Task]]:
-    """Every contender with the task as it will meet it."""
+    """Return every contender with its task: steps within the cap, best batch size."""
     pairs = []
     for contender in contenders:
         pairs.append((contender, at_best_batch(contender, fitted(contender, task), sizes)))
@@ -82,7 +82,7 @@ def prepared(contenders: Iterable[Contender], task: Task, sizes: Sequence[int]) 
 
 
 def alternated(pairs: Sequence[tuple[Contender, Task]], seeds: Sequence[int]) -> dict[str, list[Run]]:
-    """The runs of each contender by its name, one per seed; all contenders meet a seed before any meets the next."""
+    """Return the runs of each contender by name, one per seed; all contenders run one seed before the next."""
     runs: dict[str, list[Run]] = {contender.name: [] for contender, _ in pairs}
     for seed in seeds:
         for contender, task in pairs:
@@ -92,5 +92,5 @@ def alternated(pairs: Sequence[tuple[Contender, Task]], seeds: Sequence[int]) ->
 
 
 def said(line: str) -> None:
-    """Progress."""
+    """Write a line of progress to standard error."""
     sys.stderr.write(f"{line}\n")

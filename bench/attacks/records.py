@@ -1,4 +1,4 @@
-"""What is written down of a run, and how it reads as a table."""
+"""The records of a run, and the tables made of them."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from gauntlet.artifacts.manifest import Frozen
 
 
 class Point(Frozen):
-    """How far a contender came with a share of its steps."""
+    """The result of a contender with a share of its steps."""
 
     steps: int
     seconds: float
@@ -31,7 +31,7 @@ class Distances(Frozen):
     backwards: float
     within_cap: bool
     returned: tuple[float, ...]  # L2 of every image as the attack returned it
-    nudged: tuple[float, ...]  # of the same after the referee's nudge
+    nudged: tuple[float, ...]  # L2 after moving failed images outward, as the referee does
     curve: tuple[Point, ...] = ()
 
     @property
@@ -44,7 +44,7 @@ class Distances(Frozen):
 
     @cached_property
     def l2(self) -> Tensor:
-        """What is compared (n,): a peer's images get the nudge that our referee gives ours."""
+        """The distances to compare (n,): a peer's images are moved outward as our referee moves ours."""
         return torch.tensor(self.returned if self.ours else self.nudged, dtype=torch.float64)
 
     @property
@@ -63,7 +63,7 @@ class Robust(Frozen):
     name: str
     ours: bool
     batch: int
-    standing: tuple[int, ...]  # images classified correctly that it could not break
+    standing: tuple[int, ...]  # correctly classified images that it did not break
     seconds: tuple[float, ...]
     passes: tuple[float, ...]  # forward and backward per image attacked
 
@@ -73,19 +73,19 @@ class Robust(Frozen):
 
 
 class Sparse(Frozen):
-    """An attack for the fewest pixels on n images of one model; a failure is infinitely many."""
+    """An attack that minimises the number of changed pixels on n images of one model; a failure counts as infinite."""
 
     model: str
     name: str
     n: int
     passes: float  # per image, counted
-    found: int
+    found: int  # images with a success
     median: float
-    mean: float  # of those found
+    mean: float  # of the successes
 
 
 class Standing(Frozen):
-    """Of n images, those that a report's default attacks leave standing, and of these what ``strongest`` leaves."""
+    """Of n images, the number that a report's default attacks do not break, and that ``strongest`` does not break."""
 
     model: str
     norm: str
@@ -97,7 +97,7 @@ class Standing(Frozen):
 
 
 class Reach(Frozen):
-    """How near one attack came on n images, beside the best of all."""
+    """The distances of one attack on n images, compared with the smallest of all attacks."""
 
     model: str
     task: str
@@ -111,7 +111,7 @@ class Reach(Frozen):
 
 
 class Goal(Frozen):
-    """A figure that is to be reached: ``value`` at most ``limit``."""
+    """A goal, met if ``value`` is at most ``limit``."""
 
     text: str
     value: float
@@ -123,13 +123,13 @@ class Goal(Frozen):
 
 
 def middle(values: Tensor) -> float:
-    """The median (n,): of two middle values their mean, infinite if either is."""
+    """Compute the median of values (n,); the mean of two middle values is infinite if either is."""
     ordered = values.sort().values
     return float((ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -167,7 +167,7 @@ def distance_table(results: Sequence[Distances]) -> str:
 
 
 def curve_table(results: Sequence[Distances], shares: Sequence[float]) -> str:
-    """What contenders reach with a share of their steps: one line each, nearest first."""
+    """One line per contender, nearest first: its results with each share of its steps."""
     head = ["attack; steps: mean L2, seconds", *(f"{share:.3g} of its steps" for share in shares), "all"]
     rows = [
         [found.name, *(f"{point.steps}: {point.mean:.4f}, {point.seconds:.1f} s" for point in found.curve)]

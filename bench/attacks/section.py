@@ -1,4 +1,4 @@
-"""One part's results, on paper."""
+"""The results of one part of the benchmark, as Markdown, JSON and SVG."""
 
 import os
 import platform
@@ -27,22 +27,22 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Of what the figures depend on."""
+    """Return the versions of the packages on which the figures depend."""
     return {name: version(name) for name in PACKAGES}
 
 
 class Machine(Frozen):
-    """What the seconds depend on."""
+    """The machine and the versions on which the seconds depend."""
 
     hardware: str
     threads: int = Field(default_factory=torch.get_num_threads)
     python: str = Field(default_factory=platform.python_version)
     versions: dict[str, str] = Field(default_factory=versions)
-    load: float = Field(default_factory=lambda: os.getloadavg()[1])  # the last five minutes', ours in it
+    load: float = Field(default_factory=lambda: os.getloadavg()[1])  # of the last five minutes, ours included
 
 
 class Section(Frozen):
-    """A part of the benchmark."""
+    """The results of a part of the benchmark."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -55,7 +55,7 @@ class Section(Frozen):
 
 
 class Record(Frozen):
-    """What is written as JSON."""
+    """The content of the JSON file."""
 
     machine: Machine
     options: Options
@@ -63,7 +63,7 @@ class Record(Frozen):
 
 
 def markdown(section: Section, machine: Machine, options: Options) -> str:
-    """Title, machine, how it was run, tables."""
+    """Return the section's Markdown: title, machine, options, tables."""
     versions = ", ".join(f"{name} {found}" for name, found in machine.versions.items())
     where = f"{machine.hardware}, threads: {machine.threads}, Python {machine.python}; {versions}"
     sizes = ", ".join(map(str, options.batches))
@@ -74,7 +74,7 @@ def markdown(section: Section, machine: Machine, options: Options) -> str:
 
 
 def write(section: Section, options: Options) -> str:
-    """``<out>/<name>.json``, ``.md``, and ``.svg`` where there is a figure. Gives the Markdown."""
+    """Write ``<out>/<name>.json``, ``.md``, and ``.svg`` if there is a figure; return the Markdown."""
     machine = Machine(hardware=hardware(torch.device("cpu")))
     text = markdown(section, machine, options)
     options.out.mkdir(parents=True, exist_ok=True)

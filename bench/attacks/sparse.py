@@ -25,11 +25,11 @@ MODELS = (
     "cifar10-adversarial",
 )
 CONTENDERS = (("fmn", 3), ("sigma-zero", None))
-"""Attacks, and how many classes they try: passes are shared among these."""
+"""Attacks, and how many target classes they try: the passes are divided among these."""
 
 
 def run(options: Options) -> Section:
-    """Both attacks at each number of passes, on n held-out images of each model."""
+    """Run both attacks at each number of passes, on n held-out images of each model."""
     n = options.n or N
     mnist = load_training(SOURCES["mnist"], data_root())
     seen = to_pixels(mnist.train.images[: undefended.IMAGES]), mnist.train.labels[: undefended.IMAGES]
@@ -47,23 +47,23 @@ def run(options: Options) -> Section:
 
 
 def measure(model: Classifier, dataset: str, n: int, seed: int) -> Iterator[Sparse]:
-    """A record for each attack at each number of passes."""
+    """Yield a record for each attack at each number of passes."""
     held_out = load_training(SOURCES[dataset], data_root()).validation
     x, y = correct(model, to_pixels(held_out.images[: 3 * n]), held_out.labels[: 3 * n])
     for passes in PASSES:
         for attack, targets in CONTENDERS:
             params = {"steps": passes} if targets is None else {"steps": passes // targets, "targets": targets}
-            found = referee.run(model, attack, x[:n], y[:n], Threat("l0"), seed=seed, params=params)
-            sizes = found.size("l0").where(found.success, torch.inf).tolist()
-            reached = [size for size in sizes if size < torch.inf]
+            outcome = referee.run(model, attack, x[:n], y[:n], Threat("l0"), seed=seed, params=params)
+            sizes = outcome.size("l0").where(outcome.success, torch.inf).tolist()
+            successes = [size for size in sizes if size < torch.inf]
             yield Sparse(
                 model=model.name,
                 name=attack,
                 n=len(sizes),
-                passes=float(found.queries.float().mean()),
-                found=len(reached),
+                passes=float(outcome.queries.float().mean()),
+                found=len(successes),
                 median=statistics.median(sizes),
-                mean=statistics.mean(reached or [torch.inf]),
+                mean=statistics.mean(successes or [torch.inf]),
             )
 
 

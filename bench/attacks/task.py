@@ -1,4 +1,4 @@
-"""What every contender is given, and the count of what it does with it."""
+"""The task that every contender gets, with a network that counts its passes."""
 
 import dataclasses
 import os
@@ -47,8 +47,8 @@ class Task:
     model: Classifier  # its twin is a Counted one
     x: Tensor  # (n, C, H, W) in [0, 1]
     y: Tensor  # (n,)
-    steps: int = 0  # of one forward and one backward pass per image each: what an attack may take
-    batch: int = 128  # images that a peer gets at once
+    steps: int = 0  # that an attack may take; each is one forward and one backward pass per image
+    batch: int = 128  # batch size of a peer
     seed: int = 0
     eps: float | None = None
 
@@ -59,7 +59,7 @@ class Task:
 
     @property
     def budget(self) -> float:
-        """Its eps, which it must have."""
+        """Its eps, which must be set."""
         assert self.eps is not None
         return self.eps
 
@@ -67,7 +67,7 @@ class Task:
         return dataclasses.replace(self, x=self.x[:n], y=self.y[:n])
 
     def by_batch(self, attack: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """What an attack on (x, y) returns for each batch, together (n, C, H, W)."""
+        """Run an attack on (x, y) batch by batch; return all its images (n, C, H, W)."""
         place = self.model.device
         pairs = zip(torch.split(self.x, self.batch), torch.split(self.y, self.batch), strict=True)
         return torch.cat([attack(x.to(place), y.to(place)).detach().cpu() for x, y in pairs])
@@ -78,20 +78,20 @@ class Contender:
     """An attack of a library."""
 
     name: str
-    run: Callable[[Task], Tensor]  # images (n, C, H, W), an attacked one wherever it could
+    run: Callable[[Task], Tensor]  # returns images (n, C, H, W): adversarial examples where it found them
     ours: bool = False  # the engine chooses its own batch size
-    capped: bool = True  # held to Task.steps
-    tried: int = 60  # steps while its batch size is sought
+    capped: bool = True  # limited to Task.steps
+    tried: int = 60  # steps of the short runs that choose its batch size
 
 
 def shipped() -> list[str]:
-    """The classifiers that there are."""
+    """Return the names of the classifiers in models/artifacts."""
     found = artefact_folders.load_all(ARTIFACTS)
     return [name for name, artefact in found.items() if isinstance(artefact.manifest, ClassifierManifest)]
 
 
 def open_classifier(name: str) -> OnnxClassifier:
-    """A shipped one."""
+    """Open a shipped classifier."""
     model = classifier.open_model(artefact_folders.load(ARTIFACTS / name))
     assert isinstance(model, OnnxClassifier)
     return model
@@ -105,7 +105,7 @@ def open_counted(name: str) -> OnnxClassifier:
 
 
 def images_of(model: Classifier) -> evaluation_sets.EvalSet:
-    """The evaluation set of its data set. Raises InvalidInput where it is not there."""
+    """Load the evaluation set of the model's data set. Raises InvalidInput if it is missing."""
     paths, name = evaluation_sets.find(EVALSETS), model.manifest.dataset
     if name not in paths:
         raise InvalidInput(evaluation_sets.missing(name, paths), "dataset")
@@ -113,19 +113,19 @@ def images_of(model: Classifier) -> evaluation_sets.EvalSet:
 
 
 def images_to_test(model: Classifier, n: int, skipped: int = 0) -> tuple[Tensor, Tensor]:
-    """The first n of its data set, or n after those skipped."""
+    """Return the first n images and labels of the model's data set, or n after those skipped."""
     x, y = map(torch.from_numpy, images_of(model).head(skipped + n))
     return x[skipped:], y[skipped:]
 
 
 def correct(model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Those that ONNX Runtime classifies correctly."""
+    """Return the images and labels that ONNX Runtime classifies correctly."""
     right = model.predict(x).argmax(dim=1) == y
     return x[right], y[right]
 
 
 def first_correct(model: Classifier, n: int) -> tuple[Tensor, Tensor]:
-    """The first n images of its data set that it classifies correctly."""
+    """Return the first n images of the model's data set that it classifies correctly, and their labels."""
     dataset = images_of(model)
     x, y = correct(model, *map(torch.from_numpy, dataset.head(min(4 * n, len(dataset.labels)))))
     return x[:n], y[:n]

@@ -1,7 +1,7 @@
-"""On which defaults? Fully connected and small convolutional networks without a defence, and classes to reach.
+"""Which defaults for our attacks? Untargeted and targeted, on dense and convolutional networks without a defence.
 
 The networks are trained here, in seconds each, on MNIST; the images are held out of training and are no test images, so
-that defaults may be chosen by what comes out.
+that defaults may be chosen by the results.
 """
 
 import itertools
@@ -25,9 +25,9 @@ from training.data import SOURCES, data_root, load_training, to_pixels
 
 N = 60
 IMAGES, EPOCHS, BATCH, RATE = 20_000, 3, 128, 1e-3  # of training
-SLACK = 1.01  # an attack may need so much more than the best of all
+SLACK = 1.01  # factor by which an attack may exceed the smallest distance of all attacks
 FIRST = "fmn"
-"""What a default report runs in Linf without an eps."""
+"""The attack that a default report runs in Linf without an eps."""
 
 CONTENDERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     **{f"fmn, {steps} steps": ("fmn", {"steps": steps}) for steps in (20, 40, 60, 100, 200)},
@@ -38,18 +38,18 @@ CONTENDERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "apgd, dlr": ("apgd", {"objective": "dlr"}),
     "apgd, 3 restarts of 300 steps": ("apgd", {"steps": 300, "restarts": 3}),
 }
-"""Those without an eps first: where the best of them stands is the eps of the others."""
+"""Attacks without an eps first: their median smallest distance (times SLACK) is the eps of the others."""
 
 
 def dense(depth: int, width: int = 256) -> nn.Module:
-    """Fully connected, of so many hidden layers."""
+    """Return a fully connected network with ``depth`` hidden layers."""
     sizes = [784, *[width] * depth]
     hidden = [part for pair in itertools.pairwise(sizes) for part in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 10))
 
 
 def convolutional() -> nn.Module:
-    """Two convolutions and two dense layers."""
+    """Return a network of two convolutions and two dense layers."""
     body = [nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten()]
     return nn.Sequential(*body, nn.Linear(32 * 49, 100), nn.ReLU(), nn.Linear(100, 10))
 
@@ -58,7 +58,7 @@ NETWORKS = {"dense-2": lambda: dense(2), "dense-6": lambda: dense(6), "convoluti
 
 
 def run(options: Options) -> Section:
-    """Every contender on every network, to leave the class and to reach another."""
+    """Run every contender on every network, untargeted and targeted."""
     data = load_training(SOURCES["mnist"], data_root())
     n, results = options.n or N, list[Reach]()
     for name, make in NETWORKS.items():
@@ -85,7 +85,7 @@ def run(options: Options) -> Section:
 
 
 def trained(name: str, make: Any, x: Tensor, y: Tensor, seed: int) -> Classifier:
-    """A network after a few epochs of Adam, exported and opened."""
+    """Train a network for a few epochs with Adam, export it and open it."""
     torch.manual_seed(seed)
     network = make()
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
@@ -98,26 +98,26 @@ def trained(name: str, make: Any, x: Tensor, y: Tensor, seed: int) -> Classifier
 
 
 def measure(model: Classifier, x: Tensor, y: Tensor, targeted: bool, seed: int) -> Iterator[Reach]:
-    """One row per contender; ``targeted`` to one of the nine other classes each, in turn."""
+    """Yield one row per contender. If ``targeted``, image i aims at the other class number i modulo 9."""
     target = (y + 1 + torch.arange(len(y)) % 9) % 10 if targeted else None
-    found: dict[str, tuple[Tensor, float]] = {}
-    free = [name for name, (attack, _) in CONTENDERS.items() if ATTACKS[attack].minimum_norm]
-    for name in free:
-        found[name] = _distances(model, name, x, y, None, target, seed)
-    best = torch.stack([reach for reach, _ in found.values()]).amin(dim=0)
+    results: dict[str, tuple[Tensor, float]] = {}
+    minimum_norm = [name for name, (attack, _) in CONTENDERS.items() if ATTACKS[attack].minimum_norm]
+    for name in minimum_norm:
+        results[name] = _distances(model, name, x, y, None, target, seed)
+    best = torch.stack([distances for distances, _ in results.values()]).amin(dim=0)
     eps = SLACK * float(best.median())
-    for name in CONTENDERS.keys() - free:
-        found[name] = _distances(model, name, x, y, eps, target, seed)
+    for name in CONTENDERS.keys() - minimum_norm:
+        results[name] = _distances(model, name, x, y, eps, target, seed)
     for name in CONTENDERS:
-        reach, seconds = found[name]
+        distances, seconds = results[name]
         yield Reach(
             model=model.name,
             task="to another class" if targeted else "away from the class",
             name=name,
             n=len(x),
-            ratio=float((reach / best).median()) if name in free else None,
-            far=int((reach > SLACK * best).sum()) if name in free else None,
-            missed=int(((best <= eps) & (reach > eps)).sum()),
+            ratio=float((distances / best).median()) if name in minimum_norm else None,
+            far=int((distances > SLACK * best).sum()) if name in minimum_norm else None,
+            missed=int(((best <= eps) & (distances > eps)).sum()),
             within=int((best <= eps).sum()),
             seconds=seconds,
         )
@@ -126,13 +126,14 @@ def measure(model: Classifier, x: Tensor, y: Tensor, targeted: bool, seed: int) 
 def _distances(
     model: Classifier, name: str, x: Tensor, y: Tensor, eps: float | None, target: Tensor | None, seed: int
 ) -> tuple[Tensor, float]:
-    """How far each image had to go (n,), infinite where the contender failed; and seconds."""
+    """Return the distance of each image (n,), infinite where the contender failed, and the seconds."""
     attack, params = CONTENDERS[name]
     start = time.perf_counter()
-    found = referee.run(model, attack, x, y, Threat("linf", eps), seed=seed, params=params, target=target)
+    outcome = referee.run(model, attack, x, y, Threat("linf", eps), seed=seed, params=params, target=target)
     seconds = time.perf_counter() - start
-    reach = found.size("linf") if eps is None else torch.full_like(found.l2, eps).where(found.success, torch.inf)
-    return reach, seconds
+    if eps is None:
+        return outcome.size("linf"), seconds
+    return torch.full_like(outcome.l2, eps).where(outcome.success, torch.inf), seconds
 
 
 def _table(results: list[Reach]) -> str:

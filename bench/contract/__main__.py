@@ -1,7 +1,7 @@
-"""``python -m bench.contract``: the service against its own /openapi.json, in thousands of generated cases.
+"""``python -m bench.contract``: test the service against its own /openapi.json, with thousands of generated cases.
 
-What is valid must be answered as the document says, what is not must be refused, who brings no key gets nothing, and
-nothing may fail. Ends with status 1 otherwise, or where fewer cases were made than asked for.
+Valid requests must be answered as the document says, invalid ones refused, requests without a key rejected, and there
+may be no server errors. Exit status 1 otherwise, or if fewer cases than --cases were generated.
 """
 
 import argparse
@@ -25,11 +25,11 @@ PHASES = "examples,coverage,fuzzing,stateful"
 
 
 def served(folder: Path, key: keys.Key) -> Variant:
-    """With a key, a worker and a folder of its own; nothing that it is asked takes long."""
+    """Return the service with a key, a worker and a folder of its own, limited so that no request takes long."""
     (folder / "keys").write_text(keys.line(key))
     settings = {
         "keys_file": folder / "keys",
-        "trusted_proxies": "127.0.0.1",  # each case comes from an address of its own (bench/contract/clients.py)
+        "trusted_proxies": "127.0.0.1",  # each case has its own client address (bench/contract/clients.py)
         "local_workers": 1,
         "attack_budget": 2000,
         "report_queue": 3,
@@ -38,18 +38,18 @@ def served(folder: Path, key: keys.Key) -> Variant:
 
 
 def asked(port: int, secret: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """What schemathesis reports of its run. Its own words, with a curl for every failure, go to standard output."""
+    """Run schemathesis and return its report; its output, with a curl for every failure, goes to standard output."""
     command = [str(SCHEMATHESIS), "--config-file", str(CONFIG), "run", f"http://127.0.0.1:{port}/openapi.json"]
     command += ["--phases", options.phases, "--max-examples", str(options.examples), "--seed", str(options.seed)]
     command += ["--report", "json", "--report-json-path", str(folder / "report.json")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GAUNTLET_CONTRACT_KEY": secret}
-    subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603  no shell, and no word in it but ours
+    subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603  no shell, only our own arguments
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
 
 
 def faults(report: dict[str, Any], log: str, cases: int) -> list[str]:
-    """What was not as it should be."""
+    """List the failures of a run."""
     made = report["test_cases"]
     tested, all_ = report["operations"]["tested"], report["operations"]["total"]
     return [
@@ -64,8 +64,8 @@ def faults(report: dict[str, Any], log: str, cases: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.contract", description=__doc__)
-    parser.add_argument("--cases", type=int, default=5000, help="that there must be at least")
-    parser.add_argument("--examples", type=int, default=120, help="of each operation and kind, while fuzzing")
+    parser.add_argument("--cases", type=int, default=5000, help="fewest cases that must be generated")
+    parser.add_argument("--examples", type=int, default=120, help="examples of each operation and kind, while fuzzing")
     parser.add_argument("--phases", default=PHASES)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -1,6 +1,6 @@
-"""A hook of schemathesis, which imports it: every generated case comes from a client of its own.
+"""A hook, imported by schemathesis, that gives every generated case a client address of its own.
 
-The service meters guessed keys by address, and schemathesis guesses with nearly every request.
+The service limits guessed keys by address, and schemathesis sends wrong keys in nearly every request.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ FIRST = int(ipaddress.ip_address("10.0.0.1"))
 _numbers = itertools.count()
 
 
-@schemathesis.hook  # type: ignore[untyped-decorator]  # it is in an environment of its own
-def before_call(context: Any, case: Any, kwargs: Any) -> None:  # noqa: ARG001  names of the interface
+@schemathesis.hook  # type: ignore[untyped-decorator]  # schemathesis is installed in an environment of its own
+def before_call(context: Any, case: Any, kwargs: Any) -> None:  # noqa: ARG001  parameter names are the interface's
     address = ipaddress.ip_address(FIRST + next(_numbers))
     case.headers = {**(case.headers or {}), "X-Forwarded-For": str(address)}

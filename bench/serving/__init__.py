@@ -1,1 +1,1 @@
-"""What serving costs and what it holds: beside its peers, beside a report, under bad input, over time."""
+"""Benchmarks and load tests of the service: against peers, during a report, with bad input, over time."""

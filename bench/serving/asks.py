@@ -1,4 +1,4 @@
-"""What is asked: images of an evaluation set, as PNGs in JSON or as floats in bytes, and what is right."""
+"""The requests: images of an evaluation set, as PNGs in JSON or as binary floats, with their expected labels."""
 
 import base64
 import functools
@@ -16,12 +16,12 @@ from gauntlet.runtime.classifier import OnnxClassifier, open_model
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
 DISTINCT = 512
-"""Images that are asked about in turn."""
+"""Number of different images, which the requests use in turn."""
 LENGTH = "Inference-Header-Content-Length"
 
 
 class Asks:
-    """Requests about one model, by what is in them."""
+    """Requests for one model, in several formats."""
 
     def __init__(self, name: str) -> None:
         model = open_model(artefact_folders.load(MODELS / "artifacts" / name), "cpu")
@@ -34,17 +34,17 @@ class Asks:
         self.pngs = [base64.b64encode(image_conversion.to_png(image)).decode() for image in self.x]
 
     def png(self, size: int) -> list[Ask]:
-        """POST /classify with so many PNGs."""
+        """POST /classify with ``size`` PNGs each."""
         bodies = [json.dumps({"model": self.model.name, "images": self.pngs[part]}).encode() for part in _parts(size)]
         return self._asks([http("POST", "/classify", body) for body in bodies], size, classified)
 
     def oip(self, size: int) -> list[Ask]:
-        """The Open Inference Protocol's binary tensors, both ways."""
+        """Open Inference Protocol, with binary tensors in request and answer."""
         path = f"/v2/models/{self.model.name}/infer"
         return self._asks([_oip(path, self.x[part]) for part in _parts(size)], size, inferred)
 
     def raw(self, size: int) -> list[Ask]:
-        """A peer's own: float32 pixels in, and out what the protocol would have."""
+        """The binary format of a peer: float32 pixels; the answer is as in the Open Inference Protocol."""
         binary = {"Content-Type": "application/octet-stream"}
         bodies = [self.x[part].numpy().tobytes() for part in _parts(size)]
         return self._asks([http("POST", "/raw", body, binary) for body in bodies], size, inferred)
@@ -62,7 +62,7 @@ def _parts(size: int) -> Sequence[slice]:
 
 
 def _oip(path: str, x: Tensor) -> bytes:
-    """With all outputs as bytes."""
+    """Return a request that wants all outputs as binary tensors."""
     pixels = x.numpy().astype("<f4").tobytes()
     tensor = {"name": "images", "datatype": "FP32", "shape": list(x.shape)}
     head = json.dumps(
@@ -75,12 +75,12 @@ def _oip(path: str, x: Tensor) -> bytes:
 
 
 def classified(answer: Answer) -> list[int] | None:
-    """The labels of an answer in the shape of /classify."""
+    """Return the labels of an answer in the format of /classify, or None for an error."""
     return [one["label"] for one in json.loads(answer.body)["predictions"]] if answer.status == 200 else None
 
 
 def inferred(answer: Answer) -> list[int] | None:
-    """The labels of an answer with binary tensors."""
+    """Return the labels of an answer with binary tensors, or None for an error."""
     if answer.status != 200:
         return None
     start = int(answer.headers[LENGTH.lower()])

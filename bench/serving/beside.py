@@ -1,7 +1,7 @@
-"""``python -m bench.serving.beside``: the p99 of /classify beside an attack and a report, against an idle service's.
+"""``python -m bench.serving.beside``: p99 latency of /classify during attacks and a report, against an idle service's.
 
-One connection that asks again as soon as it is answered: what one client feels. Idle and busy take turns; while busy,
-another client asks for one /attack after the other, and a report is computed.
+One connection sends the next request as soon as the last is answered: the latency that one client sees. Idle and busy
+runs alternate; in a busy run another client sends one /attack after the other, and a report is computed.
 """
 
 import argparse
@@ -29,13 +29,13 @@ ATTACKED = 32  # images of one /attack
 
 
 def call(port: int, method: str, path: str, body: object = None) -> Any:
-    """The answer's JSON. httpx.HTTPError."""
+    """Send a request and return the JSON of the answer. Raises httpx.HTTPError."""
     answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", json=body, timeout=60)
     return answer.raise_for_status().json()
 
 
 def submit(port: int, models: Sequence[str], n: int) -> str:
-    """Ask for a report on so many images. Gives its path."""
+    """Submit a report on n images; return the path of its status."""
     threats = [{"norm": "l2", "eps": [0.25, 0.5]}]
     body = {"models": list(models), "dataset": "fashion-mnist", "n": n, "attacks": ["pgd", "ddn"], "threats": threats}
     path: str = call(port, "POST", "/robustness-report", body)["status_url"]
@@ -43,13 +43,13 @@ def submit(port: int, models: Sequence[str], n: int) -> str:
 
 
 def begun(port: int, path: str) -> None:
-    """Once it is being computed."""
+    """Wait until the report has made progress."""
     while call(port, "GET", path)["progress"] == 0:
         time.sleep(0.2)
 
 
 def attack(port: int, model: str, over: Event, answered: "Synchronized[int]") -> None:
-    """Ask for one /attack after the other until it is over."""
+    """Send one /attack after the other until ``over`` is set."""
     images = evaluation_sets.load(MODELS / "evalsets" / "fashion-mnist.npz").head(ATTACKED)[0]
     pngs = [base64.b64encode(image_conversion.to_png(torch.from_numpy(image))).decode() for image in images]
     body = {"model": model, "attack": "pgd", "norm": "l2", "eps": 0.5, "images": pngs}
@@ -59,7 +59,10 @@ def attack(port: int, model: str, over: Event, answered: "Synchronized[int]") ->
 
 
 def main() -> None:
-    """Print both and their ratio; status 1 if it is too high. RuntimeError where the report was over too early."""
+    """Print both latencies and their ratio; exit status 1 if it exceeds LIMIT.
+
+    Raises RuntimeError if the report ended too early.
+    """
     parser = argparse.ArgumentParser(prog="python -m bench.serving.beside", description=__doc__)
     parser.add_argument("--model", default="fashion-mnist-standard")
     parser.add_argument("--seconds", type=float, default=10)

@@ -1,4 +1,4 @@
-"""A client in a process of its own: it shares no interpreter with the one that measures."""
+"""A client in a process of its own, so that it does not share an interpreter with the process that measures."""
 
 import multiprocessing
 import time
@@ -9,10 +9,10 @@ from typing import Any
 
 @contextmanager
 def beside(client: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """While another process runs ``client(*arguments, over, asked)``, once it has asked for the first time.
+    """Run ``client(*arguments, over, asked)`` in another process during the block, which waits for its first request.
 
-    It is to count in the shared value ``asked`` what it has done, and to return when the event ``over`` is set. Raises
-    RuntimeError where it failed or did nothing.
+    The client must count its requests in the shared value ``asked``, and return when the event ``over`` is set. Raises
+    RuntimeError if it failed or sent no request.
     """
     context = multiprocessing.get_context("spawn")
     over, asked = context.Event(), context.Value("i", 0)

@@ -1,4 +1,4 @@
-"""Runs of all contenders in turn, each with the settings that were best for it, and the medians."""
+"""Runs all contenders in turn, each with its fastest settings, and computes the medians."""
 
 import os
 import statistics
@@ -17,14 +17,14 @@ from gauntlet.artifacts.manifest import Frozen
 from gauntlet.runtime.core_count import available
 
 BATCH = 64
-TRIALS = 2  # of every setting, far apart: the machine may be slow for a while
-CHECK = 16  # every so manieth answer is looked at: the rest of the cores is the server's
+TRIALS = 2  # of every setting, far apart, because the machine may be slow for a while
+CHECK = 16  # one answer in this many is checked, to leave the cores to the server
 ONE, MANY, BINARY = "one PNG", f"{BATCH} PNGs", f"{BATCH} images, binary"
 BARE = "bare ONNX Runtime"
 
 
 class Options(Frozen):
-    """From the command line."""
+    """Options from the command line."""
 
     model: str
     connections: int
@@ -35,11 +35,11 @@ class Options(Frozen):
 
 
 class Run(Frozen):
-    """One server under one kind of request."""
+    """The measurements of one server with one kind of request."""
 
     contender: str
     settings: str
-    what: str
+    what: str  # the kind of request
     requests: float = Field(description="a second")
     images: float = Field(description="a second")
     p50: float = Field(description="milliseconds")
@@ -50,7 +50,7 @@ class Run(Frozen):
 
 
 def kinds(variant: Variant, asks: Asks) -> Mapping[str, Sequence[Ask]]:
-    """What a contender can be asked."""
+    """Return the kinds of request that a contender supports, with the requests."""
     both = {ONE: asks.png(1), MANY: asks.png(BATCH)}
     if variant.contender.startswith("Gauntlet"):
         return {**both, BINARY: asks.oip(BATCH)}
@@ -76,7 +76,7 @@ def measure(server: Running, variant: Variant, what: str, asks: Sequence[Ask], o
 
 
 def bare(asks: Asks, what: str, threads: int, seconds: float) -> Run:
-    """What the network alone takes, in a process that does nothing else."""
+    """Measure the network alone, in a process that does nothing else."""
     size = 1 if what == ONE else BATCH
     command = [str(PEERS / "python"), "-m", "bench.serving.peers.bare", str(seconds), str(size)]
     environment = {**os.environ, "PEER_MODEL": str(asks.folder), "PEER_THREADS": str(threads)}
@@ -99,7 +99,7 @@ def bare(asks: Asks, what: str, threads: int, seconds: float) -> Run:
 def one_round(
     variants: Mapping[Variant, set[str]], asks: Asks, options: Options, seconds: float, log: Path
 ) -> Iterator[Run]:
-    """Every variant once, under what it is to be asked; each is told when it is done."""
+    """Run every variant once with its wanted kinds of request; print and yield each result."""
     for variant, wanted in variants.items():
         with running(variant, log) as server:
             for what, requests in kinds(variant, asks).items():
@@ -110,32 +110,32 @@ def one_round(
 
 
 def best(trials: Sequence[Run]) -> dict[tuple[str, str], str]:
-    """The settings of each contender under each kind of request."""
-    found: dict[tuple[str, str], Run] = {}
+    """Return the fastest settings of each contender for each kind of request."""
+    fastest: dict[tuple[str, str], Run] = {}
     for run in trials:
         key = run.contender, run.what
-        if key not in found or run.images > found[key].images:
-            found[key] = run
-    return {key: run.settings for key, run in found.items()}
+        if key not in fastest or run.images > fastest[key].images:
+            fastest[key] = run
+    return {key: run.settings for key, run in fastest.items()}
 
 
 def median(runs: Sequence[Run]) -> Run:
-    """Of runs of one contender under one kind of request, value by value."""
+    """Return the median of each value, over runs of one contender with one kind of request."""
     values = ("requests", "images", "p50", "p99", "processor", "memory")
     middles = {name: statistics.median(getattr(run, name) for run in runs) for name in values}
     return runs[0].model_copy(update={**middles, "wrong": sum(run.wrong for run in runs)})
 
 
 def contest(asks: Asks, options: Options, folder: Path) -> tuple[list[Run], list[Run]]:
-    """Medians, and the runs that they are of, the trials of all settings not among them."""
+    """Run the contest; return the medians, and the runs from which they are computed (without the trial runs)."""
     log = folder / "log"
     mine, others = ours(folder, [asks.model.name]), peers(asks.model, folder)
     everything = {ONE, MANY, BINARY}
     trials: list[Run] = []
     for _ in range(TRIALS):
         trials += one_round(dict.fromkeys(others, everything), asks, options, options.trial, log)
-    spread = sorted({1, available()})
-    trials += [bare(asks, what, threads, options.trial) for what in (ONE, MANY) for threads in spread]
+    thread_counts = sorted({1, available()})
+    trials += [bare(asks, what, threads, options.trial) for what in (ONE, MANY) for threads in thread_counts]
     chosen = best(trials)
     wanted = {mine: everything}
     for variant in others:

@@ -1,7 +1,8 @@
-"""``python -m bench.serving.greedy``: what one key notices of another that asks for all that it can, at full speed.
+"""``python -m bench.serving.greedy``: how much does a key that sends as many requests as it can slow down another key?
 
-The greedy key has so many connections for each of /classify, smoothing and /attack, each of which asks again at once
-whatever the answer, and asks for as many large reports as it may. The other asks one image at a time, first alone.
+The greedy key has several connections for each of /classify, smoothing and /attack, each of which sends the next
+request at once whatever the answer, and submits as many large reports as it may. The other key sends one image at a
+time, first alone.
 """
 
 import argparse
@@ -27,11 +28,11 @@ from bench.serving.load import Ask
 from bench.serving.servers import gauntlet, running, workplace
 from service.jobs.status import ENDED
 
-RATIO = 3.0  # of the p99 beside the greedy key to that of an idle service
-ATTACK = 10.0  # seconds within which one image is attacked
+RATIO = 3.0  # limit of the p99 with the greedy key, relative to that of an idle service
+ATTACK = 10.0  # limit in seconds of an /attack on one image
 GREEDY, OTHER = "greedy", "other"
 REPORTS = 101
-LARGE = 2000  # images of one
+LARGE = 2000  # images of a large report
 REPORT = {"dataset": "fashion-mnist", "attacks": ["pgd", "ddn"], "threats": [{"norm": "l2", "eps": [0.25, 0.5]}]}
 
 
@@ -40,9 +41,9 @@ def key(secret: str) -> dict[str, str]:
 
 
 def keys() -> str:
-    """The two, each called as itself. The greedy one has the limits that a key has by default.
+    """Return the keys file: two keys, whose secrets are their names. The greedy one has the default limits.
 
-    The other's requests are not counted: what is measured is the time of an answer, not how many it may have.
+    The other has no request limit, because the time of its answers is measured, not its limit.
     """
     lines = [{"name": GREEDY, **key(GREEDY)}, {"name": OTHER, **key(OTHER), "requests_per_minute": 0}]
     return "\n".join(map(json.dumps, lines))
@@ -58,7 +59,7 @@ def attack(model: str, images: list[str], steps: int) -> dict[str, Any]:
 
 
 def ask_again(port: int, path: str, body: bytes, connections: int, over: Event) -> Counter[str]:
-    """Of each connection, again as soon as it is answered, and over again where the service closes one."""
+    """Send the request repeatedly on each connection, reconnecting if the service closes one; count the statuses."""
     ask = Ask(load.http("POST", path, body, {"X-API-Key": GREEDY}), right=lambda _: True)
     statuses = Counter[str]()
     while not over.is_set():
@@ -69,7 +70,7 @@ def ask_again(port: int, path: str, body: bytes, connections: int, over: Event) 
 
 
 def be_greedy(port: int, model: str, connections: int, over: Event, asked: "Synchronized[int]") -> None:
-    """Until it is over. ``asked`` becomes 1 once its reports wait."""
+    """Send the greedy key's requests until ``over`` is set. ``asked`` becomes 1 once its reports are submitted."""
     pngs = Asks(model).pngs
     image = {"model": model, "images": pngs[:1]}
     bodies = {
@@ -85,30 +86,33 @@ def be_greedy(port: int, model: str, connections: int, over: Event, asked: "Sync
     print(f"greedy key: reports {dict(Counter(accepted))}", flush=True)
     asked.value = 1
     with ThreadPoolExecutor(len(bodies)) as pool:
-        asked_again = [pool.submit(ask_again, port, path, body, connections, over) for path, body in bodies.values()]
-        statuses = sum((each.result() for each in asked_again), Counter[str]())
+        futures = [pool.submit(ask_again, port, path, body, connections, over) for path, body in bodies.values()]
+        statuses = sum((future.result() for future in futures), Counter[str]())
     print(f"greedy key: answers {dict(sorted(statuses.items()))}", flush=True)
 
 
 def p99(port: int, asks: Asks, seconds: float) -> float:
-    """Seconds, of the other key's /classify with one image, one at a time. RuntimeError where one was refused."""
+    """Return the p99 latency in seconds of the other key's /classify, one image at a time.
+
+    Raises RuntimeError if a request was refused.
+    """
     lines = f"\r\nX-API-Key: {OTHER}\r\n\r\n".encode()
     keyed = [dataclasses.replace(ask, raw=ask.raw.replace(load.HEAD_END, lines, 1)) for ask in asks.png(1)]
-    found = load.run(port, keyed, 1, seconds=seconds)
-    if set(found.statuses) != {httpx.codes.OK}:
-        raise RuntimeError(f"the other key's answers: {found.statuses}")
-    return found.quantile(0.99)
+    tally = load.run(port, keyed, 1, seconds=seconds)
+    if set(tally.statuses) != {httpx.codes.OK}:
+        raise RuntimeError(f"the other key's answers: {tally.statuses}")
+    return tally.quantile(0.99)
 
 
 def timed_attack(session: httpx.Client, asks: Asks) -> float:
-    """Seconds, of one image."""
+    """Return the seconds of an /attack on one image."""
     begin = time.monotonic()
     session.post("/attack", json=attack(asks.model.name, asks.pngs[:1], 40)).raise_for_status()
     return time.monotonic() - begin
 
 
 def begun(session: httpx.Client, model: str) -> float:
-    """Seconds until a report of the other key has made progress. It is cancelled then."""
+    """Return the seconds until a report of the other key has made progress; then cancel it."""
     begin = time.monotonic()
     answer = session.post("/robustness-report", json={**REPORT, "models": [model], "n": 128}).raise_for_status()
     path = answer.json()["status_url"]
@@ -116,7 +120,7 @@ def begun(session: httpx.Client, model: str) -> float:
     def status() -> Any:
         return session.get(path).raise_for_status().json()
 
-    while (found := status())["progress"] == 0 and found["status"] not in ENDED:
+    while (job := status())["progress"] == 0 and job["status"] not in ENDED:
         time.sleep(0.1)
     seconds = time.monotonic() - begin
     session.post(f"{path}/cancel")
@@ -126,11 +130,11 @@ def begun(session: httpx.Client, model: str) -> float:
 
 
 def main() -> None:
-    """Print all figures; status 1 where one is missed."""
+    """Print all figures; exit status 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving.greedy", description=__doc__)
     parser.add_argument("--model", default="fashion-mnist-standard")
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--connections", type=int, default=16, help="of the greedy key, for each call (%(default)s)")
+    parser.add_argument("--connections", type=int, default=16, help="of the greedy key, per endpoint (%(default)s)")
     parser.add_argument("--attacks", type=int, default=5)
     options = parser.parse_args()
     asks = Asks(options.model)

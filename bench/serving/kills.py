@@ -1,10 +1,10 @@
-"""``python -m bench.serving.kills``: kill -9 of one process of each kind, again and again, while clients ask.
+"""``python -m bench.serving.kills``: repeatedly kill -9 one process of each kind while clients send requests.
 
-Clients classify (a shipped model, and the same file as an upload), attack, and have reports computed. Each answer is
-held against what was answered before the first kill; a client asks again where its connection broke or it was told 503
-with Retry-After. Nothing may be answered differently, no report lost. BentoML's own parent is spared: whoever starts
-the service starts that again. Clients pause between requests: reports come last, and where no core is ever free a
-worker that is killed each minute ends none.
+Clients classify (with a shipped model, and with the same file as an upload), attack, and submit reports. Each answer is
+compared with the answer before the first kill; a client retries if its connection broke or it got 503 with Retry-After.
+No answer may differ, and no report may be lost. BentoML's parent process is not killed: restarting that is the task of
+whatever supervises the service. Clients pause between requests, because workers have the lowest priority: if no core is
+ever free, a worker that is killed each minute finishes no report.
 """
 
 import argparse
@@ -30,25 +30,25 @@ from service.jobs.status import ENDED
 NAMED = ("api", "compute", "worker", "fork-server")
 CALLED = {
     "gauntlet.sandbox.fork_server_main": "sandbox",  # and its children, in which uploaded models run
-    "service.worker": "worker",  # this and the next two: as they are started once the fork server has been killed
+    "service.worker": "worker",  # this and the next two: as they are started after the fork server was killed
     "--service-name compute": "compute",
     "--service-name gauntlet": "api",
 }
-"""What a command line has in it, and the kind that such a process is."""
+"""Part of a process's command line -> kind of the process."""
 PAUSE = 0.1  # seconds between an answer and the next request of the same client
-PATIENCE = 120.0  # seconds within which a request is answered, however often it is asked
-UPLOAD = "brought"
+PATIENCE = 120.0  # seconds within which a request must be answered, including retries
+UPLOAD = "uploaded"
 
 
 class Client:
-    """Asks again until there is an answer that is none of a process that was killed. Counts what it met."""
+    """A client that retries errors caused by killed processes, and counts answers and errors in ``met``."""
 
     def __init__(self, port: int) -> None:
         self._connections = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False)
         self.met = collections.Counter[str]()
 
     def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Raises RuntimeError where there is none in time, or it is another error."""
+        """Send a request and return its answer. Raises RuntimeError for a timeout or any other error."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
@@ -67,7 +67,7 @@ class Client:
 
 
 def classification(client: Client, asks: Asks, model: str) -> Any:
-    """Labels and margins of eight images; the last bits of a margin depend on what else is in the batch."""
+    """Return labels and margins of eight images; rounded, because a margin's last bits depend on its batch."""
     answer = client("POST", "/classify", json={"model": model, "images": asks.pngs[:8]}).json()
     return [(one["label"], round(one["margin"], 3)) for one in answer["predictions"]]
 
@@ -78,14 +78,14 @@ def attack(client: Client, asks: Asks) -> Any:
 
 
 def without_seconds(found: Any) -> Any:
-    """A report without what differs each time: how long it took."""
+    """Return the report without its durations, which differ each time."""
     if isinstance(found, dict):
         return {name: without_seconds(value) for name, value in found.items() if name != "seconds"}
     return [without_seconds(value) for value in found] if isinstance(found, list) else found
 
 
 def report(client: Client, model: str) -> Any:
-    """Submitted under a key of its own, so that asking twice makes one; waited for."""
+    """Submit a report with a new idempotency key, so that a retry does not create another one; wait for it."""
     body = {"models": [model], "dataset": "fashion-mnist", "n": 16, "attacks": ["pgd"]}
     threats = [{"norm": "l2", "eps": [0.25]}]
     key = {"Idempotency-Key": str(uuid.uuid4())}
@@ -98,14 +98,14 @@ def report(client: Client, model: str) -> Any:
 
 
 def kind(name: str, command: Sequence[str]) -> str | None:
-    """What may be killed of the service: None of BentoML's parent."""
+    """Return the kind of a process that may be killed, or None for BentoML's parent."""
     if name in NAMED:
         return name
-    return next((found for words, found in CALLED.items() if words in " ".join(command)), None)
+    return next((kind_ for part, kind_ in CALLED.items() if part in " ".join(command)), None)
 
 
 def kill_each(server: Running, drawn: random.Random) -> Iterator[str]:
-    """One process of every kind, one after the other."""
+    """Kill one process of every kind, one after the other; yield the kinds."""
     kinds: dict[str, list[psutil.Process]] = {}
     for process in server.tree():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -118,7 +118,7 @@ def kill_each(server: Running, drawn: random.Random) -> Iterator[str]:
 
 
 class Again(threading.Thread):
-    """One client, which asks for the same until it is over. ``done``: how often it was answered as expected."""
+    """A client thread that repeats a request until ``over`` is set. ``done`` counts the expected answers."""
 
     def __init__(self, name: str, ask: Callable[[], Any], expected: Any, over: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
@@ -128,8 +128,8 @@ class Again(threading.Thread):
     def run(self) -> None:
         try:
             while not self._over.is_set():
-                if (found := self._ask()) != self._expected:
-                    raise RuntimeError(f"{json.dumps(found)[:500]} instead of {json.dumps(self._expected)[:500]}")
+                if (answer := self._ask()) != self._expected:
+                    raise RuntimeError(f"{json.dumps(answer)[:500]} instead of {json.dumps(self._expected)[:500]}")
                 self.done += 1
                 self._over.wait(PAUSE)
         except (RuntimeError, KeyError, ValueError) as error:
@@ -137,7 +137,7 @@ class Again(threading.Thread):
 
 
 def main() -> None:
-    """A line for each kill; status 1 where an answer was wrong, an error of another kind, or a report lost."""
+    """Print a line for each round of kills; exit status 1 for a wrong answer, another error, or a lost report."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving.kills", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--every", type=float, default=60, help="seconds between two rounds of kills (%(default)s)")
@@ -167,8 +167,8 @@ def main() -> None:
             if time.monotonic() >= end or any(one.fault for one in clients):
                 break
             killed.update(names := list(kill_each(server, drawn)))
-            told = ", ".join(f"{one.name} {one.done}" for one in clients)
-            print(f"round {number}: killed {', '.join(names)}; answered: {told}", flush=True)
+            answered = ", ".join(f"{one.name} {one.done}" for one in clients)
+            print(f"round {number}: killed {', '.join(names)}; answered: {answered}", flush=True)
         over.set()
         for one in clients:
             one.join()

@@ -1,4 +1,7 @@
-"""The load generator: so many connections, each asks again as soon as it is answered. Lean, as it shares the cores."""
+"""The load generator: on each connection, the next request follows the answer at once.
+
+It does little work per request, because it shares the cores with the server.
+"""
 
 import asyncio
 import dataclasses
@@ -16,7 +19,7 @@ HEAD_END = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """As it came; header names in lower case."""
+    """An HTTP answer, unparsed; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -25,7 +28,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ask:
-    """A request, and whether an answer to it is right."""
+    """A request, and the function that decides whether an answer is right."""
 
     raw: bytes
     right: Callable[[Answer], bool]
@@ -34,7 +37,7 @@ class Ask:
 
 @dataclass
 class Tally:
-    """What came back, and how long each took."""
+    """The counts and latencies (seconds) of a run's answers."""
 
     seconds: float = 0.0
     images: int = 0
@@ -47,19 +50,19 @@ class Tally:
         return len(self.latencies)
 
     def quantile(self, share: float) -> float:
-        """Seconds within which this share of the answers came."""
+        """Return the latency in seconds within which this share of the answers arrived."""
         return sorted(self.latencies)[max(0, math.ceil(share * self.requests) - 1)]
 
 
 def http(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
-    """A request as it goes over the wire, on a connection that is kept."""
-    told = {
+    """Return the bytes of a request, on a connection that is kept alive."""
+    all_headers = {
         "Host": "127.0.0.1",
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         **(headers or {}),
     }
-    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items())]
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in all_headers.items())]
     return "\r\n".join(lines).encode() + HEAD_END + body
 
 
@@ -67,11 +70,11 @@ class _Connection(asyncio.Protocol):
     def __init__(self, asks: Iterator[Ask], tally: Tally, ended: asyncio.Future[None], check: int) -> None:
         self._asks, self._tally, self._ended, self._check = asks, tally, ended, check
         self._buffer = bytearray()
-        self._whole = 0  # bytes of the answer, once its head is there
+        self._whole = 0  # length of the answer in bytes, known once its head has arrived
         self._status, self._headers = 0, dict[str, str]()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its type
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class does not inherit from it
         self._next()
 
     def _next(self) -> None:
@@ -94,7 +97,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._take(data)
-        except Exception as error:  # no answer as HTTP has it, or not as the check expects it: the run ends here
+        except Exception as error:  # the answer is no valid HTTP, or the check failed on it: end the run
             self._finish(error)
 
     def _take(self, data: bytes) -> None:
@@ -138,9 +141,9 @@ def run(
     check: int = 1,
     over: Callable[[], bool] = lambda: False,
 ) -> Tally:
-    """Ask ``count`` times, or for so long, in turn, or until it is ``over``. Every ``check``-th answer is looked at.
+    """Send the requests in turn: ``count`` in all, or for ``seconds``, or until ``over()`` is true.
 
-    Raises ConnectionError.
+    One answer in ``check`` is checked. Raises ConnectionError.
     """
 
     async def main() -> Tally:

@@ -1,4 +1,4 @@
-"""``python -m bench.serving.mixed``: good and bad requests at once. No wrong answer, no 500, no memory lost."""
+"""``python -m bench.serving.mixed``: valid and invalid requests at once. No wrong answer, no 5xx, no memory leak."""
 
 import argparse
 import base64
@@ -18,11 +18,11 @@ from service.schemas.main_calls import Envelope
 
 MODELS = ["fashion-mnist-standard", "fashion-mnist-lipschitz"]
 GENERATOR = "fashion-mnist-gan"
-GROWTH = 1.05  # memory after, against before
+GROWTH = 1.05  # limit of the memory afterwards, relative to before
 
 
 def good(asks: Asks) -> list[Ask]:
-    """PNGs alone and in batches, float lists, binary tensors."""
+    """Return valid requests: PNGs alone and in batches, float lists, binary tensors."""
     images = [asks.x[i].tolist() for i in range(4)]
     body = json.dumps({"model": asks.model.name, "images": images}).encode()
     return [*asks.png(1)[:64], *asks.png(7)[:16], *asks.png(64)[:2], *asks.oip(16)[:8], floats(asks, body)]
@@ -42,12 +42,12 @@ def generated(answer: Answer) -> bool:
 
 
 def refused(status: int, code: str, answer: Answer) -> bool:
-    """Our envelope with this code."""
+    """Whether the answer is an error with this status and code."""
     return answer.status == status and Envelope.model_validate_json(answer.body).error.code == code
 
 
 def bad(asks: Asks) -> list[Ask]:
-    """One of each kind that clients get wrong."""
+    """Return one invalid request of each common kind."""
     name, png = asks.model.name, asks.pngs[0]
 
     def ask(
@@ -74,7 +74,7 @@ def bad(asks: Asks) -> list[Ask]:
 
 
 def mixture() -> list[Ask]:
-    """Good requests for two models and a generator, and a bad one behind every two of them."""
+    """Return valid requests for two models and a generator, with an invalid one after every two."""
     every = [Asks(name) for name in MODELS]
     body = json.dumps({"model": GENERATOR, "n": 4}).encode()
     draw = Ask(http("POST", "/generate", body), generated, 4)
@@ -89,7 +89,7 @@ def told(tally: Tally) -> str:
 
 
 def faults(tally: Tally) -> list[str]:
-    """What was not as it should be."""
+    """List the failures of a run."""
     shown = [f"status {answer.status}: {answer.body[:200]!r}" for answer in tally.wrong[:5]]
     crashed = sum(count for status, count in tally.statuses.items() if status >= 500)
     return [
@@ -104,14 +104,14 @@ def grown(server: Running, before: int) -> str:
 
 
 def main() -> None:
-    """Ends with status 1 where it does not hold."""
+    """Run the requests; exit status 1 for a wrong answer, a 5xx, or too much memory growth."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving.mixed", description=__doc__)
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--connections", type=int, default=32)
     options = parser.parse_args()
     asks = mixture()
     with workplace() as folder, running(gauntlet(folder, [*MODELS, GENERATOR]), folder / "log") as server:
-        load.run(server.port, asks, options.connections, count=options.requests)  # what it keeps for good
+        load.run(server.port, asks, options.connections, count=options.requests)  # a warm-up, for memory
         before = server.memory()
         tally = load.run(server.port, asks, options.connections, count=options.requests)
         found = faults(tally)

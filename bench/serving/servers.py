@@ -1,4 +1,4 @@
-"""Who is measured, how each is started, and what its processes cost."""
+"""The servers under test: their commands and settings, start, stop, CPU time and memory."""
 
 import contextlib
 import json
@@ -23,12 +23,12 @@ from gauntlet.runtime.classifier import Classifier
 from gauntlet.runtime.core_count import available
 
 PEERS = ROOT / ".venv-serving" / "bin"
-START = 180.0  # seconds that a server has until it answers
+START = 180.0  # seconds within which a server must answer
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One contender with one choice of its settings. ``{port}`` in the command is where it listens."""
+    """One contender with one choice of settings. ``{port}`` in command and environment is replaced by its port."""
 
     contender: str
     settings: str
@@ -38,7 +38,7 @@ class Variant:
 
 
 def gauntlet(folder: Path, models: Sequence[str], **settings: object) -> Variant:
-    """The service with these models, without a log line a request and without workers, unless told otherwise."""
+    """Return the service with these models; by default without access log and without workers."""
     artifacts = folder / "models" / "artifacts"
     artifacts.mkdir(parents=True, exist_ok=True)
     for name in models:
@@ -59,7 +59,7 @@ def gauntlet(folder: Path, models: Sequence[str], **settings: object) -> Variant
 
 
 def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
-    """Each with the settings that it may choose from."""
+    """Return every peer with each of its settings."""
     proved = model.certificate
     proof = {
         "lipschitz": proved.lipschitz,
@@ -78,7 +78,7 @@ def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
         "OMP_NUM_THREADS": "1",
     }
     cores = available()
-    found = []
+    variants = []
     for workers in sorted({1, cores}):
         threads = cores // workers
         spread = {**common, "PEER_THREADS": str(threads), "PEER_WORKERS": str(workers)}
@@ -88,23 +88,23 @@ def peers(model: Classifier, folder: Path, bin_: Path = PEERS) -> list[Variant]:
             )
             command = [str(bin_ / "uvicorn"), "bench.serving.peers.fast:app", "--port", "{port}", "--loop", "uvloop"]
             command += ["--no-access-log", "--log-level", "warning", "--workers", str(workers)]
-            found.append(Variant("FastAPI", settings, command, {**spread, "PEER_IN_THREAD": in_thread}))
+            variants.append(Variant("FastAPI", settings, command, {**spread, "PEER_IN_THREAD": in_thread}))
         for together in ("1", "8"):
             settings = f"{workers} worker(s), {threads} thread(s), batches of {together}"
             command = [str(bin_ / "python"), "-m", "bench.serving.peers.lit", "{port}"]
             environment = {**spread, "PEER_TOGETHER": together, "PEER_DOORS": "1"}
-            found.append(Variant("LitServe", settings, command, environment, "/health"))
+            variants.append(Variant("LitServe", settings, command, environment, "/health"))
         for request_threads in ("1", "4"):
             settings = f"{workers} worker(s), {threads} thread(s), {request_threads} request(s) at once"
             command = [str(bin_ / "python"), "-m", "bentoml", "serve", "bench.serving.peers.plain:Plain"]
             command += ["--port", "{port}"]
             environment = {**spread, "PEER_REQUEST_THREADS": request_threads}
-            found.append(Variant("plain BentoML", settings, command, environment, "/livez"))
-    return found
+            variants.append(Variant("plain BentoML", settings, command, environment, "/livez"))
+    return variants
 
 
 class Running:
-    """A server and its children."""
+    """A running server and its child processes."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.port, self._process = port, process
@@ -114,12 +114,12 @@ class Running:
         return [parent, *parent.children(recursive=True)]
 
     def busy(self) -> float:
-        """Processor seconds so far, of all its processes."""
+        """Return the CPU seconds used so far by all its processes."""
         times = [process.cpu_times() for process in self.tree()]
         return sum(one.user + one.system for one in times)
 
     def memory(self) -> int:
-        """Resident bytes of all its processes; what they share counts once in each."""
+        """Return the resident bytes of all its processes; shared memory is counted in each."""
         return sum(process.memory_info().rss for process in self.tree())
 
     def alive(self) -> bool:
@@ -137,7 +137,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(variant: Variant, log: Path) -> Iterator[Running]:
-    """From its first answer to its end. RuntimeError where there is none."""
+    """Start the server, yield it once it answers, and stop it. Raises RuntimeError if it does not answer."""
     port = _free()
     with log.open("ab") as output:
         server = Running(port, _start(variant, port, output))
@@ -175,6 +175,6 @@ def _await(server: Running, variant: Variant, log: Path) -> None:
 
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
-    """A folder for state, proofs and logs."""
+    """Yield a temporary folder for state, proofs and logs."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)

@@ -1,7 +1,7 @@
-"""``python -m bench.serving.slow_clients``: what others notice of clients that send half a request or read no answer.
+"""``python -m bench.serving.slow_clients``: latency of other clients while some send half a request or read no answer.
 
-All come from one address. Who is closed out opens a new connection at once. Beside them, /livez and /classify are asked
-for, each time on a new connection.
+All slow clients have one address, and reconnect at once when the server closes a connection. Meanwhile /livez and
+/classify are requested, each time on a new connection.
 """
 
 import argparse
@@ -23,12 +23,12 @@ UNREAD = (
     % (len(BODY), BODY)
 )
 ASKED = {"model": CLASSIFIER, "images": [[[0.0] * 28] * 28]}
-LONGEST = 1.0  # seconds within which others are answered
-GROWTH = 1.05  # of memory, afterwards
+LONGEST = 1.0  # limit in seconds of the answers to other clients
+GROWTH = 1.05  # limit of the memory afterwards, relative to before
 
 
 async def hold(port: int, sent: bytes) -> None:
-    """Open, send, read nothing, and begin again whenever the server ends the connection."""
+    """Open a connection, send, read nothing, and reconnect whenever the server closes it."""
     while True:
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
@@ -40,16 +40,16 @@ async def hold(port: int, sent: bytes) -> None:
 
 
 async def longest(port: int, seconds: float) -> float:
-    """Of the answers that somebody else gets meanwhile."""
-    found, end = 0.0, time.monotonic() + seconds
+    """Return the longest time in seconds of an answer to another client, sending requests for ``seconds``."""
+    worst, end = 0.0, time.monotonic() + seconds
     while time.monotonic() < end:
         for method, path, content in (("GET", "/livez", None), ("POST", "/classify", ASKED)):
             begin = time.monotonic()
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
                 (await client.request(method, path, json=content)).raise_for_status()
-            found = max(found, time.monotonic() - begin)
+            worst = max(worst, time.monotonic() - begin)
         await asyncio.sleep(0.05)
-    return found
+    return worst
 
 
 async def beside(port: int, half_open: int, unread: int, seconds: float) -> float:
@@ -64,25 +64,25 @@ async def beside(port: int, half_open: int, unread: int, seconds: float) -> floa
 
 
 def held(server: Running) -> float:
-    """MB of PSS of all its processes."""
+    """Return the proportional set size (PSS) of all its processes, in MB."""
     return sum(process.memory_full_info().pss for process in server.tree()) / 1e6
 
 
 def main() -> None:
-    """Print both figures; status 1 where one is missed."""
+    """Print both figures; exit status 1 if one exceeds its limit."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving.slow_clients", description=__doc__)
     parser.add_argument("--half-open", type=int, default=2000)
     parser.add_argument("--unread", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     with workplace() as folder, running(gauntlet(folder, [CLASSIFIER, GENERATOR]), folder / "log") as server:
         while (
             httpx.post(f"http://127.0.0.1:{server.port}/classify", json=ASKED, timeout=60).status_code != httpx.codes.OK
         ):
             time.sleep(0.1)
-        idle = asyncio.run(beside(server.port, 0, 8, 5))  # what buffers keep for good
+        idle = asyncio.run(beside(server.port, 0, 8, 5))  # a warm-up: fills the buffers that stay allocated
         before = held(server)
         worst = asyncio.run(beside(server.port, options.half_open, options.unread, options.seconds))
         time.sleep(5)

@@ -1,7 +1,7 @@
-"""``python -m bench.serving.soak``: the mixture of ``bench.serving.mixed`` for ten minutes, with reports beside it.
+"""``python -m bench.serving.soak``: the requests of ``bench.serving.mixed`` for ten minutes, during reports.
 
-Memory is that of the service and its worker together, looked at between rounds; the first third is the warm-up: by then
-the worker has computed reports enough that torch's buffers have their size.
+Memory is that of the service and its worker together, measured between rounds. The first third is the warm-up: by then
+the worker has computed enough reports for torch's buffers to have their final size.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from bench.serving.servers import gauntlet, running, workplace
 
 
 def main() -> None:
-    """A line a round. Ends with status 1 where something was wrong, or more memory is held than after the warm-up."""
+    """Print a line per round. Exit status 1 for a wrong answer, or if memory grew too much since the warm-up."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=20)

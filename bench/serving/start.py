@@ -1,6 +1,7 @@
-"""``python -m bench.serving.start``: how long the service with all shipped models takes to start, and its memory.
+"""``python -m bench.serving.start``: start-up time and memory of the service with all shipped models.
 
-The first start proves the models; the ones after it find the proofs in the state folder. Medians of the latter.
+The first start computes the proofs of the models; later starts find them in the state folder. Medians are of later
+starts.
 """
 
 import argparse
@@ -20,13 +21,13 @@ from gauntlet.artifacts import artefact_folders
 from gauntlet.artifacts.manifest import ClassifierManifest
 
 CLASSIFY, ATTACK = "/classify answers", "/attack answers"
-GOALS = {CLASSIFY: 5.0, ATTACK: 8.0}  # seconds of a start that is not the first
-TOTAL, API = 1.1, 0.2  # GB of PSS: all processes, one that answers
+GOALS = {CLASSIFY: 5.0, ATTACK: 8.0}  # seconds of a start after the first
+TOTAL, API = 1.1, 0.2  # limits in GB of PSS: all processes, one API process
 SETTLED = 5.0  # seconds without a request before memory is read
 
 
 def seconds_until(address: str, model: str, begin: float) -> dict[str, float]:
-    """From ``begin``, a time of the monotonic clock, until each first succeeds."""
+    """Return the seconds from ``begin``, a time of the monotonic clock, until each kind of request first succeeds."""
     manifest = artefact_folders.load(MODELS / "artifacts" / model).manifest
     assert isinstance(manifest, ClassifierManifest)
     image = np.zeros(manifest.input_shape).tolist()
@@ -48,14 +49,14 @@ def seconds_until(address: str, model: str, begin: float) -> dict[str, float]:
 
 
 def memory(server: Running) -> list[tuple[str, float]]:
-    """GB of proportional set size of each process: what processes share is divided among them."""
+    """Return the proportional set size of each process in GB: shared memory is divided among the processes."""
     return [(process.name(), process.memory_full_info().pss / 1e9) for process in server.tree()]
 
 
 def main() -> None:
-    """Print both; status 1 if a goal is missed."""
+    """Print start-up times and memory; exit status 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving.start", description=__doc__)
-    parser.add_argument("--model", default="fashion-mnist-lipschitz", help="that is asked (%(default)s)")
+    parser.add_argument("--model", default="fashion-mnist-lipschitz", help="model of the requests (%(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="starts after the first (%(default)s)")
     options = parser.parse_args()
     names = [folder.name for folder in artefact_folders.folders(MODELS / "artifacts")]

@@ -1,4 +1,4 @@
-"""The contest on paper."""
+"""The results of the contest as a Markdown section and a JSON record."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ PACKAGES = ("bentoml", "fastapi", "litserve", "onnxruntime-gpu", "uvicorn", "uvl
 
 
 def versions() -> dict[str, str]:
-    """Of the peers' environment."""
+    """Return the versions of the packages in the peers' environment."""
     program = "import sys; from importlib.metadata import version; print(*(version(name) for name in sys.argv[1:]))"
     command = [str(PEERS / "python"), "-c", program, *PACKAGES]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 class Machine(Frozen):
-    """What the figures depend on."""
+    """The machine and the versions on which the figures depend."""
 
     hardware: str = Field(default_factory=lambda: hardware(torch.device("cpu")))
     python: str = Field(default_factory=platform.python_version)
@@ -36,7 +36,7 @@ class Machine(Frozen):
 
 
 class Goal(Frozen):
-    """A ratio that is to be reached; ``least`` None: as much as there can be."""
+    """A goal: a ratio of at least ``least``; None: no limit, the ratio is only reported."""
 
     text: str
     ratio: float
@@ -48,7 +48,7 @@ class Goal(Frozen):
 
 
 class Record(Frozen):
-    """What is written as JSON."""
+    """The content of the JSON file."""
 
     machine: Machine
     options: Options
@@ -58,7 +58,7 @@ class Record(Frozen):
 
 
 def goals(medians: Sequence[Run]) -> list[Goal]:
-    """Ratios of images a second within one contest."""
+    """Return the goals: ratios of images a second within one contest."""
     contender = "Gauntlet"
     speed = {(run.contender, run.what): run.images for run in medians}
 
@@ -79,7 +79,7 @@ def goals(medians: Sequence[Run]) -> list[Goal]:
 
 
 def markdown(record: Record) -> str:
-    """The section for docs/benchmarks.md."""
+    """Return the section for docs/benchmarks.md."""
     machine, options = record.machine, record.options
     head = ["asked for", "server", "requests/s", "images/s", "p50 ms", "p99 ms", "CPU ms", "memory MiB", "settings"]
     order = {ONE: 0, MANY: 1, BINARY: 2}

@@ -1,1 +1,1 @@
-"""Properties of the kinds that the verification competition of 2021 used, made and decided here."""
+"""Generates and decides verification properties of the kinds used in the verification competition of 2021."""

@@ -1,9 +1,9 @@
-"""``python -m bench.verification [KIND ...]``: properties of the kinds that the competition of 2021 used, decided.
+"""``python -m bench.verification [KIND ...]``: decide properties of the kinds used in the competition of 2021.
 
 Trains small networks on MNIST and CIFAR-10 (under GAUNTLET_DATA, by default data/), writes a robustness property for
-the first test images that each classifies correctly, and runs ``gauntlet verify`` on them. Every witness is shown to
-ONNX Runtime once more, and every proved property is searched with a seed and with starts that the verdict did not
-have: a wrong verdict ends the run with status 1. Prints Markdown.
+the first test images that each classifies correctly, and runs ``gauntlet verify`` on them. Every witness is checked
+again with ONNX Runtime, and for every proved property counterexamples are searched with another seed and other starts
+than before the proof: a wrong verdict ends the run with status 1. Prints Markdown.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from gauntlet.verification.properties import Verdict
 
 TRAINING_IMAGES = 30_000
 CLASSES = 10
-OTHER_SEED, OTHER_STARTS, OTHER_STEPS = 7, 20, 100  # of the search for what a proof rules out
+OTHER_SEED, OTHER_STARTS, OTHER_STEPS = 7, 20, 100  # of the search for counterexamples to proved properties
 
 
 def robustness(x: Tensor, label: int, eps: float) -> str:
-    """VNN-LIB: some image of [0, 1] within eps of x (flat) in Linf is not classified as the label."""
+    """Return the VNN-LIB property: some image of [0, 1] within Linf eps of x (flat) is not classified as the label."""
     lines = [f"(declare-const X_{i} Real)" for i in range(len(x))]
     lines += [f"(declare-const Y_{i} Real)" for i in range(CLASSES)]
     for i, value in enumerate(x.tolist()):
@@ -43,7 +43,7 @@ def robustness(x: Tensor, label: int, eps: float) -> str:
 
 
 def wrong(network: Path, x: Tensor, label: int, eps: float, verdict: Verdict) -> str | None:
-    """Why the verdict is wrong, if it can be shown."""
+    """Return why the verdict is wrong, or None if no error was found."""
     session = ort.InferenceSession(network, providers=["CPUExecutionProvider"])
     name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape
 
@@ -55,20 +55,21 @@ def wrong(network: Path, x: Tensor, label: int, eps: float, verdict: Verdict) ->
         return False
 
     if verdict.witness is not None:
-        found = torch.from_numpy(verdict.witness[0])
-        inside = bool(((found - x).abs() <= eps + 1e-6).all())
-        return None if inside and other_class(found[None]) else "the witness is none"
+        witness = torch.from_numpy(verdict.witness[0])
+        inside = bool(((witness - x).abs() <= eps + 1e-6).all())
+        return None if inside and other_class(witness[None]) else "the witness is no counterexample"
     if verdict.answer != "unsat":
         return None
     read = onnx_reader.read(network)
     region = Region.ball(x.view(1, *read.input_shape), "linf", eps)
     goal = Goal.other_class(label, CLASSES, read.output_shape, 0.0)
     effort = {"starts": OTHER_STARTS, "steps": OTHER_STEPS, "seed": OTHER_SEED}
-    return "unsat, but there is one" if find(read, region, goal, other_class, **effort, deadline=np.inf) else None
+    found = find(read, region, goal, other_class, **effort, deadline=np.inf)
+    return "unsat, but there is a counterexample" if found else None
 
 
 def decide(kind: str, network: Path, n: int, seconds: float, eps: float) -> tuple[Counter[str], Counter[str], float]:
-    """The answers to n properties, the methods that proved the unsatisfiable ones, and seconds of processor time."""
+    """Decide n properties; return the answers, the methods that proved the unsatisfiable ones, and CPU seconds."""
     data, read = examples(KINDS[kind].dataset, test=True), onnx_reader.read(network)
     images = data.images[: 4 * n].double() / 255
     right = (read(images.view(-1, *read.input_shape)).flatten(1).argmax(1) == data.labels[: 4 * n]).nonzero().squeeze(1)
@@ -89,12 +90,12 @@ def decide(kind: str, network: Path, n: int, seconds: float, eps: float) -> tupl
 
 
 def main() -> None:
-    """Print a line for each kind and eps, and the sums."""
+    """Print a line for each kind and eps, and the totals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; default: all")
     parser.add_argument("--n", type=int, default=5, help="properties for each eps (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each property (%(default)s)")
-    parser.add_argument("--folder", type=Path, help="where networks are kept and found again")
+    parser.add_argument("--folder", type=Path, help="where trained networks are kept and reused")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)

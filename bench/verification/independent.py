@@ -1,8 +1,8 @@
-"""``python -m bench.verification.independent``: our bounds beside those of the package bound-propagation.
+"""``python -m bench.verification.independent``: compare our bounds with those of the package bound-propagation.
 
-It is GPL-3.0, so it lives in an environment of its own (``make bench-bounds`` makes it), and nothing of it is
-imported here: networks and boxes go to ``peer.py`` in a file, and its bounds come back in one. Ours may be tighter,
-because they meet those of intervals at every layer, and must never be looser by more than rounding. Prints Markdown.
+It is GPL-3.0, so it is installed in an environment of its own (by ``make bench-bounds``), and never imported here:
+networks and boxes go to ``peer.py`` in a file, and its bounds come back in one. Ours may be tighter, because they are
+intersected with interval bounds at every layer, and must never be looser by more than rounding. Prints Markdown.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from gauntlet.bounds.network import Network
 from gauntlet.bounds.region import Region
 
 PEER = Path(__file__).with_name("peer.py")
-ROUNDING = 1e-6  # relative to the largest bound: that of float64, and what ours allow for it
+ROUNDING = 1e-6  # relative to the mean width: rounding of float64, and the allowance of our bounds for it
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 SIZES = (24, 40, 30, 20, 10)  # of the layers, the input's first; shorter networks leave some out
 EPS = (0.003, 0.01, 0.03, 0.1, 0.3)
@@ -58,7 +58,7 @@ def cases(count: int, seed: int) -> list[Case]:
 
 
 def ours(network: Network, x: Tensor, eps: float) -> dict[str, Tensor]:
-    """Bounds (2, K) of the outputs, lower then upper, by method."""
+    """Compute our bounds (2, K) of the outputs, lower then upper, by method."""
     centre = x.double().view(1, *network.input_shape)
     region = Region.box(centre - eps, centre + eps)
     size = torch.Size(network.output_shape).numel()
@@ -69,7 +69,7 @@ def ours(network: Network, x: Tensor, eps: float) -> dict[str, Tensor]:
 
 
 def ask_peer(python: str, made: list[Case]) -> dict[str, NDArray[Any]]:
-    """Bounds (2, K) by the network's number and the method's name."""
+    """Return the peer's bounds (2, K), with keys ``<network's number>.<method>``."""
     arrays: dict[str, NDArray[Any]] = {}
     for number, case in enumerate(made):
         arrays |= {
@@ -81,14 +81,14 @@ def ask_peer(python: str, made: list[Case]) -> dict[str, NDArray[Any]]:
             arrays[f"{number}.w{place}"] = layer.weight.detach().numpy()
             arrays[f"{number}.b{place}"] = layer.bias.detach().numpy()
     with tempfile.TemporaryDirectory() as root:
-        given, answer = Path(root) / "networks.npz", Path(root) / "bounds.npz"
-        np.savez(given, **arrays)  # type: ignore[arg-type]  # savez's other parameters are none of these
-        subprocess.run([python, PEER, given, answer], check=True)  # noqa: S603  the environment of the caller
-        return dict(np.load(answer))
+        networks, bounds = Path(root) / "networks.npz", Path(root) / "bounds.npz"
+        np.savez(networks, **arrays)  # type: ignore[arg-type]  # none of these is one of savez's other parameters
+        subprocess.run([python, PEER, networks, bounds], check=True)  # noqa: S603  the environment of the caller
+        return dict(np.load(bounds))
 
 
 def compare(case: Case, theirs: Mapping[str, NDArray[Any]], number: int) -> dict[str, tuple[float, float]]:
-    """By method: how much looser ours are at most, and how much tighter in the mean, both of the mean width."""
+    """Return by method the most that ours are looser, and the mean by which they are tighter, over the mean width."""
     with tempfile.TemporaryDirectory() as root:
         path = Path(root) / "network.onnx"
         save(case.network, (1, SIZES[0]), path)
@@ -102,7 +102,7 @@ def compare(case: Case, theirs: Mapping[str, NDArray[Any]], number: int) -> dict
 
 
 def main() -> None:
-    """Print the comparison; status 1 where ours are looser."""
+    """Print the comparison; exit status 1 if ours are looser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=".venv-bounds/bin/python", help="of the environment with bound-propagation")
     parser.add_argument("--count", type=int, default=60, help="networks (%(default)s)")
@@ -117,8 +117,8 @@ def main() -> None:
     print("| activation | method | networks | ours looser, at most | ours tighter, in the mean |")
     print("| --- | --- | --- | --- | --- |")
     for (activation, method), pairs in sorted(gaps.items()):
-        most, tighter = max(pair[0] for pair in pairs), statistics.fmean(pair[1] for pair in pairs)
-        print(f"| {activation} | {method} | {len(pairs)} | {most:.1e} | {tighter:.1e} |")
+        looser, tighter = max(pair[0] for pair in pairs), statistics.fmean(pair[1] for pair in pairs)
+        print(f"| {activation} | {method} | {len(pairs)} | {looser:.1e} | {tighter:.1e} |")
     sys.exit(1 if max(pair[0] for pairs in gaps.values() for pair in pairs) > ROUNDING else 0)
 
 

@@ -1,4 +1,4 @@
-"""Small networks of the kinds in the verification competition of 2021, trained in minutes and saved as ONNX."""
+"""Small networks like those of the verification competition of 2021, trained in minutes and saved as ONNX."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ BATCH = 128
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a 1x1 convolution."""
+    """A residual block: two 3x3 convolutions, with a 1x1 convolution as shortcut."""
 
     def __init__(self, inside: int, out: int, stride: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def convolutional() -> nn.Sequential:
 
 
 def residual(*blocks: tuple[int, int, int]) -> nn.Sequential:
-    """A convolution of stride 2, then blocks of (channels in, channels out, stride)."""
+    """Return a convolution of stride 2, residual blocks (channels in, channels out, stride), and two dense layers."""
     size = 16 // math.prod(stride for _, _, stride in blocks)
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), *(Residual(*block) for block in blocks),
@@ -54,13 +54,13 @@ def residual(*blocks: tuple[int, int, int]) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Kind:
-    """A network, what it is trained on, and the eps of its properties."""
+    """A network architecture, its training, and the eps of its properties."""
 
     make: Callable[[], nn.Sequential]
     dataset: str
     eps: tuple[float, ...]
     shape: tuple[int, ...]  # of its ONNX input
-    train_eps: float = 0.0  # of the FGSM steps that it is trained with
+    train_eps: float = 0.0  # of FGSM in adversarial training; 0: none
     epochs: int = 2
 
 
@@ -98,7 +98,7 @@ def examples(dataset: str, test: bool) -> Examples:
 
 
 def train(kind: Kind, images: int) -> nn.Sequential:
-    """A network trained with Adam on the first so many images, seed 0."""
+    """Train a network with Adam on the first ``images`` images, seed 0."""
     torch.manual_seed(SEED)
     network = kind.make()
     data = examples(kind.dataset, test=False)
@@ -119,7 +119,7 @@ def train(kind: Kind, images: int) -> nn.Sequential:
 
 
 def _fgsm(network: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    """A single step from a random start: Wong, Rice and Kolter, arXiv 2001.03994."""
+    """Do a single FGSM step from a random start: Wong, Rice and Kolter, arXiv 2001.03994."""
     start = (x + (2 * torch.rand_like(x) - 1) * eps).clamp(0, 1).requires_grad_()
     (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(network(start), y), start)
     moved = start.detach() + 1.25 * eps * gradient.sign()
@@ -127,7 +127,7 @@ def _fgsm(network: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
 
 
 def save(network: nn.Sequential, shape: tuple[int, ...], path: Path) -> None:
-    """Write the layers as an ONNX graph, without an exporter."""
+    """Write the network as an ONNX graph, without an exporter."""
     weights: dict[str, Tensor] = {}
     nodes: list[onnx.NodeProto] = []
     output = _write(network, "x", nodes, weights, (f"n{i}" for i in itertools.count()))

@@ -1,4 +1,4 @@
-"""``peer.py NETWORKS.npz BOUNDS.npz``, in the environment with bound-propagation: its bounds of the networks."""
+"""``peer.py NETWORKS.npz BOUNDS.npz``: compute bounds with bound-propagation, in the environment that has it."""
 
 import sys
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 def network(given: Mapping[str, NDArray[Any]], number: int) -> nn.Sequential:
-    """The dense layers, with the activation between them, in float64."""
+    """Build the dense layers, with the activation between them, in float64."""
     layers: list[nn.Module] = []
     for place in range(sum(name.startswith(f"{number}.w") for name in given)):
         weight, bias = (torch.from_numpy(given[f"{number}.{part}{place}"]).double() for part in "wb")
@@ -25,7 +25,7 @@ def network(given: Mapping[str, NDArray[Any]], number: int) -> nn.Sequential:
 
 
 def main() -> None:
-    """Read, bound, write."""
+    """Read the networks, compute the bounds, write them."""
     given, found = dict(np.load(sys.argv[1])), {}
     factory = BoundModelFactory(adaptive_relu=True)
     for number in range(sum(name.endswith(".x") for name in given)):
@@ -33,7 +33,7 @@ def main() -> None:
         box = HyperRectangle.from_eps(torch.from_numpy(given[f"{number}.x"]).double(), float(given[f"{number}.eps"]))
         for method, bounds in (("intervals", bounded.ibp(box)), ("CROWN", bounded.crown(box).concretize())):
             found[f"{number}.{method}"] = torch.cat([bounds.lower, bounds.upper]).detach().numpy()
-    np.savez(sys.argv[2], **found)  # type: ignore[arg-type]  # savez's other parameters are none of these
+    np.savez(sys.argv[2], **found)  # type: ignore[arg-type]  # none of these is one of savez's other parameters
 
 
 if __name__ == "__main__":

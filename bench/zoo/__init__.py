@@ -1,1 +1,1 @@
-"""Which architectures Gauntlet opens as their exporter writes them: the table of docs/zoo.md."""
+"""Tests which architectures Gauntlet opens, as written by their exporter: the table of docs/zoo.md."""

@@ -1,7 +1,7 @@
 """``python -m bench.zoo [--all | NAME ...]``: export, quantise and open architectures; writes docs/zoo.md.
 
-Runs in .venv-zoo (`make zoo`), which has timm. Every export and every opening has a process of its own: their memory
-is theirs alone, and one that dies is a row of the table. The page is written anew after each architecture.
+Runs in .venv-zoo (`make zoo`), which has timm. Every export and every opening runs in a process of its own, so that its
+memory can be measured, and a crash is only a row of the table. The page is rewritten after each architecture.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from gauntlet import installed_packages
 from training.provenance import hardware
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "zoo.md"
-LONGEST = 900  # seconds of one export, or of one opening
+LONGEST = 900  # timeout in seconds of one export, or of one opening
 PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", installed_packages.onnxruntime(), "onnx2pytorch")
 
 
 def called(*words: str) -> tuple[str, str | None]:
-    """What a module of this package prints, and why it failed, if it did."""
+    """Run a module of this package; return its standard output, and the reason if it failed."""
     try:
         done = subprocess.run(  # noqa: S603  modules of this package
             [sys.executable, "-m", *words], capture_output=True, text=True, check=False, timeout=LONGEST
@@ -41,7 +41,7 @@ def called(*words: str) -> tuple[str, str | None]:
 
 
 def tried(architecture: Architecture, seed: int) -> Iterator[Row]:
-    """The rows of both files."""
+    """Export and open an architecture; yield the rows of both files."""
     row = partial(Row, library=architecture.library, name=architecture.name, side=architecture.side)
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
@@ -63,7 +63,7 @@ def tried(architecture: Architecture, seed: int) -> Iterator[Row]:
 
 
 def described(seed: int) -> str:
-    """The machine, the versions and the seed of a run that begins now."""
+    """Describe the machine, its load, the versions and the seed."""
     versions = ", ".join(f"{name} {version}" for name, version in installed_packages.versions(PACKAGES).items())
     load = f"load {os.getloadavg()[0]:.1f} before the start"
     return f"{hardware(torch.device('cpu'))} ({load}), Python {platform.python_version()}, {versions}; seed {seed}"

@@ -1,4 +1,4 @@
-"""The architectures that are exported and opened. No weights are downloaded: an architecture is what is tested."""
+"""The architectures to export and open. No weights are downloaded: only the architectures are tested."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Library = Literal["torchvision", "timm"]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A classifier of 1,000 classes by the name that its library gives it, for images of ``side`` pixels."""
+    """A classifier of 1,000 classes, by its name in the library, for images of ``side`` pixels."""
 
     library: Library
     name: str
@@ -73,4 +73,4 @@ ARCHITECTURES = (
     *(Architecture("timm", name, SIDES.get(name, 224)) for name in TIMM),
 )
 FEW = ("mobilenet_v2", "resnet18", "squeezenet1_1", "efficientnet_b0")
-"""What a run takes unless it is told otherwise."""
+"""The default architectures of a run."""

@@ -1,7 +1,7 @@
-"""``python -m bench.zoo.export LIBRARY NAME SIDE SEED FOLDER``: the files of one architecture, as people make them.
+"""``python -m bench.zoo.export LIBRARY NAME SIDE SEED FOLDER``: export one architecture, as a user would.
 
-``float.onnx`` is what ``torch.onnx.export`` writes with its default settings, ``int8.onnx`` what ONNX Runtime's static
-quantiser makes of it with its own. Apart from the files' weights, which are random, nothing is chosen here.
+``torch.onnx.export`` writes ``float.onnx``, and ONNX Runtime's static quantiser makes ``int8.onnx`` of it, both with
+their default settings. Only the weights, which are random, are chosen here.
 """
 
 import sys
@@ -24,7 +24,7 @@ FLOAT, INT8 = "float.onnx", "int8.onnx"
 
 
 def build(library: str, name: str) -> nn.Module:
-    """A network of the library with its own random weights."""
+    """Return a network of the library, with the library's random initialisation."""
     made: nn.Module
     if library == "timm":
         made = import_module("timm").create_model(name, pretrained=False)
@@ -36,7 +36,7 @@ def build(library: str, name: str) -> nn.Module:
 
 
 def write(make: Callable[[], nn.Module], side: int, seed: int, folder: Path) -> None:
-    """Both files; the second is left out where the quantiser fails, and ``int8.txt`` says why."""
+    """Write both files; if the quantiser fails, ``int8.txt`` gives the reason instead of the second."""
     torch.manual_seed(seed)
     module = settle(make(), side, seed)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""``python -m bench.zoo.opening FILE``: open one file as the library does; prints what came of it as JSON."""
+"""``python -m bench.zoo.opening FILE``: open one file as the library does, and print the result as JSON."""
 
 import resource
 import sys
@@ -11,8 +11,8 @@ from gauntlet.errors import GauntletError
 
 
 def opened(path: Path) -> Opened:
-    """Seconds and peak memory are of this process, its imports left out of the seconds and within the memory."""
-    from gauntlet import python_api  # noqa: F401, PLC0415  imports torch: not what is timed
+    """Open the file; return seconds, without imports, and the peak memory of this process, with imports."""
+    from gauntlet import python_api  # noqa: F401, PLC0415  imports torch, before the timing starts
 
     start = time.perf_counter()
     try:

@@ -1,4 +1,4 @@
-"""docs/zoo.md: the table of what was tried, and what was not."""
+"""Renders docs/zoo.md: the table of the architectures that were opened, and a list of those not run."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ REASON = 160  # characters
 
 
 def render(rows: Sequence[Row], skipped: Sequence[str], machine: str, base: float) -> str:
-    """The page. ``skipped`` are the architectures of the list that this run left out."""
+    """Return the page. ``skipped`` are the architectures of the list that this run left out."""
     names = list(dict.fromkeys(row.name for row in rows))
     left_out = f" Not run: {', '.join(skipped)} (`python -m bench.zoo --all`)." if skipped else ""
     measured = f"{len(names)} of {len(names) + len(skipped)} architectures were run. {machine}.{left_out}"
@@ -44,7 +44,7 @@ def _gradients(row: Row) -> str:
 
 
 def _plain(text: str) -> str:
-    """On one line of a table, not too long."""
+    """Return the text on one line, safe in a Markdown table, truncated to REASON characters."""
     line = " ".join(text.split()).replace("|", "/")
     return line if len(line) <= REASON else f"{line[:REASON]}..."
 

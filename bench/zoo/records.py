@@ -1,10 +1,10 @@
-"""What is kept of every file that was tried."""
+"""The records of exported and opened files."""
 
 from gauntlet.artifacts.manifest import Frozen
 
 
 class Opened(Frozen):
-    """What came of one file: ``gradients`` as its manifest has them, or why it was ``refused``."""
+    """The result of opening one file: ``gradients`` as in its manifest, or why it was ``refused``."""
 
     seconds: float
     peak: float  # MiB of the process that opened it, torch and ONNX Runtime included
@@ -19,6 +19,6 @@ class Row(Frozen):
     name: str
     side: int
     form: str  # float or int8
-    megabytes: float | None  # with the files of its weights; None: there is no file
+    megabytes: float | None  # including external weight files; None: there is no file
     opened: Opened | None
-    failure: str | None  # why there is no file, or nothing came of it
+    failure: str | None  # why there is no file, or why opening it crashed

@@ -1,4 +1,4 @@
-"""Random weights under which a network's values keep an ordinary size, as those of a trained one do."""
+"""Random weights with which a network's activations have an ordinary size, like those of a trained network."""
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,9 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @torch.no_grad()
 def settle(module: nn.Module, side: int, seed: int) -> nn.Module:
-    """Fit every BatchNorm to noise, and give the layers that start at zero weights; in evaluation mode, in place.
+    """Fit every BatchNorm to noise, and draw weights for layers initialised to zero; in place, ends in evaluation mode.
 
-    A last layer of zeros, as vision transformers begin with, would give every image the same answer.
+    A last layer of zeros, the initialisation of vision transformers, would give every image the same logits.
     """
     draw = torch.Generator().manual_seed(seed)
     for part in module.modules():
@@ -34,9 +34,9 @@ def settle(module: nn.Module, side: int, seed: int) -> nn.Module:
 
 
 def _centre(module: nn.Module, logits: Tensor) -> None:
-    """Take what all images have in common out of the logits (B, K), where a dense layer gives them.
+    """Subtract the mean of the logits (B, K) over images from the bias of the last dense layer, if it has one.
 
-    An untrained network gives every image nearly the same answer, and eight bits then tell images apart no more.
+    An untrained network gives every image nearly the same logits, which are indistinguishable in eight bits.
     """
     last = [part for part in module.modules() if isinstance(part, nn.Linear)][-1:]
     if last and "bias" in dict(last[0].named_parameters()) and last[0].out_features == logits.shape[1]:
@@ -44,6 +44,6 @@ def _centre(module: nn.Module, logits: Tensor) -> None:
 
 
 def noise(count: int, side: int, draw: torch.Generator) -> Tensor:
-    """Images (count, 3, side, side) of random pixels, normalised as networks of ImageNet want them."""
+    """Draw images (count, 3, side, side) of random pixels, normalised as for ImageNet networks."""
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (IMAGENET_MEAN, IMAGENET_STD))
     return (torch.rand(count, 3, side, side, generator=draw) - mean) / std

@@ -1,4 +1,4 @@
-"""A typed client of Gauntlet: image models served with their robustness. Needs httpx and pydantic, nothing else."""
+"""A typed client of Gauntlet: image models served with their robustness. Needs only httpx and pydantic."""
 
 from gauntlet_client.client import Client
 from gauntlet_client.errors import ClientError, ModelNotReady, ReportNotDone, ServiceError

@@ -1,4 +1,4 @@
-"""The calls of the service, each with the answer as an object."""
+"""The client: one method per call of the service, which returns the answer as an object."""
 
 import json
 import time
@@ -25,7 +25,7 @@ Manifest = answers.ClassifierManifest | answers.GeneratorManifest
 Model = answers.ReadyClassifier | answers.ReadyGenerator | answers.ModelOpening
 MODEL: TypeAdapter[Model] = TypeAdapter(Model)
 
-ACCEPTED = 202  # it goes on there
+ACCEPTED = 202  # the service continues to open the model
 
 REPORTS = "/robustness-report"
 
@@ -34,12 +34,12 @@ class Client:
     """A Gauntlet service. Use it in a ``with`` block, or ``close`` it.
 
     Args:
-        base_url: where it is.
-        key: an API key, where the service asks for one.
+        base_url: address of the service.
+        key: an API key, if the service requires one.
         timeout: seconds that an answer may take.
-        retries: how often a request is repeated that met a busy service (429, 503) or a broken connection.
-        pause: seconds before the first repetition where the service does not say; then twice as long each time.
-        transport: httpx's, as for a proxy or a Unix socket.
+        retries: how often a request is repeated if the service is busy (429, 503) or the connection breaks.
+        pause: seconds before the first retry if the service sends no Retry-After; doubled for each further retry.
+        transport: a transport of httpx, for example for a proxy or a Unix socket.
 
     Every call raises ServiceError if the service refuses, and ClientError if it cannot be reached.
     """
@@ -78,18 +78,19 @@ class Client:
         chosen = {name: value for name, value in body.items() if value is not None}
         return answer.model_validate_json(self._transport.ask("POST", path, json=chosen, **options).content)
 
-    # Models at work
+    # Predictions, attacks and certificates
 
     def classify(
         self, model: str, images: Sequence[Image], *, resize: bool = False, smoothing: dict[str, Any] | None = None
     ) -> answers.ClassifyResponse:
-        """Predictions in the order of the images, each with what is proved of it.
+        """Classify images; return predictions in the same order, each with its certificate, if the model has one.
 
         Args:
-            model: a classifier.
-            images: as ``gauntlet_client.images`` lists them.
-            resize: fit images of another size or colour; otherwise they are refused.
-            smoothing: ``{"sigma": 0.25}``, beside it ``samples``, ``alpha``, ``seed``: certify the smoothed classifier.
+            model: name of a classifier.
+            images: in one of the forms of ``gauntlet_client.images.Image``.
+            resize: convert images of another size or colour mode; otherwise they are refused.
+            smoothing: certify the smoothed classifier: ``{"sigma": 0.25}``, and optionally ``samples``, ``alpha`` and
+                ``seed``.
         """
         body = {"model": model, "images": [*map(encoded, images)], "resize": resize, "smoothing": smoothing}
         return self._post(answers.ClassifyResponse, "/classify", body)
@@ -97,7 +98,7 @@ class Client:
     def pictures(
         self, model: str, images: Sequence[Image], *, resize: bool = False, invert: bool = False
     ) -> answers.PicturesResponse:
-        """Images as the classifier sees them: base64 PNGs in its size and colours."""
+        """Return images as the classifier sees them: base64 PNGs in its size and colour mode."""
         body = {"model": model, "images": [*map(encoded, images)], "resize": resize, "invert": invert}
         return self._post(answers.PicturesResponse, "/pictures", body)
 
@@ -110,7 +111,7 @@ class Client:
         latents: Sequence[Sequence[float]] | None = None,
         format: Format = "png",
     ) -> answers.GenerateResponse:
-        """Draw ``n`` images, or decode the latents given."""
+        """Generate ``n`` images, or decode the given latents."""
         body = {"model": model, "n": n, "seed": seed, "latents": latents, "format": format}
         return self._post(answers.GenerateResponse, "/generate", body)
 
@@ -130,10 +131,10 @@ class Client:
         format: Format = "png",
         resize: bool = False,
     ) -> answers.AttackResponse:
-        """Perturb images until the model errs: ``attacks()`` has the attacks, their norms and their ``params``.
+        """Attack images; ``attacks()`` lists the attacks, their norms and their ``params``.
 
-        ``eps`` is in units of pixels in [0, 1], minimum-norm attacks need none. Without ``labels`` what the model says
-        counts as right. The result is shown to the models of ``transfer_to`` as well.
+        ``eps`` is in units of pixels in [0, 1]; minimum-norm attacks need none. Without ``labels`` the model's
+        prediction counts as right. The models of ``transfer_to`` classify the resulting images as well.
         """
         body = {
             "model": model,
@@ -165,10 +166,10 @@ class Client:
         format: Format = "png",
         resize: bool = False,
     ) -> answers.CertifyResponse:
-        """Prove or refute, image by image, that nothing within ``eps`` has another class.
+        """Prove or refute for each image that every image within ``eps`` has the same class.
 
-        Without ``eps`` the largest radius that can be certified of each image is searched for. Without ``labels`` the
-        class is what the model says. ``method`` is one kind of bound, or ``auto`` for all, from cheap to dear.
+        Without ``eps`` the largest radius that can be certified is searched for each image. Without ``labels`` the
+        class is the model's prediction. ``method`` is one kind of bound, or ``auto`` for all, from cheap to expensive.
         """
         body = {
             "model": model,
@@ -186,7 +187,7 @@ class Client:
         return self._post(answers.CertifyResponse, "/certify", body)
 
     def attacks(self) -> list[answers.AttackInfo]:
-        """Every attack, with the JSON schema of its ``params``."""
+        """Return every attack, with the JSON schema of its ``params``."""
         return self._get(answers.AttackList, "/attacks").attacks
 
     # Reports
@@ -194,17 +195,17 @@ class Client:
     def submit(
         self, models: Sequence[str], dataset: str, *, idempotency_key: str | None = None, **request: Any
     ) -> answers.ReportAccepted:
-        """Ask for a robustness report. ``request``: ``n``, ``attacks``, ``threats``, ``seed``... as /openapi.json says.
+        """Submit a robustness report. ``request``: ``n``, ``attacks``, ``threats``, ``seed``... as in /openapi.json.
 
-        The same ``idempotency_key`` with the same request finds the first report again; without one a key is made up,
-        so that a request that has to be repeated makes no second report.
+        The same ``idempotency_key`` with the same request returns the first report; without one a random key is used,
+        so that a retry of the request does not create a second report.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         body = {"models": list(models), "dataset": dataset, **request}
         return self._post(answers.ReportAccepted, REPORTS, body, headers=headers)
 
     def report(self, report_id: str) -> answers.ReportStatus:
-        """Where a report stands, and the report itself once it has succeeded."""
+        """Return the status of a report, with the report itself once it has succeeded."""
         return self._get(answers.ReportStatus, f"{REPORTS}/{report_id}")
 
     def wait(
@@ -215,16 +216,16 @@ class Client:
         every: float = 1.0,
         progress: Callable[[answers.ReportStatus], None] | None = None,
     ) -> answers.Report:
-        """The report, when it is done.
+        """Wait until the report is done, and return it.
 
         Args:
-            report_id: what ``submit`` gave.
-            timeout: seconds; None: as long as it takes.
-            every: seconds between two looks.
-            progress: called with where it stands at every look.
+            report_id: ``id`` of the answer of ``submit``.
+            timeout: seconds; None: no limit.
+            every: seconds between two polls.
+            progress: called with the status at every poll.
 
         Raises:
-            ReportNotDone: it failed, was cancelled, or took longer.
+            ReportNotDone: the report failed, was cancelled, or was not done in time.
         """
         end = time.monotonic() + timeout if timeout is not None else None
         while True:
@@ -240,7 +241,7 @@ class Client:
             time.sleep(every)
 
     def reports(self, status: str | None = None) -> Iterator[answers.ReportItem]:
-        """All reports, newest first, of a status or of any."""
+        """Yield all reports, newest first; only those with the given status, if any."""
         cursor = None
         while True:
             page = self._get(answers.ReportList, REPORTS, status=status, cursor=cursor)
@@ -249,21 +250,21 @@ class Client:
                 return
 
     def report_html(self, report_id: str) -> str:
-        """The report as one self-contained page."""
+        """Return the report as a self-contained HTML page."""
         return self._transport.ask("GET", f"{REPORTS}/{report_id}/html").text
 
     def cancel(self, report_id: str) -> answers.ReportItem:
-        """Stop a report; its status is ``cancelled`` once nothing computes any more."""
+        """Cancel a report; its status is ``cancelled`` once its computation has stopped."""
         return self._post(answers.ReportItem, f"{REPORTS}/{report_id}/cancel", {})
 
     def delete_report(self, report_id: str) -> None:
-        """Forget a report that has ended."""
+        """Delete a report that has ended."""
         self._transport.ask("DELETE", f"{REPORTS}/{report_id}", repeatable=False)
 
-    # What is there, and what is brought
+    # Readiness, models and evaluation sets
 
     def not_ready(self) -> dict[str, str]:
-        """What keeps the service from being ready, with the reason; empty: it is ready."""
+        """Return the components that are not ready, with the reason; empty if the service is ready."""
         try:
             self._transport.ask("GET", "/readyz", patient=False)
         except ServiceError as error:
@@ -273,11 +274,11 @@ class Client:
         return {}
 
     def models(self) -> list[Manifest]:
-        """The manifests of all models."""
+        """Return the manifests of all models."""
         return self._get(answers.ModelList, "/models").models
 
     def model(self, name: str) -> Model:
-        """The manifest of a model, or how far an upload is: its ``state`` is ready, opening or failed."""
+        """Return the manifest of a model, or the progress of an upload; ``state`` is ready, opening or failed."""
         return MODEL.validate_json(self._transport.ask("GET", f"/models/{name}").content)
 
     def add_model(
@@ -291,20 +292,20 @@ class Client:
         progress: Callable[[answers.ModelOpening], None] | None = None,
         **settings: Any,
     ) -> answers.ModelAdded:
-        """Bring an ONNX classifier, and wait until it has been opened.
+        """Upload an ONNX classifier, and wait until the service has opened it.
 
         Args:
-            onnx: the file, or its content. A file is sent as it is read.
-            weights: the files in which it keeps its weights, where they are not in the ONNX file itself.
-            class_names: a file that names its classes, one a line, or a ``config.json`` with ``id2label``.
-            timeout: seconds that opening may take once it has been sent; None: as long as it takes.
-            every: seconds between two looks.
-            progress: called with where it stands at every look.
-            settings: ``name``, ``classes``, ``layout``... what is left out is guessed.
+            onnx: the file, or its content. A file is streamed.
+            weights: the external files with its weights, if they are not in the ONNX file itself.
+            class_names: a file with the class names, one a line, or a ``config.json`` with ``id2label``.
+            timeout: seconds that opening may take after the upload; None: no limit.
+            every: seconds between two polls.
+            progress: called with the status at every poll.
+            settings: ``name``, ``classes``, ``layout``... settings that are left out are guessed.
 
         Raises:
-            ServiceError: it was refused at once.
-            ModelNotReady: it was refused later, or takes longer.
+            ServiceError: the service refused it at once.
+            ModelNotReady: the service refused it later, or it was not open in time.
         """
         more = [("weights", one) for one in weights] + ([] if class_names is None else [("classes", class_names)])
         answer = self._upload("/models", onnx, settings, more)
@@ -333,28 +334,28 @@ class Client:
         return answers.ModelAdded.model_validate({"manifest": fields, "certificate": fields["certificate"]})
 
     def delete_model(self, name: str) -> None:
-        """Forget an uploaded model."""
+        """Delete an uploaded model."""
         self._transport.ask("DELETE", f"/models/{name}", repeatable=False)
 
     def evalsets(self, samples: int = 0) -> list[answers.EvalSetInfo]:
-        """Every evaluation set that a report can name, with its first images."""
+        """Return every evaluation set that a report can name, with its first ``samples`` images."""
         return self._get(answers.EvalSetList, "/evalsets", samples=samples).evalsets
 
     def add_evalset(self, file: Path | bytes, **settings: Any) -> answers.EvalSetInfo:
-        """Bring labelled images: an .npz with images and labels, or a zip of one folder per class."""
+        """Upload labelled images: an .npz with images and labels, or a zip with one folder per class."""
         return answers.EvalSetInfo.model_validate_json(self._upload("/evalsets", file, settings).content)
 
     def delete_evalset(self, name: str) -> None:
-        """Forget an uploaded evaluation set."""
+        """Delete an uploaded evaluation set."""
         self._transport.ask("DELETE", f"/evalsets/{name}", repeatable=False)
 
     def _upload(
         self, path: str, file: Path | bytes, settings: dict[str, Any], more: Sequence[tuple[str, Path]] = ()
     ) -> httpx.Response:
-        """The answer. Files are sent as they are read."""
+        """Send the files, streamed, and return the answer."""
         with ExitStack() as opened:
             content = opened.enter_context(file.open("rb")) if isinstance(file, Path) else file
-            beside = [(part, (one.name, opened.enter_context(one.open("rb")))) for part, one in more]
-            files = [("file", ("file", content)), *beside]
+            companions = [(part, (one.name, opened.enter_context(one.open("rb")))) for part, one in more]
+            files = [("file", ("file", content)), *companions]
             parts: dict[str, Any] = {"files": files, "data": {"settings": json.dumps(settings)}}
             return self._transport.ask("POST", path, repeatable=False, **parts)

@@ -1,4 +1,4 @@
-"""What can go wrong, in words."""
+"""The exceptions of the client."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from gauntlet_client.answers import Envelope, ModelOpening, ReportStatus
 
 
 class ClientError(Exception):
-    """Base of all errors of this client. Raised as it is when the service cannot be reached or does not answer."""
+    """Base of all errors of this client. Raised itself if the service cannot be reached or does not answer."""
 
 
 class ServiceError(ClientError):
-    """The service refused, and said why.
+    """The service answered with an error.
 
     Attributes:
-        status: of the HTTP answer.
-        code: one of a closed set, to switch on: ``unknown_model``, ``invalid``, ``too_busy``...
-        details: more about it; ``details["field"]`` names the part of the request that is wrong.
-        request_id: finds it in the service's log.
+        status: HTTP status.
+        code: one of a closed set, for programs: ``unknown_model``, ``invalid``, ``too_busy``...
+        details: further information; ``details["field"]`` names the part of the request that is wrong.
+        request_id: identifies the request in the service's log.
     """
 
     def __init__(self, status: int, code: str, message: str, details: dict[str, Any], request_id: str) -> None:
@@ -29,12 +29,12 @@ class ServiceError(ClientError):
 
     @property
     def field(self) -> str | None:
-        """The part of the request that is wrong, as ``images.3``."""
+        """The part of the request that is wrong, for example ``images.3``."""
         return self.details.get("field")
 
 
 class ReportNotDone(ClientError):
-    """A report ended without a result, or has not ended in time. ``report`` says where it stands."""
+    """A report ended without a result, or has not ended in time. ``report`` is its last status."""
 
     def __init__(self, report: ReportStatus, reason: str) -> None:
         super().__init__(f"report {report.id} {reason}")
@@ -42,7 +42,7 @@ class ReportNotDone(ClientError):
 
 
 class ModelNotReady(ClientError):
-    """An uploaded model was refused, or has not been opened in time. ``opening`` says where it stands, and why."""
+    """An uploaded model was refused, or has not been opened in time. ``opening`` is its last status and the reason."""
 
     def __init__(self, opening: ModelOpening, reason: str) -> None:
         super().__init__(f"model {opening.name} {reason}")
@@ -50,7 +50,7 @@ class ModelNotReady(ClientError):
 
 
 def refusal(answer: httpx.Response) -> ServiceError:
-    """The error of a 4xx or 5xx; something else on the way may have answered, in words of its own."""
+    """Return the error of a 4xx or 5xx answer, which may come from a proxy and then has another format."""
     try:
         error = Envelope.model_validate_json(answer.content).error
     except ValidationError:

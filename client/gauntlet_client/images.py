@@ -1,4 +1,4 @@
-"""What users have as an image, as the service reads it."""
+"""Conversion of images between the forms that users have and those of the service."""
 
 import base64
 from pathlib import Path
@@ -16,7 +16,7 @@ Image = Path | bytes | str | list[Any] | Array
 
 
 def encoded(image: Image) -> str | list[Any]:
-    """Base64 or nested lists."""
+    """Return the image as base64 or nested lists."""
     if isinstance(image, Path):
         image = image.read_bytes()
     if isinstance(image, bytes):
@@ -25,5 +25,5 @@ def encoded(image: Image) -> str | list[Any]:
 
 
 def decoded(png: str) -> bytes:
-    """The bytes of a PNG, from an answer."""
+    """Return the bytes of a PNG in an answer."""
     return base64.b64decode(png)

@@ -1,4 +1,4 @@
-"""One request, repeated where nothing is lost by it."""
+"""HTTP requests with retries, where a retry is safe."""
 
 import time
 from collections.abc import Callable
@@ -8,16 +8,16 @@ import httpx
 
 from gauntlet_client.errors import ClientError, refusal
 
-BUSY = (429, 503)  # nothing was done: asked again after a pause
-PATIENCE = 30.0  # seconds; who is told to wait longer, as for tomorrow's quota, is told so
+BUSY = (429, 503)  # the service has done nothing: retried after a pause
+PATIENCE = 30.0  # seconds; a longer Retry-After, as for a daily quota, is raised as an error instead
 
 
 class Transport:
     """The connection to one service.
 
     Args:
-        retries: how often a request is repeated that met a busy service or a broken connection.
-        pause: seconds before the first repetition where the service does not say; then twice as long each time.
+        retries: how often a request is repeated if the service is busy or the connection breaks.
+        pause: seconds before the first retry if the service sends no Retry-After; doubled for each further retry.
     """
 
     def __init__(
@@ -28,13 +28,13 @@ class Transport:
     def ask(
         self, method: str, path: str, *, repeatable: bool = True, patient: bool = True, **options: Any
     ) -> httpx.Response:
-        """The answer, below 400.
+        """Send a request, with retries, and return its answer (status below 400).
 
-        ``repeatable``: the same request twice is as good as once, so a lost answer does no harm. ``patient``: a busy
-        service is asked again.
+        ``repeatable``: the request is idempotent, so it can be sent again if its answer was lost. ``patient``: retry if
+        the service is busy.
 
         Raises:
-            ServiceError: the service refused.
+            ServiceError: the service answered with an error.
             ClientError: there was no answer.
         """
         for attempt in range(self._retries + 1):
@@ -42,14 +42,14 @@ class Transport:
             try:
                 answer = self._client.request(method, path, **options)
             except httpx.TransportError as error:
-                again = repeatable or isinstance(error, httpx.ConnectError)
-                if last or not again:
+                can_retry = repeatable or isinstance(error, httpx.ConnectError)
+                if last or not can_retry:
                     where = f"{method} {self._client.base_url}{path}"
                     raise ClientError(f"{where}: {str(error) or type(error).__name__}") from error
             else:
                 if answer.status_code < 400:
                     return answer
-                pause = told(answer, pause)
+                pause = retry_after(answer, pause)
                 if last or not patient or answer.status_code not in BUSY or pause > PATIENCE:
                     raise refusal(answer)
             self._sleep(pause)
@@ -59,9 +59,9 @@ class Transport:
         self._client.close()
 
 
-def told(answer: httpx.Response, otherwise: float) -> float:
-    """Seconds after which the service wants to be asked again."""
+def retry_after(answer: httpx.Response, default: float) -> float:
+    """Return the seconds of the header Retry-After, or the default."""
     try:
         return float(answer.headers["retry-after"])
     except (KeyError, ValueError):
-        return otherwise
+        return default

@@ -1,5 +1,5 @@
--- Once, where the database is new: `gauntlet` owns one database and makes its tables (the service `migrate`);
--- `gauntlet_service`, the role of the service and the workers, may use the tables that it grants, and change none.
+-- Run once, when the database is created. `gauntlet` owns one database and creates its tables (the service `migrate`);
+-- `gauntlet_service`, the role of the service and the workers, may use the granted tables, but not alter them.
 \getenv owner_password OWNER_PASSWORD
 \getenv service_password DATABASE_PASSWORD
 CREATE ROLE gauntlet LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD :'owner_password';

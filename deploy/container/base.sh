@@ -1,6 +1,6 @@
 #!/bin/bash
-# A stand-in for the base image, for a machine that reaches Debian's packages but no image registry: base.sh FOLDER
-# Needs root, debootstrap and buildah. The machine's own certificates go in, and clients are told to use them.
+# Build a substitute for the base image, on a machine that can reach Debian's packages but no image registry: base.sh FOLDER
+# Needs root, debootstrap and buildah. The machine's CA certificates are copied into the image, and SSL_CERT_FILE names them.
 set -euo pipefail
 folder=$1 image=docker.io/library/python:3.11-slim
 debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-venv bookworm "$folder"

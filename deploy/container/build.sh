@@ -1,7 +1,7 @@
 #!/bin/bash
 # Build the bento and an image of it: build.sh cuda|cpu [OPTION=VALUE...]
 #   gauntlet:cuda with `bentoml containerize`, gauntlet:cpu with Dockerfile.cpu beside this file.
-# BUILDER is docker (the default), podman or buildah; it gets the options, as in
+# BUILDER is docker (the default), podman or buildah; the options are passed to it, for example
 #   build.sh cpu build-arg=TORCH_INDEX=https://your.index/simple
 #   BUILDER=buildah build.sh cuda volume=/etc/pip.conf:/etc/pip.conf:ro volume=/etc/uv:/etc/uv:ro
 set -euo pipefail

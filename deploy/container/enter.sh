@@ -1,6 +1,6 @@
 #!/bin/bash
-# Within new namespaces (see tests/deploy/container.py): turn an image's root into a container and run a command in it,
-# as an engine would with --read-only --network none: enter.sh ROOT STATE UID:GID COMMAND...
+# Run inside new namespaces (see tests/deploy/container.py): turn an image's root into a container and run a command in it,
+# like a container engine with --read-only --network none: enter.sh ROOT STATE UID:GID COMMAND...
 set -euo pipefail
 root=$1 state=$2 user=$3
 shift 3

@@ -20,7 +20,7 @@ from gauntlet.errors import ArtefactError
 
 @dataclass(frozen=True)
 class Artefact:
-    """A folder whose files are what its manifest says."""
+    """A folder whose files match its manifest."""
 
     manifest: ClassifierManifest | GeneratorManifest
     folder: Path
@@ -33,7 +33,7 @@ class Artefact:
 def load(folder: Path) -> Artefact:
     """Read and verify one folder: its manifest, the sha256 of every file, and the shapes of the graph.
 
-    Raises ArtefactError naming the file and what is wrong with it.
+    Raises ArtefactError, which names the file and the reason.
     """
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
@@ -44,7 +44,7 @@ def load(folder: Path) -> Artefact:
 
 
 def read_manifest(folder: Path) -> ClassifierManifest | GeneratorManifest:
-    """The manifest alone, held against nothing but its folder's name. Raises ArtefactError."""
+    """Read the manifest alone, without verifying any file: only its name must be the folder's. Raises ArtefactError."""
     path = folder / MANIFEST_FILE
     try:
         manifest = ADAPTER.validate_json(path.read_bytes())
@@ -62,12 +62,12 @@ def read_manifest(folder: Path) -> ClassifierManifest | GeneratorManifest:
 
 
 def load_all(root: Path) -> dict[str, Artefact]:
-    """Every artefact folder under ``root``, by name. A root without any is an error: there is nothing to serve."""
+    """Load every artefact folder under ``root``, by name. Raises ArtefactError if one is invalid or there is none."""
     return {artefact.manifest.name: artefact for artefact in map(load, folders(root))}
 
 
 def folders(root: Path) -> list[Path]:
-    """The artefact folders under ``root``, in the order of their names. Raises ArtefactError where there is none."""
+    """Return the artefact folders under ``root``, sorted by name. Raises ArtefactError if there is none."""
     found = sorted(path.parent for path in root.glob(f"*/{MANIFEST_FILE}") if not path.parent.name.startswith("."))
     if not found:
         raise ArtefactError(f"{root}: holds no model folder (<name>/{MANIFEST_FILE})")
@@ -87,7 +87,7 @@ def _verify(folder: Path, name: str, expected: str) -> None:
 
 
 def _check_shapes(artefact: Artefact) -> None:
-    """The graph takes one (batch, ...) tensor and gives one, of the shapes that the manifest says."""
+    """Raise ArtefactError unless the graph has one input and one output (batch, ...), of the shapes in the manifest."""
     path = artefact.model_path
     try:
         graph = onnx.load(path, load_external_data=False).graph

@@ -1,4 +1,4 @@
-"""Whose class is which: labels of images in the order of a model's outputs, by the names that both have for them."""
+"""Matching of classes by name: renumbers the labels of images in the order of a model's outputs."""
 
 import re
 from collections import Counter
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 Labels = NDArray[np.int64]
 
 NUMBER = re.compile(r"[0-9]{1,9}")
-SHOWN = 5  # names in a message
+SHOWN = 5  # names that a message lists
 
 
 def numbered(classes: Sequence[str]) -> bool:
-    """Whether the names are 0, 1, 2...: then nobody has named anything."""
+    """Whether the names are 0, 1, 2, ..., that is, the classes have no names."""
     return tuple(classes) == tuple(map(str, range(len(classes))))
 
 
 def relabelled(labels: Labels, names: Sequence[str], classes: Sequence[str]) -> Labels | None:
-    """Labels (N,) of classes called ``names``, as places in ``classes``; None where a class is not found there.
+    """Convert labels (N,), indices of ``names``, to indices of ``classes``; None if a name has no match there.
 
-    Names are matched whatever their order, case, spaces and underscores. Where ``names`` are nothing but numbers and
-    no class has a number for a name, they are the places.
+    Order, case, spaces, hyphens and underscores of the names are ignored. If all ``names`` are numbers, and no class is
+    called by a number, the names are themselves the indices.
     """
     places = _by_name(names, classes)
     if None in places:
@@ -36,25 +36,25 @@ def relabelled(labels: Labels, names: Sequence[str], classes: Sequence[str]) -> 
 
 
 def _by_name(names: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
-    """The place of each name among those wanted; None for one that is not there, or there more than once."""
+    """Return the index of each name in ``wanted``; None for one that is missing, or occurs more than unique_names."""
     for key in (str, _key):
-        ours, theirs = list(map(key, wanted)), list(map(key, names))
-        single = {name for name, times in Counter(ours).items() if times == 1}
-        once = {name for name, times in Counter(theirs).items() if times == 1}
-        found = [ours.index(name) if name in single & once else None for name in theirs]
+        wanted_keys, name_keys = list(map(key, wanted)), list(map(key, names))
+        unique_wanted = {name for name, count in Counter(wanted_keys).items() if count == 1}
+        unique_names = {name for name, count in Counter(name_keys).items() if count == 1}
+        found = [wanted_keys.index(name) if name in unique_wanted & unique_names else None for name in name_keys]
         if None not in found:
             break
     return found
 
 
 def _key(name: str) -> str:
-    """What is left of a name that is written in different ways."""
+    """Return the name in lower case, with one kind of separator; a number without leading zeros."""
     plain = " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
     return str(int(plain)) if NUMBER.fullmatch(plain) else plain
 
 
 def mismatch(images: str, names: Sequence[str], model: str, classes: Sequence[str]) -> str:
-    """What to tell somebody whose images have classes that the model does not have."""
+    """Return the error message for images with classes that the model does not have."""
     missing = [name for name, place in zip(names, _by_name(names, classes), strict=True) if place is None]
     if numbered(classes):
         named = f"the {len(classes)} outputs of {model} have no names"
@@ -67,4 +67,5 @@ def mismatch(images: str, names: Sequence[str], model: str, classes: Sequence[st
 
 
 def _shown(names: Sequence[str]) -> str:
+    """List the first SHOWN names, and the number of the others."""
     return ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Evaluation sets: labelled test images that travel with the service, ``<root>/<name>.npz``."""
+"""Evaluation sets: labelled test images, stored as ``<root>/<name>.npz``."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ from gauntlet.errors import ArtefactError, InvalidInput
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Images uint8 (N, C, H, W) with labels int64 (N,)."""
+    """Labelled images: uint8 (N, C, H, W), with labels int64 (N,)."""
 
     name: str
     images: NDArray[np.uint8]
@@ -29,18 +29,18 @@ class EvalSet:
     sha256: str
 
     def head(self, n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The first n: images float32 (n, C, H, W) in [0, 1] and labels int64 (n,)."""
+        """Return the first n images, float32 (n, C, H, W) in [0, 1], and labels, int64 (n,). Raises InvalidInput."""
         if not 1 <= n <= len(self.labels):
             raise InvalidInput(f"{self.name} has {len(self.labels)} images, n must be 1 to that many, not {n}", "n")
         return self.part(0, n)
 
     def part(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As ``head``, those from ``first`` up to, not including, ``last``."""
+        """Return images and labels as ``head`` does, from ``first`` up to, but not including, ``last``."""
         return self.images[first:last].astype(np.float32) / np.float32(255), self.labels[first:last]
 
 
 def load(path: Path) -> EvalSet:
-    """Read one; raises ArtefactError naming the file where it is not one."""
+    """Read an evaluation set. Raises ArtefactError, which names the file, if it is not a valid one."""
     try:
         with path.open("rb") as file:
             return _read(file, path.stem, str(path), sha256_of(path))
@@ -49,21 +49,21 @@ def load(path: Path) -> EvalSet:
 
 
 def pack(images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str], licence: str) -> bytes:
-    """The bytes of the file of an evaluation set: the same for the same images."""
+    """Return the bytes of the file of an evaluation set; they are the same for the same content."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=images, labels=labels, classes=np.asarray(classes), licence=np.asarray(licence))
     return buffer.getvalue()
 
 
 def unpack(name: str, data: bytes) -> EvalSet:
-    """What ``pack`` made; raises ArtefactError as ``load`` does."""
+    """Read an evaluation set from the bytes that ``pack`` returned. Raises ArtefactError as ``load`` does."""
     return _read(io.BytesIO(data), name, name, hashlib.sha256(data).hexdigest())
 
 
 def matched(images: EvalSet, classes: tuple[str, ...], model: str) -> EvalSet:
-    """The images with the labels and class names of the model of this name: classes are matched by name.
+    """Return the evaluation set with the labels and class names of a model, matched by class name.
 
-    Raises InvalidInput for a class of the images that the model does not have.
+    Raises InvalidInput, which names the ``model``, for a class of the images that the model does not have.
     """
     if images.classes == classes:
         return images
@@ -90,7 +90,7 @@ def _read(file: IO[bytes], name: str, path: str, sha256: str) -> EvalSet:
 
 
 def find(roots: Iterable[Path]) -> dict[str, Path]:
-    """The file of every evaluation set in these folders, by name; the first folder that has one wins."""
+    """Return the file of every evaluation set in these folders, by name; of equal names the first folder's is used."""
     paths: dict[str, Path] = {}
     for root in roots:
         for path in sorted(root.glob("*.npz")):
@@ -99,11 +99,11 @@ def find(roots: Iterable[Path]) -> dict[str, Path]:
 
 
 def load_all(roots: Iterable[Path]) -> dict[str, EvalSet]:
-    """Every evaluation set in these folders, by name."""
+    """Load every evaluation set in these folders, by name. Raises ArtefactError if one is invalid."""
     return {name: load(path) for name, path in find(roots).items()}
 
 
 def missing(name: str, known: Iterable[str]) -> str:
-    """What to tell somebody who asks for an evaluation set that is not there."""
+    """Return the error message for an evaluation set that does not exist."""
     there = ", ".join(sorted(known)) or "none"
     return f"no evaluation set is called {name!r}; there are {there} (`make data` writes those of the data sets)"

@@ -1,4 +1,4 @@
-"""Images at the border: pixels and nested lists in, PNG out; inside, arrays in [0, 1]. Free of torch."""
+"""Conversion of images: from pixels and nested lists to arrays in [0, 1], and from these to PNG. Without torch."""
 
 import io
 import math
@@ -15,23 +15,24 @@ from gauntlet.float32 import only_numbers, reach
 
 
 def batch(arrays: Sequence[NDArray[np.uint8] | NDArray[np.float32]]) -> NDArray[np.float32]:
-    """What ``decoder.decode`` and ``from_nested`` gave, (C, H, W) each, as (n, C, H, W) float32 in [0, 1]."""
+    """Stack images (C, H, W) from ``picture_decoder.decode`` and ``from_nested`` to float32 (n, C, H, W) in [0, 1]."""
     alike = len({array.dtype for array in arrays}) == 1
     return _unit(np.stack(arrays if alike else [_unit(array) for array in arrays]))
 
 
 def _unit(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Convert bytes in 0..255 or floats in [0, 1] to float32 in [0, 1]."""
     return (
         array.astype(np.float32) / np.float32(255) if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
     )
 
 
 def from_nested(value: object, shape: Shape) -> NDArray[np.float32]:
-    """Nested lists of numbers in [0, 1], shaped (C, H, W) or for grey (H, W), to (C, H, W). Raises InvalidInput."""
+    """Convert nested lists of numbers in [0, 1], (C, H, W) or for grey (H, W), to (C, H, W). Raises InvalidInput."""
     if not (isinstance(value, list) and only_numbers(value)):
         raise InvalidInput(f"not an array of numbers of shape {shape}")
     try:
-        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite, and are refused below
             image = np.asarray(value, dtype=np.float32)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"not an array of numbers of shape {shape}") from error
@@ -47,7 +48,7 @@ def from_nested(value: object, shape: Shape) -> NDArray[np.float32]:
 
 
 def to_png(image: ArrayLike) -> bytes:
-    """An image (C, H, W) in [0, 1], an array or a tensor on the CPU, rounded to 8 bits."""
+    """Encode an image (C, H, W) in [0, 1], an array or a tensor on the CPU, as PNG, rounded to 8 bits."""
     array = np.rint(np.asarray(image) * 255).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)  # (H, W, C)
     buffer = io.BytesIO()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(buffer, "PNG")
@@ -55,7 +56,7 @@ def to_png(image: ArrayLike) -> bytes:
 
 
 def grid(images: ArrayLike, columns: int) -> NDArray[np.float32]:
-    """Images (B, C, H, W) as one (C, rows * H, columns * W), filled up with black."""
+    """Arrange images (B, C, H, W) as one image (C, rows * H, columns * W); empty places are black."""
     given = np.asarray(images, dtype=np.float32)
     n, channels, height, width = given.shape
     rows = math.ceil(n / columns)
@@ -66,9 +67,9 @@ def grid(images: ArrayLike, columns: int) -> NDArray[np.float32]:
 
 
 def amplified(noise: ArrayLike) -> NDArray[np.float32]:
-    """A perturbation (C, H, W), an array or a tensor on the CPU, as a picture.
+    """Scale a perturbation (C, H, W), an array or a tensor on the CPU, to a visible picture in [0, 1].
 
-    Zero is mid-grey, its largest value black or white.
+    Zero becomes mid-grey, and the value of the largest size black or white.
     """
     given = np.asarray(noise, dtype=np.float32)
     picture: NDArray[np.float32] = np.float32(0.5) + given / np.float32(2 * max(float(np.abs(given).max()), 1e-12))

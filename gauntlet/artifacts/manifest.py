@@ -1,4 +1,4 @@
-"""What an artefact folder says of itself: one ``manifest.json`` beside the ONNX file it describes."""
+"""The manifest of an artefact folder: ``manifest.json``, beside the ONNX file that it describes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(ge=1)]
 
 VERIFIED = "verified"
-"""Gradients that agree with finite differences, of a twin that agrees with what is served."""
+"""Gradients of a twin whose logits agree with the served model; they agree with finite differences."""
 
 
 STRAIGHT_THROUGH = "straight-through"
-"""Gradients of a quantised model that pass every rounding; steps along them mislead what is served more than chance."""
+"""Straight-through gradients of a quantised model; steps along them mislead the served model more than random steps."""
 
 
 class Frozen(BaseModel):
-    """Base of every record that Gauntlet writes: immutable, and refusing what it does not know."""
+    """Base of every record that Gauntlet writes: immutable; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +33,7 @@ Split = Literal["train", "validation", "test", "generated"]
 
 
 class Metric(Frozen):
-    """One measured figure, with what it was measured on."""
+    """A measured figure, and the number and kind of images that it was measured on."""
 
     value: float
     n: Positive
@@ -41,7 +41,7 @@ class Metric(Frozen):
 
 
 class TrainingRecord(Frozen):
-    """How the artefact came to be: enough to repeat it."""
+    """How the artefact was trained: enough to repeat it."""
 
     command: str
     config: dict[str, Any]
@@ -51,41 +51,41 @@ class TrainingRecord(Frozen):
     commit: str
     data_sha256: Sha256
     test_sha256: Sha256
-    data_official: bool  # whether all files, for training and test, are those that the data set's authors publish
-    builds_on: dict[str, Sha256] = Field(default_factory=dict)  # model.onnx of artefacts that it was judged by, by name
+    data_official: bool  # whether all training and test files are those that the data set's authors publish
+    builds_on: dict[str, Sha256] = Field(default_factory=dict)  # model.onnx of the artefacts that judged it, by name
     hardware: str
     seconds: float
     versions: dict[str, str]
 
 
 class Choice(Frozen):
-    """How one open question about somebody's model was settled."""
+    """The value of one setting of an imported model, and where it is from."""
 
     value: str
-    given: bool  # said by its owner; False: found in the file or guessed, as the reason says
+    given: bool  # declared by the user; False: found in the file or guessed, see reason
     reason: str
 
 
 class PreprocessingTrial(Frozen):
-    """The usual preprocessings that were tried on labelled images, because their owner declared none."""
+    """The usual preprocessings that were tried on labelled images, because the user declared none."""
 
-    taken: str | None  # None: none is right clearly more often than the guess, which stays
-    guess: tuple[int, int]  # images that the model classifies correctly as it was guessed, and images tried
-    right: dict[str, tuple[int, int]]  # the same of every usual preprocessing by its name, the best first
+    taken: str | None  # name of the one chosen; None: none is clearly more accurate than the guess, which is kept
+    guess: tuple[int, int]  # images classified correctly with the guess, and images tried
+    right: dict[str, tuple[int, int]]  # the same for every usual preprocessing, by name, the best first
 
 
 class Adoption(Frozen):
-    """How somebody's own file became this artefact."""
+    """How a user's ONNX file was converted into this artefact."""
 
     source_sha256: Sha256
     source_opset: Positive
-    source: str | None = None  # the address that it was fetched from, with revision or version; None: a file
+    source: str | None = None  # the address that it was downloaded from, with revision or version; None: a file
     choices: dict[str, Choice]
     scale: tuple[float, ...] | None = None  # per channel: the network gets pixel * scale + offset; None: not recorded
     offset: tuple[float, ...] | None = None
-    bgr: bool = False  # the network gets blue first; scale and offset are in its order
-    quantised: bool = False  # whether the file computes or keeps weights in eight bits
-    trial: PreprocessingTrial | None = None  # None: no labelled images were there, or nothing was left open
+    bgr: bool = False  # the network expects blue first; scale and offset are in that order
+    quantised: bool = False  # whether the file computes, or stores weights, in 8 bits
+    trial: PreprocessingTrial | None = None  # None: there were no labelled images, or everything was declared
 
 
 class _Manifest(Frozen):
@@ -107,7 +107,7 @@ class _Manifest(Frozen):
     dataset: Name
     metrics: dict[str, Metric]
     files: dict[str, Sha256]
-    training: TrainingRecord | None  # None: nothing is known of it
+    training: TrainingRecord | None  # None: unknown
 
     @model_validator(mode="after")
     def _names_its_model(self) -> "_Manifest":
@@ -126,12 +126,12 @@ class ClassifierManifest(_Manifest):
     kind: Literal["classifier"] = "classifier"
     input_shape: tuple[Positive, Positive, Positive]
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
-    sigma: Annotated[float, Field(gt=0)] | None = None  # of the Gaussian noise it was trained with; None: without
+    sigma: Annotated[float, Field(gt=0)] | None = None  # of the Gaussian noise in training; None: no noise
     interval_eps: Annotated[float, Field(gt=0)] | None = None  # Linf distance its interval bounds were trained for
     gradients: Annotated[str, Field(pattern=r"^(verified|straight-through|none \(.+\))$")] = (
         VERIFIED  # none: black-box attacks only
     )
-    adoption: Adoption | None = None  # None: trained here
+    adoption: Adoption | None = None  # None: not imported
     temperature: Annotated[float, Field(gt=0)] = 1.0  # probabilities are softmax(logits / temperature)
 
     @property
@@ -141,7 +141,7 @@ class ClassifierManifest(_Manifest):
 
 
 class HasManifest(Protocol):
-    """A classifier, or what is known of one that nobody has opened."""
+    """Interface of everything that has a classifier's manifest: classifiers, open or not."""
 
     @property
     def name(self) -> str: ...
@@ -152,7 +152,7 @@ class HasManifest(Protocol):
 
 @dataclass(frozen=True)
 class Unopened:
-    """A classifier of which nothing but its manifest is needed."""
+    """A classifier that is not open: only its manifest is needed."""
 
     manifest: ClassifierManifest
 
@@ -174,11 +174,11 @@ ADAPTER: TypeAdapter[ClassifierManifest | GeneratorManifest] = TypeAdapter(Manif
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_files(folder: Path, names: Mapping[str, Any] | list[str]) -> dict[str, str]:
-    """The ``files`` field for these files of a folder, sorted by name."""
+    """Return the ``files`` field of a manifest for these files of a folder, sorted by name."""
     return {name: sha256_of(folder / name) for name in sorted(names)}

@@ -7,7 +7,7 @@ from gauntlet.errors import InvalidInput
 
 
 def client() -> ModuleType:
-    """The package, its own usage reports off. Raises InvalidInput where it is not installed."""
+    """Return the package, with its telemetry disabled. Raises InvalidInput if it is not installed."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         import mlflow  # noqa: PLC0415 - an extra

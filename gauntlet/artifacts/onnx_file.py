@@ -1,4 +1,4 @@
-"""ONNX files as the prover and the torch twin read them."""
+"""Reader of ONNX files for the prover and the torch twin, with the rewrites that they need."""
 
 from pathlib import Path
 from typing import IO
@@ -14,9 +14,9 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
 def read(file: Path | IO[bytes]) -> onnx.ModelProto:
-    """The graph in a file, with weights that are stored small (a constant and a Cast of it) at their full size.
+    """Read a model, and convert weights that are stored as float16 with a Cast to float32.
 
-    Exact: every float16 is a float32, and ONNX Runtime folds the same nodes when it opens the file.
+    This is exact: every float16 is a float32, and ONNX Runtime folds the same nodes when it opens the file.
     """
     model = onnx.load(file)
     graph = model.graph
@@ -41,12 +41,12 @@ def read(file: Path | IO[bytes]) -> onnx.ModelProto:
 
 
 def for_twin(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function as onnx2pytorch takes it, with gradients that are cheap."""
+    """Rewrite the graph in place for onnx2pytorch, with cheap gradients; it computes the same function."""
     return with_cheap_gradients(_with_plain_products(_with_folded_constants(model)))
 
 
 def _with_folded_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Constant nodes as initializers: onnx2pytorch looks for the parameters of a layer nowhere else."""
+    """Replace Constant nodes by initializers, the only place where onnx2pytorch looks for the parameters of a layer."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     rest = []
@@ -63,7 +63,7 @@ def _with_folded_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _constant(node: onnx.NodeProto) -> NDArray[np.generic] | None:
-    """The tensor of a Constant node; None for strings and sparse ones."""
+    """Return the tensor of a Constant node; None for strings and sparse tensors."""
     (attribute,) = node.attribute
     value = helper.get_attribute_value(attribute)
     match attribute.name:
@@ -78,9 +78,9 @@ def _constant(node: onnx.NodeProto) -> NDArray[np.generic] | None:
 
 
 def _with_plain_products(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights of a MatMul that is no linear layer, x times a matrix, behind an Identity.
+    """Put an Identity before the weight of every MatMul that is not a linear layer (x times a matrix).
 
-    onnx2pytorch makes a linear layer of every MatMul that reads a weight, also where it stands on the left.
+    onnx2pytorch converts every MatMul with a weight to a linear layer, even if the weight is the left factor.
     """
     graph = model.graph
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
@@ -92,17 +92,17 @@ def _with_plain_products(model: onnx.ModelProto) -> onnx.ModelProto:
                     node.input[i] = f"{node.output[0]}.{i}"
                     nodes.append(helper.make_node("Identity", [name], [node.input[i]]))
         nodes.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # they lie in the graph
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # nodes belong to the graph
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(copies)
     return model
 
 
 def with_cheap_gradients(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function with max(a, b) as b + relu(a - b) and min(a, b) as a - relu(a - b).
+    """Replace max(a, b) by b + relu(a - b) and min(a, b) by a - relu(a - b), in place, for the twin.
 
-    For the twin: on the CPU torch takes several times as long for the gradient of a maximum as for that of a ReLU.
-    Equal but for the last bit; where a = b the gradient goes to one of the two instead of being shared.
+    On the CPU torch takes several times as long for the gradient of a maximum as for that of a ReLU. The results are
+    equal up to the last bit; where a = b the gradient goes to one of the two instead of being shared.
     """
     nodes: list[onnx.NodeProto] = []
     excess: dict[tuple[str, ...], str] = {}
@@ -128,7 +128,7 @@ def with_cheap_gradients(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[object, ...]]:
-    """What is known of the tensors' shapes: numbers, and names for the rest."""
+    """Return the shape of every tensor as far as it is known: numbers, names of open sizes, None for the rest."""
     inferred = onnx_skeleton.infer_shapes(model)
     return {
         value.name: tuple(dim.dim_value or dim.dim_param or None for dim in value.type.tensor_type.shape.dim)

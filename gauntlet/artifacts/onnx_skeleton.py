@@ -1,6 +1,6 @@
-"""An ONNX graph without its large weights: what checkers, shape inference and converters need of it, in little memory.
+"""ONNX graphs without their large weights, to save memory in checkers, shape inference and converters.
 
-They copy and serialise the whole model each time. A weight whose numbers do not matter to them can be an input.
+These copy and serialise the whole model each time. A large weight whose values do not matter to them becomes an input.
 """
 
 import onnx
@@ -10,12 +10,12 @@ LARGE = 2**18  # bytes
 
 
 def is_large(tensor: TensorProto) -> bool:
-    """Whether it holds many numbers, or holds them in another file."""
+    """Whether a tensor has at least LARGE bytes, or stores them in another file."""
     return len(tensor.raw_data) >= LARGE or tensor.data_location == TensorProto.EXTERNAL
 
 
 def skeleton(model: ModelProto) -> ModelProto:
-    """The same graph, its large weights turned into inputs of their type and shape."""
+    """Return the same graph with large weights replaced by inputs of their type and shape."""
     made = ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
     made.opset_import.extend(model.opset_import)
     made.functions.extend(model.functions)
@@ -32,10 +32,10 @@ def skeleton(model: ModelProto) -> ModelProto:
 
 
 def check(model: ModelProto) -> None:
-    """``onnx.checker.check_model``. Raises onnx.checker.ValidationError."""
+    """Run ``onnx.checker.check_model`` without large weights. Raises onnx.checker.ValidationError."""
     onnx.checker.check_model(skeleton(model))
 
 
 def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> onnx.GraphProto:
-    """The graph with all shapes that can be inferred; its large weights are inputs."""
+    """Return the graph with all shapes that can be inferred; its large weights are inputs."""
     return onnx.shape_inference.infer_shapes(skeleton(model), data_prop=data_prop).graph

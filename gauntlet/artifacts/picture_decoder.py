@@ -1,11 +1,9 @@
-"""The one decoder of pictures: PNG, JPEG and WebP bytes to 8-bit pixels, the same for every way in. Free of torch.
+"""Decoder of PNG, JPEG and WebP bytes to 8-bit pixels, shared by all entry points. Without torch.
 
-What it does, everywhere alike:
-
-- EXIF orientation is obeyed: pixels are those that a viewer shows.
-- Transparent pixels lie on black, the background of the data sets. Palettes are looked up, CMYK becomes RGB.
-- A picture of more than 8 bits a channel is refused: no bit of it is dropped in silence. So is an animation, because
-  it is not one picture. A JPEG that carries others beside its own (MPO, as telephones write it) is read.
+- EXIF orientation is applied: pixels are those that a viewer shows.
+- Transparent pixels are put on black, the background of the data sets. Palettes are resolved, CMYK becomes RGB.
+- A picture of more than 8 bits a channel is refused, rather than silently truncated. So is an animation, because it is
+  not one picture. Of a JPEG that contains further pictures (MPO, as phones write it) the first is read.
 - Only with ``convert`` is a picture of another size or colour scaled (bilinear, which averages where it shrinks) or
   made grey (ITU-R 601) or colour.
 """
@@ -22,12 +20,12 @@ from PIL import Image
 from gauntlet.errors import InvalidInput
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_PIXELS = 25_000_000  # of one picture, before it is scaled: what a telephone's camera makes
+MAX_PIXELS = 25_000_000  # of one picture, before it is scaled: enough for photos of a phone
 MODES = {1: "L", 3: "RGB"}
 GREY = frozenset({"1", "L", "LA"})
 EIGHT_BITS = frozenset({*GREY, "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 COLOURS = {1: "grey", 3: "colour"}
-ORIENTATION = 0x0112  # the tag in EXIF
+ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,26 +35,26 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each orientation. Pillow's ``exif_transpose`` writes the whole EXIF anew, and fails where that is odd."""
+"""The transposition that undoes each orientation. Pillow's ``exif_transpose`` rewrites the EXIF too, which may fail."""
 
 Shape = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
 
 
 class OtherShape(InvalidInput):
-    """A picture of another size or colour than is wanted, which ``convert`` would take."""
+    """The picture has another size or colour than expected; ``convert`` would accept it."""
 
 
 def decode(data: bytes, shape: Shape | None = None, *, convert: bool = False) -> Pixels:
-    """The pixels (C, H, W) of a picture; C is 1 for grey, 3 for colour.
+    """Return the pixels of a picture, uint8 (C, H, W); C is 1 for grey, 3 for colour.
 
-    With ``shape`` a picture of any other is refused, or with ``convert`` converted.
+    If ``shape`` is given, a picture of another shape is refused, or with ``convert`` converted.
 
-    Raises OtherShape, or InvalidInput for what is refused whatever its shape.
+    Raises OtherShape for another shape, and InvalidInput for a picture that is refused whatever its shape.
     """
     with _opened(data) as image:
         _check(image, data)
-        if shape is not None and not convert:  # before its pixels are decoded: orientation may only swap the sides
+        if shape is not None and not convert:  # before decoding: orientation can at most swap the sides
             _check_shape(image, shape, sorted(image.size) == sorted(shape[1:]))
         image.load()
         upright = _upright(image)
@@ -68,7 +66,7 @@ def decode(data: bytes, shape: Shape | None = None, *, convert: bool = False) ->
 
 
 def pixel_count(data: bytes) -> int:
-    """How many a picture has, from its header alone. Raises InvalidInput."""
+    """Return the number of pixels of a picture, from its header alone. Raises InvalidInput."""
     with _opened(data) as image:
         return math.prod(image.size)
 
@@ -80,15 +78,15 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
             yield image
     except InvalidInput:
         raise
-    except Exception as error:  # what damaged bytes make of Pillow's decoders has no common base
+    except Exception as error:  # the errors of Pillow's decoders for damaged files share no base
         raise InvalidInput("not a readable PNG, JPEG or WebP image") from error
 
 
 def _check(image: Image.Image, data: bytes) -> None:
-    """Refuse, from the header, what nobody's pixels are made of."""
+    """Raise InvalidInput, from the header alone, for pictures that are too large, too deep or animated."""
     if math.prod(image.size) > MAX_PIXELS:
         raise InvalidInput(f"the image has {math.prod(image.size)} pixels, at most {MAX_PIXELS} are decoded")
-    deep = image.format == "PNG" and data[24] > 8  # bits a channel, in IHDR: Pillow drops those of colours in silence
+    deep = image.format == "PNG" and data[24] > 8  # bits a channel, in IHDR: Pillow silently truncates colours to 8
     if deep or image.mode not in EIGHT_BITS:
         raise InvalidInput("the image has more than 8 bits a channel; convert it to 8, or send numbers in [0, 1]")
     frames = getattr(image, "n_frames", 1)
@@ -109,15 +107,17 @@ def _check_shape(image: Image.Image, shape: Shape, fits: bool) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Return the image with its EXIF orientation applied."""
     try:
         orientation = image.getexif().get(ORIENTATION)
-    except Exception:  # EXIF that cannot be read says nothing
+    except Exception:  # unreadable EXIF is ignored
         return image
     turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
 
 def _pixels(image: Image.Image, shape: Shape) -> Pixels:
+    """Convert the image to the colours and size of ``shape``, and return its pixels (C, H, W)."""
     channels, height, width = shape
     if image.has_transparency_data:
         coloured = image.convert("RGBA")

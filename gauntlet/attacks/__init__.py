@@ -1,6 +1,7 @@
-"""The attacks. One file each, one function per paper; the registry below is all there is to registering one.
+"""The registry of attacks. Each attack is one function in a file of its own, usually from one paper.
 
-The signature of an attack is its interface: keyword parameters with their bounds become the JSON schema of the service.
+To register an attack, add it to ``ATTACKS`` below. The signature of an attack is its interface: its keyword parameters,
+with their bounds, become the JSON schema of the service.
 """
 
 import inspect
@@ -34,17 +35,17 @@ from gauntlet.norms import Norm
 from gauntlet.threat import Threat
 
 Access = Literal["gradient", "score", "label"]
-_GIVEN = {"generator", "targeted"}  # set by the referee, not by a user
+_SET_BY_REFEREE = {"generator", "targeted"}  # keyword parameters that a user does not set
 
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack function and what the referee and a user must know of it."""
+    """An attack function, with the properties that the referee and a user need to know."""
 
     run: Callable[..., Tensor]
     norms: frozenset[Norm]
     minimum_norm: bool = False  # looks for the smallest success instead of any success within eps
-    access: Access = "gradient"  # the most that it asks of the model
+    access: Access = "gradient"  # what it needs from the model: gradients, logits only, or labels only
 
     def __post_init__(self) -> None:
         if not hasattr(self.run, "passes"):
@@ -57,14 +58,14 @@ class Attack:
         fields: dict[str, Any] = {
             name: (parameter.annotation, parameter.default)
             for name, parameter in signature.parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in _GIVEN
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in _SET_BY_REFEREE
         }
         name = f"{self.run.__name__.title()}Params"
         return create_model(name, __config__=ConfigDict(extra="forbid", frozen=True), **fields)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its parameters where nobody changes them, as a report records them."""
+        """The default parameters, in the form in which a report records them."""
         return self.params().model_dump(mode="json")
 
     @property
@@ -74,13 +75,14 @@ class Attack:
 
     @property
     def summary(self) -> str:
-        """What it does, and the paper it comes from."""
+        """What the attack does, and the paper it comes from: the docstring of its function."""
         return inspect.getdoc(self.run) or ""
 
     def prepared(self, params: BaseModel, threat: Threat, targeted: bool) -> Callable[..., Tensor]:
-        """``(model, x, y, *, generator) -> images``: where a gradient is dead, with a second search from elsewhere.
+        """Return the attack as ``(model, x, y, *, generator) -> images``, with its parameters and threat bound.
 
-        What takes no gradient needs none, and a single step is no search.
+        Images whose gradient is zero get a second search that starts far away (``dead_gradient_search``). Attacks that
+        use no gradient, and attacks of a single gradient step, run without it.
         """
         run = partial(self.run, threat=threat, **({"targeted": True} if targeted else {}), **dict(params))
         if self.access != "gradient" or self.gradient_steps(params) <= 1:
@@ -88,11 +90,11 @@ class Attack:
         return partial(dead_gradient_search, run, threat=threat, targeted=targeted, minimum_norm=self.minimum_norm)
 
     def sweeps(self, norm: Norm) -> bool:  # noqa: ARG002
-        """Whether one run without eps tells all that is wanted at every eps."""
+        """Whether one run without an eps gives the results at every eps in this norm."""
         return self.minimum_norm
 
     def gradient_steps(self, params: BaseModel) -> int:
-        """Model evaluations per image, for pricing, as the attack declares them (``base.costs``)."""
+        """Return the cost in model evaluations per image, as the attack declares it (``base.costs``)."""
         passes: int = self.run.passes(params)  # type: ignore[attr-defined]
         return passes
 
@@ -103,13 +105,13 @@ class _NoParams(BaseModel):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Attacks that take turns, each on what still stands, and what a user must know of them: as of an Attack."""
+    """A sequence of attacks whose best result per image counts. It has the interface of ``Attack``."""
 
     summary: str
     within: Mapping[Norm, tuple[Member, ...]]  # at a fixed eps
     aimed: Mapping[Norm, tuple[Member, ...]]  # at a fixed eps, at a chosen class
-    nearest: Mapping[Norm, tuple[Member, ...]]  # for the smallest success
-    last: Member  # at a fixed eps, on each image that came near, alone
+    nearest: Mapping[Norm, tuple[Member, ...]]  # without an eps: for the smallest success
+    last: Member  # at a fixed eps, finally on each image that was almost broken, in a batch of its own
     minimum_norm = True
     access: ClassVar[Access] = "gradient"
     params = _NoParams
@@ -121,7 +123,7 @@ class Ensemble:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Who takes part, with all their parameters, as a report records them."""
+        """The member attacks with all their parameters, in the form in which a report records them."""
         kinds = {"within eps": self.within, "within eps, to a class": self.aimed, "nearest": self.nearest}
         again = {f"{norm}, within eps, alone where near": _settings((self.last,)) for norm in self.within}
         return again | {
@@ -129,19 +131,19 @@ class Ensemble:
         }
 
     def members(self, threat: Threat, targeted: bool) -> tuple[Member, ...]:
-        """Who takes part."""
+        """Return the member attacks for this threat, in the order in which they run."""
         fixed = self.aimed if targeted else self.within
         return (fixed if threat.eps is not None and threat.norm in fixed else self.nearest)[threat.norm]
 
     def again(self, threat: Threat) -> Member | None:
-        """Who tries alone what came near, if anybody."""
+        """Return the attack that retries almost broken images one by one; None if the members are ``nearest``."""
         return self.last if threat.eps is not None and threat.norm in self.within else None
 
     def sweeps(self, norm: Norm) -> bool:
         return norm not in self.within
 
     def gradient_steps(self, params: BaseModel) -> int:  # noqa: ARG002
-        """Of the members for whatever costs most, on an image that stands to the end."""
+        """Return the cost of the most expensive sequence, for an image that no member breaks."""
         fixed = [(*members, self.last) for table in (self.within, self.aimed) for members in table.values()]
         return max(sum(price(name, chosen) for name, chosen in members) for members in (*fixed, *self.nearest.values()))
 
@@ -173,6 +175,6 @@ ATTACKS: dict[str, Attack | Ensemble] = {
 
 
 def price(attack: str, params: Mapping[str, Any]) -> int:
-    """Model evaluations per image. Raises ValidationError for parameters that the attack does not take."""
+    """Return the cost in model evaluations per image. Raises ValidationError for parameters that the attack rejects."""
     entry = ATTACKS[attack]
     return entry.gradient_steps(entry.params.model_validate(dict(params)))

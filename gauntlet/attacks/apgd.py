@@ -1,4 +1,4 @@
-"""Projected gradient descent that chooses its own step size."""
+"""Auto-PGD: projected gradient descent that adapts its step size."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, per_sample
 
 MOMENTUM = 0.25
-IMPROVING = 0.75  # share of the steps since the last look that must have climbed for the step size to stay
+IMPROVING = 0.75  # share of the steps since the last check that must have raised the objective, or the step halves
 
 Steps = Annotated[int, Field(ge=1, le=10_000, description="gradient steps per run")]
 
@@ -34,12 +34,12 @@ def apgd(
         Literal["ce", "dlr"], Field(description="cross-entropy, or difference of logits ratio")
     ] = "ce",
 ) -> Tensor:
-    """Ascent with momentum whose step size halves, at the best point so far, wherever it has stopped paying.
+    """Projected gradient ascent with momentum; when progress stalls, the step size halves, from the best point so far.
 
     Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks",
-    arXiv 2003.01690. Two differences: cross-entropy is of logits scaled by what they span at x, so that one function is
-    climbed whatever their scale, and momentum starts anew at a peak. A sample leaves at its first success; returns
-    that, or the iterate nearest to one. x (B, C, H, W) in [0, 1].
+    arXiv 2003.01690. Two differences: the cross-entropy is of logits divided by their span at x, so that the objective
+    does not depend on their scale, and momentum is reset on a return to the best point. A sample stops at its first
+    success. Returns that, or the iterate nearest to success. x (B, C, H, W) in [0, 1].
     """
     with torch.no_grad():
         reach = span(model(x))
@@ -53,9 +53,9 @@ def apgd(
         start = origin
         if restart > 0:
             start = threat.sample(origin, keys.normal(2 * restart, tuple(x.shape[1:])), keys.uniform(2 * restart + 1))
-        aims = partial(shortfall, targeted=targeted), partial(_towards if targeted else _away, measure)
-        about = (y[rows],) if objective == "dlr" else (y[rows], reach[rows])
-        point, short = _climb(model.at(rows), origin, start, about, threat, keys, steps, *aims)
+        functions = partial(shortfall, targeted=targeted), partial(_targeted if targeted else _untargeted, measure)
+        objective_args = (y[rows],) if objective == "dlr" else (y[rows], reach[rows])
+        point, short = _climb(model.at(rows), origin, start, objective_args, threat, keys, steps, *functions)
         better = short < lacking[rows]
         best[rows[better]], lacking[rows[better]] = point[better], short[better]
     return best
@@ -75,8 +75,8 @@ def apgd_t(
     """APGD towards each of the likeliest other classes in turn, on the targeted difference of logits ratio.
 
     Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks",
-    arXiv 2003.01690. Success is any class but y; a sample leaves at its first. With fewer than four classes, where the
-    ratio does not exist, the plain difference of logits is climbed. x (B, C, H, W) in [0, 1].
+    arXiv 2003.01690. Any class but y is a success; a sample stops at its first one. With fewer than four classes, where
+    the ratio does not exist, the objective is the plain difference of logits. x (B, C, H, W) in [0, 1].
     """
     best, lacking = x.clone(), torch.full_like(y, torch.inf, dtype=x.dtype)
     with torch.no_grad():
@@ -86,27 +86,28 @@ def apgd_t(
         if len(rows) == 0:
             break
         pair = y[rows], likeliest[rows, number]
-        aims = partial(shortfall, targeted=False), dlr_towards
-        point, short = _climb(model.at(rows), x[rows], x[rows], pair, threat, generator.at(rows), steps, *aims)
+        functions = partial(shortfall, targeted=False), dlr_towards
+        point, short = _climb(model.at(rows), x[rows], x[rows], pair, threat, generator.at(rows), steps, *functions)
         better = short < lacking[rows]
         best[rows[better]], lacking[rows[better]] = point[better], short[better]
     return best
 
 
 def dlr(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
-    """Difference of logits ratio (B,), signed so that the attacker climbs; free of the scale of the logits (B, K).
+    """Return the difference of logits ratio (B,), signed so that the attacker maximises it.
 
-    Towards a class it is divided by what the four largest span, which the class alone cannot cancel.
+    It does not depend on the scale of the logits (B, K). Targeted, it is divided by the span of the four largest
+    logits, which the target class alone cannot make zero.
     """
-    most = 4 if targeted else 3
-    if logits.shape[1] < most:
+    needed = 4 if targeted else 3
+    if logits.shape[1] < needed:
         return -shortfall(logits, y, targeted)
-    first, _, *rest = logits.topk(most, dim=1).values.unbind(1)
+    first, _, *rest = logits.topk(needed, dim=1).values.unbind(1)
     return -shortfall(logits, y, targeted) / (first - sum(rest) / len(rest)).clamp_min(TINY)
 
 
 def dlr_towards(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """The targeted ratio (B,): (z_target - z_y) over what the four largest logits (B, K) span."""
+    """Return the targeted ratio (B,): (z_target - z_y) over the span of the four largest logits (B, K)."""
     gap = (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
     if logits.shape[1] < 4:
         return gap
@@ -116,19 +117,19 @@ def dlr_towards(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 
 @dataclass
 class _State:
-    """What is still climbing, one row per sample."""
+    """The state of the samples that have not succeeded yet, one row each."""
 
-    rows: Tensor  # place in the batch
+    rows: Tensor  # position in the batch
     point: Tensor
     previous: Tensor
     gradient: Tensor
     value: Tensor  # the objective at point
-    climbs: Tensor  # steps since the last look that went up
-    size: Tensor  # of a step
+    climbs: Tensor  # steps since the last check that raised the objective
+    size: Tensor  # step size
     peak: Tensor  # the point with the highest objective, its gradient, and the objective there
     peak_gradient: Tensor
     height: Tensor
-    seen_size: Tensor  # size and height at the last look
+    seen_size: Tensor  # size and height at the last check
     seen_height: Tensor
 
     @classmethod
@@ -142,16 +143,16 @@ class _State:
         return _State(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def record(self, value: Tensor) -> None:
-        """The objective at the point has been measured."""
-        self.climbs = self.climbs + ((value > self.value) & (self.value > -torch.inf))  # the start is no climb
+        """Record the objective (B,) measured at the point, and update the peak."""
+        self.climbs = self.climbs + ((value > self.value) & (self.value > -torch.inf))  # the start does not count
         self.value = value
         higher = value > self.height
         self.height = torch.where(higher, value, self.height)
         self.peak = torch.where(per_sample(higher, self.peak), self.point, self.peak)
         self.peak_gradient = torch.where(per_sample(higher, self.peak), self.gradient, self.peak_gradient)
 
-    def look(self, since: int) -> None:
-        """Halve the step size where the last steps did not pay, and go back to the peak there."""
+    def adapt_step_size(self, since: int) -> None:
+        """Halve the step size of samples that the last ``since`` steps did not improve, and return them to the peak."""
         idle = (self.size == self.seen_size) & (self.height == self.seen_height)
         stuck = idle | (self.climbs < IMPROVING * since)
         self.seen_size, self.seen_height = self.size, self.height
@@ -163,7 +164,7 @@ class _State:
         self.climbs = torch.zeros_like(self.climbs)
 
     def move(self, origin: Tensor, threat: Threat, momentum: float) -> None:
-        """A step along the gradient, and a share of it exchanged for that share of the last move."""
+        """Take a step along the gradient, a share ``momentum`` of it replaced by the same share of the last move."""
         step = per_sample(self.size, self.point) * threat.steepest(self.gradient)
         ahead = threat.project(origin, self.point + step)
         drift = momentum * (self.point - self.previous - (ahead - self.point))
@@ -174,34 +175,35 @@ def _climb(
     model: Model,
     origin: Tensor,
     start: Tensor,
-    about: Sequence[Tensor],
+    objective_args: Sequence[Tensor],
     threat: Threat,
     generator: KeyedRandom,
     steps: int,
-    lack: Callable[..., Tensor],
+    measure_shortfall: Callable[..., Tensor],
     objective: Callable[..., Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """One run: each sample's iterate nearest to success (B, C, H, W), and what it still lacks (B,).
+    """Run one ascent: return each sample's iterate nearest to success (B, C, H, W), and its shortfall (B,).
 
-    ``about``, (B,) each, is what ``objective`` needs besides the logits; the first is the class that ``lack`` asks of.
+    ``objective_args``, (B,) each, are the arguments of ``objective`` besides the logits; the first is the class that
+    ``measure_shortfall`` gets.
     """
     best, lacking = start.clone(), torch.full_like(start.flatten(1)[:, 0], torch.inf)
-    state, looks, last = _State.start(start, 2 * threat.radius), _looks(steps), 0
+    state, checks, last = _State.start(start, 2 * threat.radius), _check_steps(steps), 0
     for step in range(steps + 1):
-        aim = partial(_among, objective, [part[state.rows] for part in about])
+        aim = partial(_with_args, objective, [part[state.rows] for part in objective_args])
         logits, state.gradient = value_and_gradient(model, state.point, aim)
-        short = lack(logits, about[0][state.rows])
+        short = measure_shortfall(logits, objective_args[0][state.rows])
         better = short < lacking[state.rows]
         best[state.rows[better]], lacking[state.rows[better]] = state.point[better], short[better]
         state.record(aim(logits))
         if step == steps:
             break
-        if step in looks:
-            state.look(step - last)
+        if step in checks:
+            state.adapt_step_size(step - last)
             last = step
-        going = short >= 0
-        if not bool(going.all()):
-            state, model = state.at(going), model.at(going)
+        active = short >= 0
+        if not bool(active.all()):
+            state, model = state.at(active), model.at(active)
             if len(state.rows) == 0:
                 break
         state.gradient = escape(state.gradient, generator.at(state.rows), -1 - step)
@@ -209,20 +211,20 @@ def _climb(
     return best, lacking
 
 
-def _among(objective: Callable[..., Tensor], about: Sequence[Tensor], logits: Tensor) -> Tensor:
-    return objective(logits, *about)
+def _with_args(objective: Callable[..., Tensor], objective_args: Sequence[Tensor], logits: Tensor) -> Tensor:
+    return objective(logits, *objective_args)
 
 
-def _away(measure: Callable[..., Tensor], logits: Tensor, y: Tensor, *rest: Tensor) -> Tensor:
+def _untargeted(measure: Callable[..., Tensor], logits: Tensor, y: Tensor, *rest: Tensor) -> Tensor:
     return measure(logits, y, False, *rest)
 
 
-def _towards(measure: Callable[..., Tensor], logits: Tensor, y: Tensor, *rest: Tensor) -> Tensor:
+def _targeted(measure: Callable[..., Tensor], logits: Tensor, y: Tensor, *rest: Tensor) -> Tensor:
     return measure(logits, y, True, *rest)
 
 
-def _looks(steps: int) -> set[int]:
-    """The steps after which the step size may halve: after 22 % of them, then at intervals that shrink to 6 %."""
+def _check_steps(steps: int) -> set[int]:
+    """Return the steps at which the step size may halve: after 22 % of them, then at intervals that shrink to 6 %."""
     marks, percent, interval = set(), 0, 22
     while percent + interval < 100:
         percent += interval

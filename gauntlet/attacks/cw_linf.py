@@ -12,9 +12,9 @@ from gauntlet.attacks.base import Model, costs, escape, shortfall, value_and_gra
 from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, per_sample
 
-PATIENCE = 30  # steps that a sample may go without a smaller success
-SOFT = 1e-12  # keeps pixels that no gradient has reached out of a denominator
-FINEST = 0.995  # a sample leaves when tau stands this near to what it has reached
+PATIENCE = 30  # steps without a smaller success before c grows
+DENOMINATOR_FLOOR = 1e-12  # avoids division by zero for pixels whose gradient has always been zero
+FINEST = 0.995  # a sample stops once tau is this share of its smallest success, or more
 
 
 @costs(lambda p: p.steps)
@@ -26,17 +26,18 @@ def cw_linf(
     *,
     generator: KeyedRandom,
     targeted: bool = False,
-    steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps, all values of tau together")] = 300,
+    steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps, over all values of tau")] = 300,
     step_size: Annotated[float, Field(gt=0, le=1, description="Adam's learning rate, as a share of tau")] = 0.03,
     initial_c: Annotated[float, Field(gt=0, le=1e6, description="first weight of the misclassification term")] = 0.5,
-    decrease: Annotated[float, Field(gt=0, le=0.99, description="tau is first this much of what was reached")] = 0.9,
+    decrease: Annotated[float, Field(gt=0, le=0.99, description="tau after a success, as a share of its size")] = 0.9,
 ) -> Tensor:
     """Minimum-norm Linf attack: min c max(0, z_y - max z_j) + sum max(0, |delta| - tau) by Adam, with falling tau.
 
     Carlini and Wagner, "Towards Evaluating the Robustness of Neural Networks", arXiv 1608.04644, section VI.C. Each
-    success sets tau to a little less than its size; where no further one comes, c doubles. Unlike the paper's, the box
-    is kept by clipping, since in tanh space black pixels hardly move; the gradient of the logits is scaled to a largest
-    entry of 1, so that c has no unit; and where no success comes tau falls in smaller steps, until they do not matter.
+    success sets tau to a little less than its size; when no smaller success follows, c doubles. Unlike in the paper,
+    pixels stay in the box by clipping, since in tanh space black pixels hardly move; the gradient of the logits is
+    scaled to a largest entry of 1, so that c has no unit; and when no success follows, tau falls in smaller steps,
+    until they are negligible.
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     best, smallest = x.clone(), torch.full_like(y, torch.inf, dtype=x.dtype)
@@ -56,9 +57,9 @@ def cw_linf(
         largest = slope.flatten(1).abs().amax(dim=1).clamp_min(TINY)
         push = delta.sign() * (distance > per_sample(state.tau, delta))
         state.descend(torch.addcmul(push, slope, per_sample(state.c * lacking / largest, slope)), step_size)
-        going = state.fall < FINEST
-        if not bool(going.all()):
-            state, model = state.at(going), model.at(going)
+        active = state.fall < FINEST
+        if not bool(active.all()):
+            state, model = state.at(active), model.at(active)
             if len(state.rows) == 0:
                 break
     return best
@@ -66,11 +67,11 @@ def cw_linf(
 
 @dataclass
 class _State:
-    """What still improves, one row per sample."""
+    """The state of the samples that still improve, one row each."""
 
-    rows: Tensor  # place in the batch
+    rows: Tensor  # position in the batch
     point: Tensor
-    first: Tensor  # Adam's moments, and the steps that they are made of
+    first: Tensor  # Adam's moments, and the number of steps that they average
     second: Tensor
     age: Tensor
     c: Tensor
@@ -88,22 +89,22 @@ class _State:
         return _State(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def retune(self, won: Tensor, smallest: Tensor) -> None:
-        """A lower tau after a success; after PATIENCE steps without, a larger c and a tau not quite as low."""
+        """Lower tau after a success; after PATIENCE steps without one, double c and lower tau less."""
         self.idle = torch.where(won | smallest.isinf(), 0, self.idle + 1)
         stuck = self.idle == PATIENCE
         self.c = torch.where(stuck, 2 * self.c, self.c)
         self.fall = torch.where(stuck, self.fall.sqrt(), self.fall)
-        anew = won | stuck
-        self.tau = torch.where(anew, self.fall * smallest, self.tau)
-        self.idle, self.age = torch.where(anew, 0, self.idle), torch.where(anew, 0, self.age)
+        restart = won | stuck
+        self.tau = torch.where(restart, self.fall * smallest, self.tau)
+        self.idle, self.age = torch.where(restart, 0, self.idle), torch.where(restart, 0, self.age)
 
     def descend(self, gradient: Tensor, step_size: float) -> None:
-        """One step of Adam, in units of tau, clipped to the box. Where its age is 0 it begins anew."""
-        kept = per_sample(self.age > 0, gradient)
+        """Take one step of Adam, in units of tau, clipped to the box. A sample of age 0 restarts its moments."""
+        running = per_sample(self.age > 0, gradient)
         self.age = self.age + 1
-        self.first = (self.first * (0.9 * kept)).add_(gradient, alpha=0.1)
-        self.second = (self.second * (0.999 * kept)).addcmul_(gradient, gradient, value=0.001)
-        young = (1 - 0.999**self.age).sqrt()
-        size = step_size * self.tau * young / (1 - 0.9**self.age)
-        step = (per_sample(size, gradient) * self.first).div_(self.second.sqrt().add_(SOFT))
+        self.first = (self.first * (0.9 * running)).add_(gradient, alpha=0.1)
+        self.second = (self.second * (0.999 * running)).addcmul_(gradient, gradient, value=0.001)
+        bias_correction = (1 - 0.999**self.age).sqrt()
+        size = step_size * self.tau * bias_correction / (1 - 0.9**self.age)
+        step = (per_sample(size, gradient) * self.first).div_(self.second.sqrt().add_(DENOMINATOR_FLOOR))
         self.point = (self.point - step).clamp_(0, 1)

@@ -1,4 +1,4 @@
-"""Decoupled direction and norm."""
+"""DDN: decoupled direction and norm."""
 
 import math
 from typing import Annotated
@@ -11,7 +11,7 @@ from gauntlet.attacks.base import Model, costs, escape, loss, shortfall, value_a
 from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, per_sample, unit
 
-SMALLEST = 1e-4  # first norm, at least: an image on the boundary has an estimate of zero
+SMALLEST = 1e-4  # lower limit of the first norm: an image on the boundary has an estimate of zero
 
 
 @costs(lambda p: p.steps)
@@ -24,13 +24,13 @@ def ddn(
     generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps")] = 100,
-    gamma: Annotated[float, Field(gt=0, lt=1, description="by how much the norm shrinks or grows each step")] = 0.05,
+    gamma: Annotated[float, Field(gt=0, lt=1, description="share by which the norm shrinks or grows in a step")] = 0.05,
 ) -> Tensor:
     """Minimum-norm L2 attack: the direction follows the gradient, the norm shrinks on success and grows on failure.
 
     Rony et al., "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
     arXiv 1811.09600. As in FMN (Pintor et al., arXiv 2102.12827) the first norm is the first-order estimate of the
-    distance, and gamma decays, in the second half, so that the norm settles; the cross-entropy is of rescaled logits.
+    distance, and gamma decays in the second half, so that the norm converges; the cross-entropy is of rescaled logits.
     Returns the smallest success of each sample, x itself where there was none. x (B, C, H, W) in [0, 1].
     """
     delta = torch.zeros_like(x)

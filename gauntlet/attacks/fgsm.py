@@ -1,4 +1,4 @@
-"""The fast gradient sign method."""
+"""FGSM: the fast gradient sign method."""
 
 from torch import Tensor
 

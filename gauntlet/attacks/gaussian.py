@@ -1,4 +1,4 @@
-"""Gaussian noise: the other baseline."""
+"""Gaussian noise: a baseline, like the uniform noise of ``noise``."""
 
 from typing import Annotated
 
@@ -22,9 +22,10 @@ def gaussian(
     targeted: bool = False,
     draws: Annotated[int, Field(ge=1, le=10_000, description="random directions tried per image")] = 10,
 ) -> Tensor:
-    """Gaussian directions, each followed to eps; the one of ``draws`` that comes nearest to success, by the margin.
+    """Gaussian noise scaled to length eps: of ``draws`` random directions, the one that comes nearest to success.
 
-    No gradient: a baseline, as ``noise`` is. In Linf the largest entry is eps and most are far smaller.
+    It uses no gradient: a baseline, like ``noise``. Nearness to success is measured by the margin. In Linf the largest
+    entry is eps and most are far smaller.
     x (B, C, H, W) in [0, 1].
     """
     directions = (generator.normal(draw, tuple(x.shape[1:])) for draw in range(draws))
@@ -33,6 +34,6 @@ def gaussian(
 
 
 def _unit(threat: Threat, direction: Tensor) -> Tensor:
-    """Each sample scaled to length one in the norm of the threat."""
+    """Scale each sample to length one in the norm of the threat."""
     length = threat.size(torch.zeros_like(direction), direction).to(direction.dtype)
     return direction / per_sample(length, direction)

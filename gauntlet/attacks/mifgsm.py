@@ -1,4 +1,4 @@
-"""The iterative fast gradient sign method with momentum."""
+"""MI-FGSM: the iterative fast gradient sign method with momentum."""
 
 from functools import partial
 from typing import Annotated
@@ -22,13 +22,14 @@ def mifgsm(
     generator: KeyedRandom,
     targeted: bool = False,
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps")] = 10,
-    decay: Annotated[float, Field(ge=0, le=1, description="of the momentum, per step")] = 1.0,
+    decay: Annotated[float, Field(ge=0, le=1, description="factor of the momentum per step")] = 1.0,
     relative_step: Annotated[float, Field(gt=0, le=10, description="step size is this times eps / steps")] = 1.0,
 ) -> Tensor:
-    """Steepest-ascent steps along the decaying sum of all gradients so far, each scaled to L1 length one.
+    """Steepest-ascent steps along the momentum: the decaying sum of all gradients, each scaled to L1 length one.
 
-    Dong et al., "Boosting Adversarial Attacks with Momentum", arXiv 1710.06081. Made to transfer to other models: no
-    sample stops at its first success; returns the iterate deepest in the wrong class. x (B, C, H, W) in [0, 1].
+    Dong et al., "Boosting Adversarial Attacks with Momentum", arXiv 1710.06081. Designed for
+    transfer to other models: no sample stops at its first success. Returns the iterate with the largest margin of
+    success. x (B, C, H, W) in [0, 1].
     """
     best, lacking = x, torch.full_like(y, torch.inf, dtype=x.dtype)
     point, momentum = x, torch.zeros_like(x)

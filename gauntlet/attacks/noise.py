@@ -1,4 +1,4 @@
-"""Random noise: what every attack must beat."""
+"""Uniform random noise: a baseline that every attack must beat."""
 
 from typing import Annotated
 
@@ -21,9 +21,10 @@ def noise(
     targeted: bool = False,
     draws: Annotated[int, Field(ge=1, le=10_000, description="random points tried per image")] = 10,
 ) -> Tensor:
-    """Uniform points of the ball; the one of ``draws`` that comes nearest to success, measured by the margin.
+    """Uniform noise in the ball: of ``draws`` random points, the one that comes nearest to success, by the margin.
 
-    No gradient: the baseline below which an attack, or a model's gradient, is broken. x (B, C, H, W) in [0, 1].
+    It uses no gradient: an attack that breaks fewer images is broken, or the model's gradient is. x (B, C, H, W) in
+    [0, 1].
     """
     shape = tuple(x.shape[1:])
     points = (

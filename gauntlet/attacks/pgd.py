@@ -1,4 +1,4 @@
-"""Projected gradient descent."""
+"""PGD: projected gradient descent."""
 
 from functools import partial
 from typing import Annotated
@@ -24,13 +24,13 @@ def pgd(
     steps: Annotated[int, Field(ge=1, le=10_000, description="gradient steps per restart")] = 40,
     restarts: Annotated[int, Field(ge=1, le=100, description="the first starts at the image, the rest at random")] = 1,
     relative_step: Annotated[float, Field(gt=0, le=10, description="step size is this times eps / steps")] = 2.5,
-    early_stop: Annotated[bool, Field(description="leave a sample at its first success")] = True,
+    early_stop: Annotated[bool, Field(description="stop a sample at its first success")] = True,
 ) -> Tensor:
     """Repeated steepest-ascent steps on the cross-entropy, projected to the ball.
 
-    Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083. One restart starts
-    at x, because random starts alone are points too weak in L2. Returns, per sample, the iterate nearest to success,
-    the last one included (with ``early_stop``: the first success). x (B, C, H, W) in [0, 1].
+    Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083. The first
+    start is x itself, because random starts alone are points too weak in L2. Returns, per sample, the iterate nearest
+    to success, the last one included (with ``early_stop``: the first success). x (B, C, H, W) in [0, 1].
     """
     best, lacking = x, torch.full_like(y, torch.inf, dtype=x.dtype)
     step_size = relative_step * threat.radius / steps
@@ -63,9 +63,9 @@ def _climb(
     step_size: float,
     early_stop: bool,
 ) -> tuple[Tensor, Tensor]:
-    """One restart: each sample's iterate nearest to success (B, C, H, W), and what it still lacks (B,)."""
+    """Run one restart: return each sample's iterate nearest to success (B, C, H, W), and its shortfall (B,)."""
     best, lacking = start.clone(), torch.full_like(y, torch.inf, dtype=start.dtype)
-    rows, point = torch.arange(len(start), device=start.device), start  # what is still climbing, compacted
+    rows, point = torch.arange(len(start), device=start.device), start  # active samples
     for step in range(steps + 1):
         label = y[rows]
         logits, gradient = value_and_gradient(model, point, partial(loss, y=label, targeted=targeted))
@@ -74,9 +74,9 @@ def _climb(
         best[rows[better]], lacking[rows[better]] = point[better], short[better]
         if step == steps:
             break
-        climbing = short >= 0
-        if early_stop and not bool(climbing.all()):
-            rows, point, gradient, model = rows[climbing], point[climbing], gradient[climbing], model.at(climbing)
+        active = short >= 0
+        if early_stop and not bool(active.all()):
+            rows, point, gradient, model = rows[active], point[active], gradient[active], model.at(active)
             if len(rows) == 0:
                 break
         gradient = escape(gradient, generator.at(rows), -1 - step)

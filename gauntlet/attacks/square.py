@@ -13,11 +13,11 @@ from gauntlet.attacks.base import Model, costs, loss, shortfall
 from gauntlet.per_sample_random import KeyedRandom
 from gauntlet.threat import TINY, Threat, l2, per_sample, unit
 
-SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: after each the squares halve
-ROUNDING = 1e-5  # of the largest logit: a smaller gain may be none
-TILES = 5  # along each side of the first L2 perturbation
+SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the squares' area halves
+ROUNDING = 1e-5  # of the largest logit: smaller gains are ignored, since they may be rounding errors
+TILES = 5  # bumps along each side of the first L2 perturbation
 
-Draw = Callable[[tuple[int, ...]], Tensor]  # shape -> numbers in (0, 1), (B, *shape)
+Draw = Callable[[tuple[int, ...]], Tensor]  # shape -> uniform numbers in (0, 1), (B, *shape)
 
 
 @costs(lambda p: p.queries)
@@ -32,15 +32,15 @@ def square(
     queries: Annotated[int, Field(ge=1, le=100_000, description="model evaluations per image")] = 1000,
     p_init: Annotated[float, Field(gt=0, le=1, description="share of the pixels in the first squares")] = 0.8,
 ) -> Tensor:
-    """Random search: a square of the perturbation is redrawn, and kept if the margin falls (targeted: the loss).
+    """Random search: redraw a square of the perturbation, and keep it if the margin falls (targeted: the loss).
 
     Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random search",
-    arXiv 1912.00049. Scores only, no gradient. A sample leaves at its first success; returns that, or the best point
-    of the search. x (B, C, H, W) in [0, 1].
+    arXiv 1912.00049. It uses scores only, no gradient. A sample stops at its first success. Returns that, or the best
+    point of the search. x (B, C, H, W) in [0, 1].
     """
     start, redraw = (_stripes, _redraw_signs) if threat.norm == "linf" else (_tiles, _move_mass)
     best, lowest = x.clone(), torch.full_like(y, torch.inf, dtype=x.dtype)
-    rows = torch.arange(len(x), device=x.device)  # what has not succeeded, compacted
+    rows = torch.arange(len(x), device=x.device)  # samples without a success
     for query in range(queries):
         draw: Draw = partial(generator.at(rows).uniform, query)
         if query == 0:
@@ -54,27 +54,27 @@ def square(
         value = -loss(logits, y[rows], targeted) if targeted else short
         better = (value < lowest[rows] - ROUNDING * logits.abs().amax(dim=1)) | (short < 0)
         best[rows[better]], lowest[rows[better]] = point[better], value[better]
-        going = short >= 0
-        if not bool(going.all()):
-            rows, model = rows[going], model.at(going)
+        active = short >= 0
+        if not bool(active.all()):
+            rows, model = rows[active], model.at(active)
             if len(rows) == 0:
                 break
     return best
 
 
 def _share(p_init: float, step: int, steps: int) -> float:
-    """The share of the pixels that a square covers."""
+    """Return the share of the pixels that a square covers at this step."""
     return p_init / 2 ** sum(step * 10_000 // steps > mark for mark in SCHEDULE)
 
 
 def _stripes(x: Tensor, eps: float, draw: Draw) -> Tensor:
-    """Vertical stripes of -eps and eps."""
+    """Return the first Linf perturbation: vertical stripes of -eps and eps."""
     _, channels, _, width = x.shape
     return (x + eps * _signs(draw((channels, 1, width)))).clamp(0, 1)
 
 
 def _redraw_signs(x: Tensor, best: Tensor, eps: float, pixels: float, draw: Draw) -> Tensor:
-    """All of a square to -eps or eps, channel by channel; to the opposite where that would change nothing."""
+    """Set a square to -eps or eps, channel by channel; to the opposite sign if that would change nothing."""
     side = min(max(round(pixels**0.5), 1), *x.shape[2:])
     numbers = draw((2 + x.shape[1],))
     inside, _, _ = _square(numbers[:, :2], side, x)
@@ -84,7 +84,7 @@ def _redraw_signs(x: Tensor, best: Tensor, eps: float, pixels: float, draw: Draw
 
 
 def _tiles(x: Tensor, eps: float, draw: Draw) -> Tensor:
-    """A grid of bumps, each lying or standing, and of either sign in each channel; of length eps in all."""
+    """Return the first L2 perturbation, of length eps: a grid of bumps of random orientation and signs."""
     n, channels, height, width = x.shape
     side = max(min(height, width) // TILES, 1)
     numbers = draw((TILES, TILES, 1 + channels, 1, 1))
@@ -97,9 +97,9 @@ def _tiles(x: Tensor, eps: float, draw: Draw) -> Tensor:
 
 
 def _move_mass(x: Tensor, best: Tensor, eps: float, pixels: float, draw: Draw) -> Tensor:
-    """A bump is added to what one square holds, and a second square is emptied into it.
+    """Move the L2 mass of a second random square into the first, and add a bump there.
 
-    The first gets all the length, channel by channel, that the two had and that clipping to the box had left over.
+    The first square gets, channel by channel, the length of both squares and the length that clipping left unused.
     """
     side = max(round(pixels**0.5), 3)
     side = min(side + 1 - side % 2, (min(x.shape[2:]) - 1) // 2 * 2 + 1)  # odd
@@ -122,15 +122,15 @@ def _signs(numbers: Tensor) -> Tensor:
 
 
 def _length(delta: Tensor) -> Tensor:
-    """Euclidean length of each channel: (B, C, H, W) -> (B, C, 1, 1)."""
+    """Return the Euclidean length of each channel: (B, C, H, W) -> (B, C, 1, 1)."""
     return delta.square().sum(dim=(2, 3), keepdim=True).sqrt()
 
 
 def _square(numbers: Tensor, side: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A square anywhere inside each image: which pixels it covers (B, 1, H, W), and their place in it.
+    """Return a random square inside each image: its mask (B, 1, H, W), and the pixels' rows and columns within it.
 
-    ``numbers`` (B, 2) in (0, 1) give its corner. Rows (B, H, 1) and columns (B, 1, W) count from there, and are held
-    inside the square.
+    ``numbers`` (B, 2) in (0, 1) give its corner. Rows (B, H, 1) and columns (B, 1, W) count from there, clamped to
+    0 .. side - 1.
     """
     offsets, covered = [], []
     for number, size in zip(numbers.unbind(1), x.shape[2:], strict=True):
@@ -143,7 +143,7 @@ def _square(numbers: Tensor, side: int, x: Tensor) -> tuple[Tensor, Tensor, Tens
 
 @cache
 def _bump(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Two halves of opposite sign, each falling off in rectangles around its middle: (side, side), of length one."""
+    """Return a (side, side) bump of length one: two halves of opposite sign, each decaying from its middle outward."""
     halves = [
         sign * _rings(height, side, dtype, device)
         for sign, height in ((1, side // 2), (-1, side - side // 2))
@@ -153,7 +153,7 @@ def _bump(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _rings(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The sum of 1 / (k + 1)^2 over the rectangles k, of half-width k, that cover a pixel; of length one."""
+    """Return, per pixel, the sum of 1 / (k + 1)^2 over the rectangles (half-width k) that cover it; of length one."""
     row, column = (torch.arange(size, device=device) - size // 2 for size in (height, width))
     first = torch.maximum(row.abs()[:, None], column.abs()[None, :])  # the smallest rectangle around this pixel
     weights = 1 / torch.arange(1, max(height, width) // 2 + 2, dtype=dtype, device=device).square()

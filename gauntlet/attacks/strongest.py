@@ -1,4 +1,4 @@
-"""The strongest attack there is here, made of the others."""
+"""The members of ``strongest``, an ensemble of the other attacks, and their parameters."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from gauntlet.norms import Norm
 Member = tuple[str, dict[str, Any]]
 
 SUMMARY = """\
-Attacks of different kinds in turn, each on what still stands: the first success within eps counts, else the smallest.
+Runs attacks of different kinds in turn: at a fixed eps on the images not broken yet, else for the smallest success.
 
 Croce and Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free Attacks",
-arXiv 2003.01690. Theirs is the order: white-box attacks first, at a fixed eps a black-box attack last, so that masked
-gradients are not taken for robustness. An image that came near a success is tried once more, alone."""
+arXiv 2003.01690. The order is theirs: white-box attacks first, at a fixed eps a black-box attack last, so that masked
+gradients are not mistaken for robustness. An almost broken image is attacked once more, in a batch of its own."""
 
 WITHIN: dict[Norm, tuple[Member, ...]] = {
     "linf": (
@@ -22,7 +22,7 @@ WITHIN: dict[Norm, tuple[Member, ...]] = {
     ),
     "l2": (("apgd", {}), ("apgd-t", {}), ("fab", {}), ("square", {"queries": 2000})),
 }
-"""At a fixed eps: the first success counts. In the other norms, the attacks below."""
+"""Members at a fixed eps, where the first success counts. In the other norms, those of NEAREST run."""
 
 AIMED: dict[Norm, tuple[Member, ...]] = {
     "linf": (
@@ -33,10 +33,10 @@ AIMED: dict[Norm, tuple[Member, ...]] = {
     ),
     "l2": (("apgd", {"objective": "dlr"}), ("apgd", {}), ("fab", {"steps": 100}), ("square", {"queries": 2000})),
 }
-"""At a fixed eps with a class to reach. In the other norms, the attacks below."""
+"""Members at a fixed eps with a target class. In the other norms, those of NEAREST run."""
 
 AGAIN: Member = ("apgd", {"restarts": 4})
-"""At a fixed eps, at last: on each image that came near, alone. There its result can differ by rounding alone."""
+"""At a fixed eps, finally, on each almost broken image in a batch of its own: rounding alone can change its result."""
 
 NEAREST: dict[Norm, tuple[Member, ...]] = {
     "linf": (("fmn", {"steps": 150}), ("cw-linf", {})),
@@ -44,4 +44,4 @@ NEAREST: dict[Norm, tuple[Member, ...]] = {
     "l1": (("fmn", {"steps": 150}), ("alma", {"steps": 500})),
     "l0": (("sigma-zero", {"steps": 300}), ("fmn", {"steps": 100})),
 }
-"""Without an eps: the smallest success counts."""
+"""Members without an eps, where the smallest success counts."""

@@ -1,4 +1,4 @@
-"""What a classifier offers of its bounds, wherever its graph is read."""
+"""The interface through which a classifier offers bounds of its logits, in this process or in a child process."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from gauntlet.norms import Norm
 
 
 class Bounder(Protocol):
-    """Lower bounds of how far the class of an image stays ahead of every other one.
+    """Lower bounds of the margin: by how much the logit of an image's class exceeds every other logit.
 
-    ``slack`` is subtracted from them: two logits may be off together by that much.
+    ``slack`` is subtracted from the margin: a bound of the rounding error of the difference of two served logits.
     """
 
     def intervals(self, x: Tensor, labels: Tensor, eps: Tensor, slack: Tensor) -> Tensor:
-        """Of images x (n, C, H, W) with labels (n,) within Linf eps (n,), less slack (n,): (n,) float64."""
+        """Bound by interval arithmetic, for x (n, C, H, W), labels (n,), Linf eps (n,), slack (n,): (n,) float64."""
         ...
 
     def prove(
@@ -36,15 +36,15 @@ class Bounder(Protocol):
         seconds: float,
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> Proof:
-        """Of one image (C, H, W) against each other class, by the methods in turn, within so many seconds.
+        """Bound the margin of one image x (C, H, W) over each other class, by the methods in turn, for ``seconds``.
 
-        ``check_cancelled`` is called all the while and ends the proof by raising.
+        ``check_cancelled`` is called repeatedly and ends the proof by raising.
         """
         ...
 
 
 class GraphBounder:
-    """The bounds of a network that was read here."""
+    """Bounds of a network whose graph was read in this process."""
 
     def __init__(self, network: Network, classes: int) -> None:
         self.network, self._classes = network, classes

@@ -1,4 +1,4 @@
-"""Branch and bound: parts of the input set in which an activation's input lies on one side of a cut.
+"""Branch and bound: split the set of inputs at activations, so that an activation's input lies on one side of a cut.
 
 Bunel et al., "Branch and Bound for Piecewise Linear Neural Network Verification", arXiv 1909.06588; bounds and
 multipliers as in Wang et al., "Beta-CROWN", arXiv 2103.06624. ReLUs are cut at zero, sigmoids in the middle.
@@ -15,36 +15,36 @@ from gauntlet.bounds.crown import Linearised
 from gauntlet.bounds.optimised import Ascent, Branches, Layout, ascend, glance
 from gauntlet.bounds.output_property import Goal
 
-STEPS = 8  # of a search, for each branch
-ROOT_STEPS = 20
-LEAF_STEPS = 200
+STEPS = 8  # of the gradient ascent in each branch
+ROOT_STEPS = 20  # before the first cut
+LEAF_STEPS = 200  # in a branch that cannot be cut further
 CUTS = 8  # places that are compared before a branch is cut
-SHOWN = 8  # points that the judge sees of each batch
-BATCH = 256  # branches that are bounded at once, at most
-ROOM = 2**24  # numbers that one array of such a batch may have
+SHOWN = 8  # points of each batch that are passed to ``candidates``
+BATCH = 256  # largest number of branches that are bounded together
+ROOM = 2**24  # largest number of elements of one array of such a batch
 
 
 @dataclass
 class Progress:
-    """What is known of a goal: which of its conjunctions are excluded, and how many branches that took."""
+    """The state of the proof: which conjunctions of a goal are excluded, and how many branches that took."""
 
     excluded: Tensor  # (D,) bool
-    bounds: Tensor  # (D,): the least of row . y - bound over what is left, the best row of each branch
+    bounds: Tensor  # (D,): lower bound of row . y - bound over the open branches, by the best row of each branch
     branches: int
-    complete: bool  # False: branches were left when time was over, or could be cut no further
+    complete: bool  # False: some branches were still open at the deadline, or could not be cut further
 
 
 @dataclass
 class _Open:
-    """Branches still to be excluded, one row each."""
+    """Branches that are not excluded yet, one row for each."""
 
-    which: Tensor  # (n,) the conjunction
+    which: Tensor  # (n,) index of the conjunction
     low: Tensor  # (n, 1, U)
     high: Tensor
     places: Tensor  # (2, n, S, U)
     multipliers: Tensor
     margin: Tensor  # (n,)
-    cut: Tensor  # (n, k) the places to cut next, the most promising first; -1: none is left
+    cut: Tensor  # (n, k) the places to cut next, the most promising first; -1: no place is left
 
     def at(self, rows: Tensor | slice) -> "_Open":
         return _Open(
@@ -66,10 +66,10 @@ def branch_and_bound(
     root_steps: int = ROOT_STEPS,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> Progress:
-    """Exclude each conjunction of the goal until the deadline (of time.perf_counter).
+    """Try to exclude each conjunction of the goal until the deadline (a time of time.perf_counter).
 
-    ``candidates`` hears of points (n, *input_shape) where a bound is least, and ends the search by returning True.
-    ``check_cancelled`` runs at every step and ends it by raising.
+    ``candidates`` is called with points (n, *input_shape) where a bound is lowest; if it returns True, the search ends.
+    ``check_cancelled`` runs at every step and ends the search by raising.
     """
     layout = Layout.of(state, state.network.output)
     low, high = (end[None, None].expand(len(goal.rows), 1, -1) for end in layout.limits())
@@ -106,6 +106,7 @@ def branch_and_bound(
 
 
 def _report(progress: Progress, waiting: _Open) -> None:
+    """Update ``progress`` from the branches that are still open."""
     for which in (~progress.excluded).nonzero().squeeze(1):
         left = waiting.margin[waiting.which == which]
         progress.excluded[which] = len(left) == 0
@@ -115,9 +116,9 @@ def _report(progress: Progress, waiting: _Open) -> None:
 def _settle(
     layout: Layout, goal: Goal, leaves: _Open, deadline: float, check_cancelled: Callable[[], None]
 ) -> _Open | None:
-    """A longer search for branches that cannot be cut further, where only multipliers are free: those still open.
+    """Run a longer ascent in branches that cannot be cut further, and return those that are still open.
 
-    None: it excluded none of them.
+    In such branches only the multipliers are free. Return None if the ascent excluded none of them.
     """
     part = goal.at(leaves.which)
     branches = Branches(leaves.low, leaves.high, leaves.places, leaves.multipliers)
@@ -138,7 +139,7 @@ def _widest(state: Linearised) -> int:
 def _divide(
     layout: Layout, goal: Goal, parents: _Open, deadline: float, check_cancelled: Callable[[], None]
 ) -> tuple[_Open, Tensor]:
-    """Both halves of each branch, bounded; and some points where bounds are least."""
+    """Cut each branch and bound both halves. Return the halves, and the points where the bounds are lowest."""
     part = goal.at(parents.which.repeat(2))
     branches = _halves(layout, parents, _best_cut(layout, goal, parents, check_cancelled))
     searched = layout, layout.state.region, part.rows, branches, STEPS
@@ -161,7 +162,7 @@ def _divide(
 
 
 def _halves(layout: Layout, parents: _Open, cut: Tensor) -> Branches:
-    """Every branch cut at a place (n,): the lower halves, then the upper ones."""
+    """Cut every branch at its place in ``cut`` (n,). Return all lower halves, then all upper ones."""
     low, high = parents.low.repeat(2, 1, 1), parents.high.repeat(2, 1, 1)
     middle = layout.cut(parents.low, parents.high)
     rows = torch.arange(len(cut))
@@ -170,7 +171,7 @@ def _halves(layout: Layout, parents: _Open, cut: Tensor) -> Branches:
 
 
 def _best_cut(layout: Layout, goal: Goal, parents: _Open, check_cancelled: Callable[[], None]) -> Tensor:
-    """Of each branch's places (n, k) to cut, the one (n,) whose worse half is best, without a search.
+    """Return the place (n,), among each branch's k places, whose worse half has the highest bound without an ascent.
 
     De Palma et al., "Improved Branch and Bound for Neural Network Verification via Lagrangian Decomposition", arXiv
     2104.06718, call this filtered smart branching.
@@ -188,7 +189,7 @@ def _best_cut(layout: Layout, goal: Goal, parents: _Open, check_cancelled: Calla
 
 
 def _next(layout: Layout, branches: Branches, found: Ascent) -> Tensor:
-    """The places of each branch (B, k) to cut next, those that cost its bound most; -1 where there are no more."""
+    """Return the places to cut next in each branch, (B, k): those that cost its bound most; -1 where none is left."""
     worst = layout.gaps(branches.low, branches.high, found.trace.outputs)
     worst = torch.nn.functional.pad(worst, (0, CUTS))
     value, place = worst.topk(CUTS, dim=1)

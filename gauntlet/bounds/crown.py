@@ -1,4 +1,4 @@
-"""CROWN: linear functions of the input that bound a network's values, computed backwards from what is to be bounded.
+"""CROWN: linear functions of the input that bound a network's values, computed backwards from the bounded values.
 
 Zhang et al., "Efficient Neural Network Robustness Certification with General Activation Functions", arXiv 1811.00866.
 """
@@ -16,25 +16,25 @@ from gauntlet.bounds.nonlinear import Lines
 from gauntlet.bounds.region import Region
 
 ROOM = 2**23
-"""Numbers that one array of a backward pass may have: what is to be bounded is cut into so many rows."""
+"""Largest number of elements of one array of a backward pass: the rows to be bounded are split into chunks for it."""
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """An activation over intervals of its input: one line where it is linear there, two lines elsewhere.
+    """Linear bounds of an activation over intervals of its input: one line where it is linear there, else two.
 
-    ``multipliers`` (2, B, S, U) >= 0 belong to constraints low <= z <= high on the free inputs, which a branch of
-    branch and bound adds: Wang et al., "Beta-CROWN", arXiv 2103.06624.
+    ``multipliers`` (2, B, S, U) >= 0 are the Lagrange multipliers of the constraints low <= z <= high on the free
+    inputs, which a branch of branch and bound adds: Wang et al., "Beta-CROWN", arXiv 2103.06624.
     """
 
-    slope: Tensor  # (B, n), where the activation is linear
-    index: Tensor  # (U,): the other places
-    lines: Lines  # (B, S, U) each, or what expands to it
+    slope: Tensor  # (B, n), valid where the activation is linear
+    index: Tensor  # (U,): the free inputs, where it is not linear
+    lines: Lines  # (B, S, U) each, or a shape that expands to it
     multipliers: Tensor | None = None
     limits: Interval | None = None  # (B, 1, U) each
 
     def back(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """The coefficients of the output (B, S, n) to those of the input, and what is added to the bound (B, S)."""
+        """Return the coefficients of the input, for those of the output (B, S, n), and a constant term (B, S)."""
         picked = a[..., self.index]
         up, down = picked.clamp_min(0), picked.clamp_max(0)
         inner = up * self.lines.lower_slope + down * self.lines.upper_slope
@@ -51,7 +51,7 @@ class Relaxation:
 
 @dataclass
 class Trace:
-    """What a backward pass met: the coefficients of activations' outputs (B, S, n) by step, and of the input."""
+    """Records of a backward pass: the coefficients of each activation's outputs (B, S, n) by step, and of the input."""
 
     outputs: dict[str, Tensor]
     input: Tensor | None = None
@@ -66,10 +66,10 @@ def lower_bounds(
     sizes: Mapping[str, Tensor] | None = None,
     trace: Trace | None = None,
 ) -> Tensor:
-    """Lower bounds (B, S) of a . (value of the step ``start``), a (B, S, *shape), over B sets of inputs.
+    """Return lower bounds (B, S) of a . (value of the step ``start``), for a (B, S, *shape), over B sets of inputs.
 
-    With ``sizes``, from ``gauntlet.bounds.interval.magnitude``, the bounds are lowered by the rounding of this very
-    computation: the coefficients of each step are off by at most gamma |a| |W|.
+    With ``sizes``, from ``gauntlet.bounds.interval.magnitude``, the bounds are lowered by the rounding error of this
+    computation itself: the coefficients of each step have an error of at most gamma |a| |W|.
     """
     pending, total, error = {start: a}, a.new_zeros(a.shape[:2]), a.new_zeros(a.shape[:2])
     for step in reversed(network.steps):
@@ -106,7 +106,7 @@ def lower_bounds(
 
 @dataclass
 class Linearised:
-    """A network over one set of inputs: intervals of every step, and the lines of every activation."""
+    """A network over one set of inputs, with the interval of every step and the linear bounds of every activation."""
 
     network: Network
     region: Region
@@ -115,7 +115,7 @@ class Linearised:
     sizes: dict[str, Tensor]
 
     def lower(self, rows: Tensor) -> Tensor:
-        """Lower bounds (S,) of linear functions of the output, (S, *output_shape)."""
+        """Return lower bounds (S,) of rows . output, for rows (S, *output_shape)."""
         parts = [
             lower_bounds(self.network, self.network.output, part[None], self.relaxations, self.region, self.sizes)[0]
             for part in torch.split(rows, chunk(self.network, self.network.output))
@@ -124,16 +124,19 @@ class Linearised:
 
 
 Refine = Callable[[Step, Tensor, Linearised], Interval | None]
-"""Bounds of some values (k,) of a step, by their places (k,), from what is known of earlier steps. None: too dear."""
+"""Function of a step, flat indices (k,) of its values, and the bounds of earlier steps: tighter bounds, (k,) each.
+
+It returns None where they would be too expensive.
+"""
 
 
 def linearise(
     network: Network, region: Region, refine: Refine | None = None, known: Mapping[str, Interval] | None = None
 ) -> Linearised:
-    """Bound every step over one set of inputs, and with it the lines of every activation.
+    """Bound every step over one set of inputs, and compute from these intervals the lines of every activation.
 
-    The free inputs of activations are bounded by ``refine``, by default CROWN itself, where intervals are not exact;
-    everything else by interval arithmetic, and by what is ``known``.
+    Where intervals are not exact, ``refine`` (by default CROWN itself) bounds the free inputs of activations. All other
+    values are bounded by interval arithmetic, intersected with the intervals in ``known``.
     """
     refine, known = refine or crown_interval, known or {}
     state = Linearised(network, region, {network.input: (region.lower, region.upper)}, {}, {})
@@ -141,7 +144,7 @@ def linearise(
     for step in network.steps:
         state.intervals[step.name] = propagate(step, state.intervals)
         if step.name in known:
-            state.intervals[step.name] = _meet(state.intervals[step.name], known[step.name])
+            state.intervals[step.name] = _intersection(state.intervals[step.name], known[step.name])
         state.sizes[step.name] = magnitude(step, state.intervals)
         if isinstance(step.operator, Linear):
             exact = region.eps is None and step.name in network.exact
@@ -152,7 +155,7 @@ def linearise(
     return state
 
 
-def _meet(first: Interval, second: Interval) -> Interval:
+def _intersection(first: Interval, second: Interval) -> Interval:
     return torch.maximum(first[0], second[0]), torch.minimum(first[1], second[1])
 
 
@@ -160,24 +163,24 @@ def _refine(user: Step, step: Step, state: Linearised, refine: Refine) -> None:
     assert not isinstance(user.operator, Linear)
     low, high = state.intervals[step.name]
     index = user.operator.free(low, high).flatten().nonzero().squeeze(1)
-    found = refine(step, index, state) if len(index) else None
-    if found is None:
+    refined = refine(step, index, state) if len(index) else None
+    if refined is None:
         return
     flat_low, flat_high = low.flatten().clone(), high.flatten().clone()
-    flat_low[index] = torch.maximum(flat_low[index], found[0])
-    flat_high[index] = torch.minimum(flat_high[index], found[1])
+    flat_low[index] = torch.maximum(flat_low[index], refined[0])
+    flat_high[index] = torch.minimum(flat_high[index], refined[1])
     state.intervals[step.name] = flat_low.view_as(low), flat_high.view_as(high)
 
 
 def cost(step: Step, index: Tensor, state: Linearised) -> int:
-    """Multiplications that CROWN takes for values (k,) of a step."""
+    """Return the number of multiplications that CROWN takes to bound the values at ``index`` (k,) of a step."""
     return 2 * len(index) * state.network.work[step.name]
 
 
 def crown_interval(
     step: Step, index: Tensor, state: Linearised, check_cancelled: Callable[[], None] = lambda: None
 ) -> Interval:
-    """CROWN's bounds of values (k,) of a step, by their places. ``check_cancelled`` runs before each backward pass."""
+    """Return CROWN's bounds of a step's values at flat indices (k,). ``check_cancelled`` runs before each pass."""
     known = state.network, step.name
     found = []
     for a in units(step, index, chunk(*known), state.region.lower.dtype):
@@ -188,7 +191,10 @@ def crown_interval(
 
 
 def units(step: Step, index: Tensor, size: int, dtype: torch.dtype) -> Iterator[Tensor]:
-    """Rows (1, S, *shape), at most ``size`` or two at a time, that pick values of a step: each, then its negative."""
+    """Yield rows (1, S, *shape) that select values of a step: each value, then its negative.
+
+    S is at most ``size``, but at least two.
+    """
     signs = torch.tensor([1.0, -1.0], dtype=dtype)
     for part in torch.split(index, max(1, size // 2)):
         a = torch.zeros(2 * len(part), torch.Size(step.shape).numel(), dtype=dtype)
@@ -197,13 +203,13 @@ def units(step: Step, index: Tensor, size: int, dtype: torch.dtype) -> Iterator[
 
 
 def chunk(network: Network, start: str) -> int:
-    """How many rows a backward pass may have at once."""
+    """Return how many rows one backward pass may have so that no array has more than ROOM elements; at least two."""
     shapes = [network.input_shape, *(network.step[name].shape for name in (*network.ancestors[start], start))]
     return max(2, ROOM // max(torch.Size(shape).numel() for shape in shapes))
 
 
 def relaxation(step: Step, low: Tensor, high: Tensor) -> Relaxation:
-    """The usual lines of an activation over intervals of its input (B, *shape)."""
+    """Return the default lines of an activation over intervals of its input (B, *shape)."""
     assert not isinstance(step.operator, Linear)
     low, high = low.flatten(1), high.flatten(1)
     index = step.operator.free(low, high).any(0).nonzero().squeeze(1)

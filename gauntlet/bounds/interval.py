@@ -1,8 +1,8 @@
 """Interval arithmetic: Gowal et al., "On the Effectiveness of Interval Bound Propagation", arXiv 1810.12715.
 
-Rounding is part of the bounds. A sum of n products computed in floating point lies within gamma_n = n u / (1 - n u)
-of the exact one, relative to the sum of absolute values (Higham, "Accuracy and Stability of Numerical Algorithms",
-section 3.1); ``rounding`` is that with a factor of four, for what little is computed around it.
+The bounds include rounding errors. A sum of n products computed in floating point lies within gamma_n = n u / (1 - n u)
+of the exact sum, relative to the sum of absolute values (Higham, "Accuracy and Stability of Numerical Algorithms",
+section 3.1); ``rounding`` is four times that, to cover the few operations around the sum.
 """
 
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from gauntlet.bounds.linear_operators import Linear
 from gauntlet.bounds.network import Network, Step
 from gauntlet.bounds.region import Region
 
-ROOM = 2**19  # numbers that one array may have
+ROOM = 2**19  # largest number of elements of one array
 Interval = tuple[Tensor, Tensor]  # lower and upper end, (B, *shape) each
 
 
 def rounding(terms: int, dtype: torch.dtype = torch.float64) -> float:
-    """Relative error of a sum of so many products."""
+    """Return a bound of the relative error of a sum of ``terms`` products."""
     return 2 * torch.finfo(dtype).eps * (terms + 10)
 
 
 def interval_excess(network: Network, region: Region, rows: Tensor) -> Tensor:
-    """Lower bounds (B, S) of rows . output, rows (B, S, *output_shape), over each set of inputs.
+    """Return lower bounds (B, S) of rows . output over each set of inputs, for rows (B, S, *output_shape).
 
-    The linear steps at the end of the network are merged with the rows, which is tighter than bounds of the outputs
-    one by one.
+    The linear steps at the end of the network are merged with the rows, which is tighter than bounding each output
+    alone.
     """
     return torch.cat([_excess(network, region[part], rows[part]) for part in _parts(network, region)])
 
@@ -49,7 +49,7 @@ def _excess(network: Network, region: Region, rows: Tensor) -> Tensor:
     intervals, name, a = _intervals(network, region), network.output, rows
     total, error = rows.new_zeros(rows.shape[:2]), rows.new_zeros(rows.shape[:2])
     while name != network.input and isinstance((step := network.step[name]).operator, Linear) and len(step.inputs) == 1:
-        if step.monotone:  # the steps before it have no intervals
+        if step.monotone:  # its inputs may have no intervals: only the monotone function's inputs have
             break
         error = error + _dot(a.abs(), magnitude(step, intervals))
         if step.operator.bias is not None:
@@ -64,12 +64,12 @@ def _excess(network: Network, region: Region, rows: Tensor) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """(B, S, *shape) and (B, *shape) to (B, S)."""
+    """Return the dot products (B, S) of a (B, S, *shape) and b (B, *shape)."""
     return (a.flatten(2) @ b.flatten(1)[:, :, None]).squeeze(2)
 
 
 def propagate(step: Step, intervals: Mapping[str, Interval]) -> Interval:
-    """The interval of one step from those of its inputs."""
+    """Return the interval of a step, computed from the intervals of its inputs."""
     if step.monotone:
         ends = [intervals[name] for name in step.monotone.inputs]
         return step.monotone.function(*(e[0] for e in ends)), step.monotone.function(*(e[1] for e in ends))
@@ -93,7 +93,7 @@ def _linear(operator: Linear, given: list[Interval]) -> Interval:
 
 
 def magnitude(step: Step, intervals: Mapping[str, Interval]) -> Tensor:
-    """What a rounding error of a step is relative to: |W| |x| + |b|, or |x| + 1 for an activation."""
+    """Return the magnitude that a step's rounding error is relative to: |W| |x| + |b|, or |x| + 1 for an activation."""
     given = [torch.maximum(low.abs(), high.abs()) for low, high in (intervals[name] for name in step.inputs)]
     if not isinstance(step.operator, Linear):
         return given[0] + 1

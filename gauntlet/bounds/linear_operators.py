@@ -1,7 +1,7 @@
-"""Linear operators: y = W x + b of one sample, its transpose, and the same with |W|.
+"""Linear operators on one sample: y = W x + b, the transpose W^T a, and |W| x.
 
-Arrays have a leading dimension N over which the operator is vectorised; the rest is the shape of one sample, with the
-leading one of ONNX's batch dimension if the graph has it. Operators with several inputs take and give tuples.
+Arrays have a leading dimension N over which the operator is vectorised; the other dimensions are the shape of one
+sample, which starts with 1 if the graph has a batch dimension. ``transpose`` returns a tuple with one array per input.
 """
 
 import math
@@ -20,39 +20,39 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Linear(ABC):
-    """What all linear operators share: ``bias`` has the shape of y, or is None."""
+    """Base class of linear operators: ``bias`` has the shape of y, or is None."""
 
     bias: Tensor | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def apply(self, *x: Tensor) -> Tensor:
-        """W x, without the bias."""
+        """Return W x, without the bias."""
 
     @abstractmethod
     def transpose(self, a: Tensor) -> tuple[Tensor, ...]:
-        """W^T a for each input."""
+        """Return W^T a for each input."""
 
     def magnitude(self, *x: Tensor) -> Tensor:
-        """|W| x. As it stands for operators without negative weights."""
+        """Return |W| x. Operators with negative weights override this."""
         return self.apply(*x)
 
     @property
     def terms(self) -> int:
-        """The most terms that one output sums."""
+        """Largest number of terms that are summed for one output."""
         return 1
 
     @property
     def work(self) -> int:
-        """Multiplications of one application to one sample, those of cheap operators not counted."""
+        """Number of multiplications for one sample; cheap operators count as zero."""
         return 0
 
     @property
     def elementwise(self) -> bool:
-        """Each output depends on one value of each input and no two outputs on the same value."""
+        """Whether each output depends on one value of each input, and no two outputs on the same value."""
         return False
 
     def to(self, dtype: torch.dtype) -> Self:
-        """The same operator with its real numbers in another precision."""
+        """Return the same operator with its floating-point tensors converted to ``dtype``."""
         changed: dict[str, Any] = {}
         for part in fields(self):
             value = getattr(self, part.name)
@@ -65,7 +65,7 @@ class Linear(ABC):
 
 @dataclass(frozen=True)
 class Combination(Linear):
-    """y = sum of c_i * x_i, elementwise; each coefficient (shape of a sample, or scalar) belongs to an input."""
+    """y = sum of c_i * x_i, elementwise, with one coefficient (shape of a sample, or scalar) for each input."""
 
     coefficients: tuple[Tensor, ...]
 
@@ -92,7 +92,7 @@ class Dense(Linear):
     """y = x W^T along the last dimension: (..., in) to (..., out)."""
 
     weight: Tensor  # (out, in)
-    rows: int  # samples' vectors: the product of the other dimensions
+    rows: int  # vectors in one sample: the product of its other dimensions
 
     def apply(self, *x: Tensor) -> Tensor:
         return x[0] @ self.weight.T
@@ -114,7 +114,7 @@ class Dense(Linear):
 
 @dataclass(frozen=True)
 class Convolution(Linear):
-    """A convolution of (1, C, *size), zero padding ``before`` and ``after`` each spatial dimension."""
+    """A convolution of (1, C, *size), with zero padding ``before`` and ``after`` each spatial dimension."""
 
     weight: Tensor  # (out, in / groups, *kernel)
     size: Shape  # spatial, of the input
@@ -141,7 +141,7 @@ class Convolution(Linear):
     def transpose(self, a: Tensor) -> tuple[Tensor, ...]:
         function = TRANSPOSED[len(self.size)]
         full = function(a.flatten(0, 1), self.weight, None, self.stride, 0, 0, self.groups, self.dilation)
-        crop = [-b for b in self.before]  # negative padding takes away
+        crop = [-b for b in self.before]  # negative padding crops
         rest = [n + b - m for n, b, m in zip(self.size, self.before, full.shape[2:], strict=True)]
         cropped = nn.functional.pad(full, pads(crop, rest))
         return (cropped.reshape(*a.shape[:2], *cropped.shape[1:]),)
@@ -156,13 +156,13 @@ class Convolution(Linear):
 
 
 def pads(before: Any, after: Any) -> list[int]:
-    """As torch.nn.functional.pad wants them: the last dimension first."""
+    """Return the padding in the order of torch.nn.functional.pad: the last dimension first."""
     return [n for pair in zip(reversed(before), reversed(after), strict=True) for n in pair]
 
 
 @dataclass(frozen=True)
 class Total(Linear):
-    """Sums over some dimensions of a sample, which stay with size one."""
+    """Sums over some dimensions of a sample; these are kept with size one."""
 
     dims: Shape  # of the sample
     shape: Shape  # of the input
@@ -180,17 +180,18 @@ class Total(Linear):
 
 @dataclass(frozen=True)
 class Selection(Linear):
-    """Values moved, copied or left out: y[i] = x[index[i]], x being the inputs one after the other, flattened.
+    """Values moved, copied or left out: y[i] = x[index[i]], where x is all inputs flattened and concatenated.
 
-    An index of ``total`` (the number of values of all inputs) is a zero: padding, or a constant that the bias adds.
+    An index equal to ``total`` (the number of values of all inputs) stands for zero: padding, or a constant, which the
+    bias adds.
     """
 
     index: Tensor  # (values of y,) int64
     shapes: tuple[Shape, ...]  # of the inputs
     shape: Shape  # of y
     total: int
-    inverse: Tensor | None  # (total,) where each value went, len(index) for nowhere; None: some went to several places
-    ordered: bool  # one input whose values all stay in their order
+    inverse: Tensor | None  # (total,) position of each value in y, len(index): left out; None: some values are copied
+    ordered: bool  # there is one input, and all its values stay in their order
 
     def apply(self, *x: Tensor) -> Tensor:
         if self.ordered:
@@ -216,7 +217,7 @@ class Selection(Linear):
 
 
 def selection(index: Tensor, shapes: tuple[Shape, ...], shape: Shape, bias: Tensor | None = None) -> Selection:
-    """A Selection with what follows from its index."""
+    """Return a Selection; compute ``total``, ``inverse`` and ``ordered`` from the index."""
     total = sum(math.prod(s) for s in shapes)
     moved = (index < total).nonzero().squeeze(1)
     inverse = torch.full((total,), len(index))

@@ -1,4 +1,4 @@
-"""A network as the bounds see it: steps in order, each linear, a ReLU or a sigmoid."""
+"""The network that the bounds are computed of: steps in topological order, each linear, a ReLU or a sigmoid."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from gauntlet.bounds.nonlinear import Nonlinear
 
 
 class Monotone(NamedTuple):
-    """The value of a step as a non-decreasing function of earlier steps: what interval arithmetic uses instead."""
+    """A step's value as a non-decreasing function of earlier steps, which interval arithmetic uses instead."""
 
     function: Callable[..., Tensor]
     inputs: tuple[str, ...]
@@ -21,7 +21,7 @@ class Monotone(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One named tensor: an operator applied to earlier ones. ``shape`` is of one sample."""
+    """A named tensor: an operator applied to earlier steps. ``shape`` is that of one sample."""
 
     name: str
     operator: Linear | Nonlinear
@@ -61,7 +61,7 @@ class Network:
 
     @cached_property
     def intervals(self) -> frozenset[str]:
-        """The steps that interval arithmetic needs for the output: others only serve linear bounds."""
+        """The steps whose intervals the output's interval needs; the others are used only by linear bounds."""
         needed = {self.output}
         for step in reversed(self.steps):
             if step.name in needed:
@@ -70,7 +70,7 @@ class Network:
 
     @cached_property
     def ancestors(self) -> Mapping[str, frozenset[str]]:
-        """The steps that each step depends on."""
+        """The steps that each step depends on, directly or not."""
         found: dict[str, frozenset[str]] = {self.input: frozenset()}
         for step in self.steps:
             found[step.name] = frozenset().union(*(found[name] | {name} for name in step.inputs)) - {self.input}
@@ -79,13 +79,13 @@ class Network:
 
     @cached_property
     def work(self) -> Mapping[str, int]:
-        """Multiplications that each step and all before it take: also those of a linear bound of one of its values."""
+        """Multiplications of each step and its ancestors; a backward pass for one of its values takes as many."""
         own = {s.name: s.operator.work if isinstance(s.operator, Linear) else 0 for s in self.steps}
         return {name: own[name] + sum(own[part] for part in parts) for name, parts in self.ancestors.items()}
 
     @cached_property
     def exact(self) -> frozenset[str]:
-        """The steps whose interval over a box is exact: at most one operator on the way mixes values."""
+        """The steps whose interval over a box is exact: linear, and at most one operator up to them mixes values."""
         mixed: dict[str, bool] = {self.input: False}
         for step in self.steps:
             if isinstance(step.operator, Linear) and len(step.inputs) == 1 and step.inputs[0] in mixed:
@@ -97,14 +97,14 @@ class Network:
 
     @cached_property
     def longest(self) -> int:
-        """The most terms that any sum has, in the network or in a bound of it."""
+        """Largest number of terms of any sum, in the network or in a bound of it."""
         sizes = [torch.Size(step.shape).numel() for step in self.steps] + [torch.Size(self.input_shape).numel()]
         terms = [step.operator.terms for step in self.steps if isinstance(step.operator, Linear)]
         return max(*sizes, *terms)
 
     @cached_property
     def single(self) -> "Network":
-        """The network in float32: to search with, not to prove with."""
+        """The network in float32: for searches, not for proofs."""
         steps = tuple(
             Step(s.name, s.operator.to(torch.float32), s.inputs, s.shape, s.monotone)
             if isinstance(s.operator, Linear)
@@ -114,11 +114,11 @@ class Network:
         return Network(self.input, self.input_shape, steps, self.output)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Inputs (N, *input_shape) to outputs (N, *output_shape)."""
+        """Compute the outputs (N, *output_shape) of inputs (N, *input_shape)."""
         return self.values(x)[self.output]
 
     def values(self, x: Tensor) -> dict[str, Tensor]:
-        """Every step's value at inputs (N, *input_shape)."""
+        """Compute every step's value at inputs (N, *input_shape)."""
         values = {self.input: x}
         for step in self.steps:
             given = [values[name] for name in step.inputs]

@@ -1,7 +1,7 @@
-"""Nonlinear operators and the lines between which they lie: lower(x) <= f(x) <= upper(x) for all x in [l, u].
+"""Nonlinear operators and their linear bounds: lower(x) <= f(x) <= upper(x) for all x in [l, u].
 
-Each function that makes lines takes a slope in [0, 1] per value and per side, its place between the flattest and the
-steepest sound slope: what alpha-CROWN (Xu et al., arXiv 2011.13824) optimises.
+``Nonlinear.lines`` takes a place in [0, 1] per value and per side: the position of the slope between the flattest and
+the steepest sound slope. Alpha-CROWN (Xu et al., arXiv 2011.13824) optimises these places.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ BISECTIONS = 30
 
 
 class Lines(NamedTuple):
-    """slope * x + offset, below and above; all of the same shape."""
+    """A lower and an upper line, slope * x + offset each; all tensors have the same shape."""
 
     lower_slope: Tensor
     lower_offset: Tensor
@@ -23,30 +23,30 @@ class Lines(NamedTuple):
 
 
 class Nonlinear(ABC):
-    """A non-decreasing function of each value alone."""
+    """A non-decreasing function applied to each value separately."""
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor: ...
 
     def enclose(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        """The interval of f(x): its ends where f is computed without rounding."""
+        """Return an interval that contains f(x). A subclass widens it if computing f involves rounding."""
         return self.apply(lower), self.apply(upper)
 
     @abstractmethod
     def free(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Where the function is not one line over the interval, so that there is something to choose or to split."""
+        """Return where the function is not linear over the interval, so that slopes are free and a cut helps."""
 
     @abstractmethod
     def start(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """The usual slopes, as places (2, ...) in [0, 1]: of the lower and of the upper line."""
+        """Return the default slopes of the lower and of the upper line, as places (2, ...) in [0, 1]."""
 
     @abstractmethod
     def lines(self, lower: Tensor, upper: Tensor, place: Tensor) -> Lines:
-        """The lines at these places (2, ...)."""
+        """Return the lines whose slopes are at these places (2, ...)."""
 
     @abstractmethod
     def split(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Where to cut an interval in two."""
+        """Return the value at which to cut an interval in two."""
 
 
 class Relu(Nonlinear):
@@ -73,10 +73,11 @@ class Relu(Nonlinear):
 
 
 class Sigmoid(Nonlinear):
-    """Any slope is sound with the right offset, which has a closed form.
+    """The logistic function. Every slope gives a sound line with the right offset, which has a closed form.
 
     f(x) - slope * x is extreme at an end of [l, u] or where f' = slope, at logit(p) with p (1 - p) = slope.
-    The usual slopes are the chord's where f is bent the right way, else the tangent's through the other end.
+    The default upper line has the slope of the chord if that lies above f, of the tangent in the middle where f is
+    concave, else of the tangent through the lower end. The lower line is the upper one for f(-x), turned.
     """
 
     def apply(self, x: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class Sigmoid(Nonlinear):
     def start(self, lower: Tensor, upper: Tensor) -> Tensor:
         flattest, steepest = _slopes(lower, upper)
         above = _tangent_above(lower, upper)
-        below = _tangent_above(-upper, -lower)  # f(-x) = 1 - f(x): the lower line is the upper one turned
+        below = _tangent_above(-upper, -lower)  # f(-x) = 1 - f(x): the lower line is the upper one, turned
         return ((torch.stack([below, above]) - flattest) / (steepest - flattest).clamp_min(1e-12)).clamp(0, 1)
 
     def lines(self, lower: Tensor, upper: Tensor, place: Tensor) -> Lines:
@@ -110,14 +111,14 @@ def _derivative(x: Tensor) -> Tensor:
 
 
 def _slopes(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest derivative over the interval."""
+    """Return the smallest and the largest derivative over the interval."""
     ends = torch.stack([_derivative(lower), _derivative(upper)])
     across = (lower < 0) & (upper > 0)
     return ends.amin(0), torch.where(across, torch.full_like(lower, 0.25), ends.amax(0))
 
 
 def _offset_above(lower: Tensor, upper: Tensor, slope: Tensor) -> Tensor:
-    """The least offset with f(x) <= slope * x + offset over the interval."""
+    """Return the smallest offset with f(x) <= slope * x + offset over the interval."""
     root = (1 - 4 * slope).clamp_min(0).sqrt()
     tiny = torch.finfo(slope.dtype).tiny
     touch = 2 * ((1 + root) / 2).log() - slope.clamp_min(tiny).log()  # where f' = slope, on the right
@@ -127,7 +128,7 @@ def _offset_above(lower: Tensor, upper: Tensor, slope: Tensor) -> Tensor:
 
 
 def _tangent_above(lower: Tensor, upper: Tensor) -> Tensor:
-    """The slope of the usual upper line."""
+    """Return the slope of the default upper line."""
     value = torch.sigmoid(lower)
     left, right = lower.clamp_min(0), upper.clamp_min(0)
     for _ in range(BISECTIONS):  # the tangent at d >= 0 through the lower end

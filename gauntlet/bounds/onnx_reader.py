@@ -1,4 +1,4 @@
-"""From an ONNX graph to the network that is bounded, one rule for each operator."""
+"""Convert an ONNX graph into the network that is bounded, with one rule for each operator."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ RULES: dict[str, Callable[[Builder, NodeProto], str]] = {
 
 
 def read(file: Path | IO[bytes]) -> Network:
-    """The network in an ONNX file. Raises Unboundable with the reason why it cannot be bounded."""
+    """Return the network in an ONNX file. Raises Unboundable with the reason if it cannot be bounded."""
     try:
         return from_model(onnx_file.read(file))
     except (OSError, ValueError, DecodeError) as error:
@@ -75,7 +75,7 @@ def read(file: Path | IO[bytes]) -> Network:
 
 
 def from_model(model: onnx.ModelProto) -> Network:
-    """The network of a graph with one input and one output, for a single sample. Raises Unboundable."""
+    """Return the network of a graph with one input and one output, for a single sample. Raises Unboundable."""
     try:
         onnx.checker.check_model(model)  # sorted, with known operators and valid attributes: the rules rely on it
     except onnx.checker.ValidationError as error:
@@ -93,7 +93,7 @@ def from_model(model: onnx.ModelProto) -> Network:
 
 
 def _sample_shape(value: onnx.ValueInfoProto) -> Shape:
-    """With a leading one where the graph has a batch dimension of any size."""
+    """Return the shape of one sample: with 1 as the first dimension if the graph's batch dimension is dynamic."""
     sizes = [dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim]
     if sizes and sizes[0] is None:
         sizes[0] = 1
@@ -104,7 +104,7 @@ def _sample_shape(value: onnx.ValueInfoProto) -> Shape:
 
 def _read(builder: Builder, node: NodeProto) -> None:
     if node.domain not in ("", "ai.onnx") or any(part.type == part.GRAPH for part in node.attribute):
-        raise Unboundable(f"{node.domain} {node.op_type} is no plain ONNX operator")
+        raise Unboundable(f"{node.domain} {node.op_type} is not a standard ONNX operator")
     live = [name for name in node.input if name in builder.variables]
     if node.op_type == "Constant":
         (value,) = attributes_of(node).values()

@@ -1,8 +1,9 @@
-"""Bounds by gradient ascent over what a linear bound leaves free.
+"""Bounds tightened by gradient ascent over the free parameters of linear bounds: alpha-CROWN and beta-CROWN.
 
 Xu et al., "Fast and Complete: Enabling Complete Verification with Rapid and Massively Parallel Incomplete Verifiers",
 arXiv 2011.13824, optimise the slopes of the lines; Wang et al., "Beta-CROWN", arXiv 2103.06624, add multipliers for
-the constraints of a branch. The search runs in float32; what it finds is evaluated once in float64, with rounding.
+the constraints of a branch. The ascent runs in float32; the bound of the parameters that it finds is evaluated once in
+float64, and lowered by the rounding error of that evaluation.
 """
 
 import math
@@ -20,14 +21,18 @@ from gauntlet.bounds.network import Step
 from gauntlet.bounds.nonlinear import Nonlinear
 from gauntlet.bounds.region import Region
 
-RATE = 0.1  # of Adam, for slopes; they lie in [0, 1]
+RATE = 0.1  # learning rate of Adam for the slopes, whose places lie in [0, 1]
 MULTIPLIER_RATE = 0.1
-DECAY = 0.02  # of both, over a whole search: the last step's share of the first
+DECAY = 0.02  # factor by which both rates fall over a whole ascent
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The free inputs of the activations before a step, one after the other: U places in all."""
+    """Index of the free inputs of all activations before the step ``start``, concatenated: U of them.
+
+    An input is free if its activation is not linear over the input's interval. The parameters of its lower and of its
+    upper line are ``places`` (2, ..., U) in [0, 1], as in ``gauntlet.bounds.nonlinear``.
+    """
 
     state: Linearised
     start: str
@@ -48,7 +53,7 @@ class Layout:
         return self.parts[-1][1].stop if self.parts else 0
 
     def limits(self) -> Interval:
-        """The intervals of the free inputs: (U,) each."""
+        """Return the intervals of the free inputs: lower and upper ends, (U,) each."""
         ends = [
             [end.flatten()[self.state.relaxations[step.name].index] for end in self.state.intervals[step.inputs[0]]]
             for step, _ in self.parts
@@ -57,14 +62,14 @@ class Layout:
         return torch.cat([empty, *(low for low, _ in ends)]), torch.cat([empty, *(high for _, high in ends)])
 
     def places(self, low: Tensor, high: Tensor) -> Tensor:
-        """The usual slopes for limits (..., U), as places (2, ..., U)."""
+        """Return the default slopes for limits (..., U), as places (2, ..., U)."""
         empty = low.new_zeros(2, *low.shape[:-1], 0)
         return torch.cat([empty, *(_operator(s).start(low[..., part], high[..., part]) for s, part in self.parts)], -1)
 
     def relaxations(
         self, low: Tensor, high: Tensor, places: Tensor, multipliers: Tensor | None = None
     ) -> dict[str, Relaxation]:
-        """For limits (B, 1, U), places (2, B, S, U) and multipliers of the same shape."""
+        """Return each activation's relaxation, for limits (B, 1, U) and places and multipliers (2, B, S, U)."""
         found = {}
         for step, part in self.parts:
             fixed = self.state.relaxations[step.name]
@@ -79,7 +84,7 @@ class Layout:
         return found
 
     def gaps(self, low: Tensor, high: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
-        """How much each free place (B, U) costs the bound, roughly: its coefficient times how far its lines part."""
+        """Estimate how much each free input loosens the bound, (B, U): its coefficient times the gap of its lines."""
         found = [low.new_zeros(len(low), 0)]
         for step, part in self.parts:
             ends = low[..., part], high[..., part]
@@ -87,12 +92,12 @@ class Layout:
             middle = _operator(step).split(*ends)
             gap = (lines.upper_slope - lines.lower_slope) * middle + lines.upper_offset - lines.lower_offset
             weight = outputs[step.name][..., self.state.relaxations[step.name].index].abs()
-            able = _operator(step).free(*ends)
-            found.append((weight * gap.clamp_min(0) * able).amax(1))
+            free = _operator(step).free(*ends)
+            found.append((weight * gap.clamp_min(0) * free).amax(1))
         return torch.cat(found, -1)
 
     def cut(self, low: Tensor, high: Tensor) -> Tensor:
-        """Where limits (..., U) are cut in two."""
+        """Return the value at which the interval of each free input is cut in two, for limits (..., U)."""
         return torch.cat([_operator(step).split(low[..., part], high[..., part]) for step, part in self.parts], -1)
 
 
@@ -103,7 +108,7 @@ def _operator(step: Step) -> Nonlinear:
 
 @dataclass(frozen=True)
 class Branches:
-    """B parts of what is bounded, with S rows each: limits (B, 1, U) float64; the rest float32, (2, B, S, U)."""
+    """B branches with S rows each: limits ``low`` and ``high`` (B, 1, U) float64; the rest float32, (2, B, S, U)."""
 
     low: Tensor
     high: Tensor
@@ -113,7 +118,7 @@ class Branches:
 
 @dataclass(frozen=True)
 class Ascent:
-    """What a search found: sound bounds (B, S), and where it stood."""
+    """The result of an ascent: sound bounds (B, S), and the parameters and the backward pass that give them."""
 
     bounds: Tensor
     places: Tensor
@@ -131,10 +136,10 @@ def ascend(
     deadline: float = math.inf,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> Ascent:
-    """Maximise lower bounds of rows (B, S, *shape) of the layout's step, over regions (B or 1).
+    """Maximise lower bounds of rows (B, S, *shape) . value of the layout's step, over ``region`` (of B sets, or 1).
 
-    With ``enough`` (B, S) the search ends once every branch has a row above it; it also ends at the deadline, a time of
-    time.perf_counter. ``check_cancelled`` runs at every step and ends it by raising.
+    With ``enough`` (B, S) the ascent ends as soon as every branch has a row whose bound exceeds it. It also ends at the
+    deadline, a time of time.perf_counter. ``check_cancelled`` runs at every step and ends the ascent by raising.
     """
     places, multipliers = branches.places.clone(), branches.multipliers.clone()
     if steps > 0 and layout.size > 0:
@@ -157,7 +162,7 @@ def _search(
     deadline: float,
     check_cancelled: Callable[[], None],
 ) -> tuple[Tensor, Tensor]:
-    """The best places and multipliers met, in float32."""
+    """Return the places and multipliers with the best bound of all steps, in float32."""
     network, start = layout.state.network.single, layout.start
     small, a = region.to(torch.float32), rows.float()
     low, high = branches.low.float(), branches.high.float()
@@ -195,13 +200,13 @@ def _search(
 
 @torch.no_grad()
 def glance(layout: Layout, region: Region, rows: Tensor, branches: Branches) -> Tensor:
-    """About what ``ascend`` would start from, (B, S), in float32: to compare branches with."""
+    """Return the bounds (B, S) before any step of an ascent, in float32: not sound, used only to compare branches."""
     found = layout.relaxations(branches.low.float(), branches.high.float(), branches.places, branches.multipliers)
     return lower_bounds(layout.state.network.single, layout.start, rows.float(), found, region.to(torch.float32))
 
 
 def root(layout: Layout, rows: int) -> Branches:
-    """No branch taken: one part with so many rows, at the usual slopes."""
+    """Return the whole region as the only branch, with ``rows`` rows, at the default slopes."""
     low, high = (end[None, None] for end in layout.limits())
     places = layout.places(low, high).float().expand(2, 1, rows, layout.size)
     return Branches(low, high, places, torch.zeros_like(places))
@@ -216,7 +221,7 @@ def optimised_interval(
     deadline: float = math.inf,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> Interval:
-    """Alpha-CROWN's bounds of values (k,) of a step, by their places: every bound has slopes of its own."""
+    """Return alpha-CROWN's bounds of some values of a step, at flat indices ``index`` (k,): each has its own slopes."""
     layout = Layout.of(state, step.name)
     size = max(2, min(chunk(state.network, step.name), ROOM // max(1, layout.size)))
     found = []

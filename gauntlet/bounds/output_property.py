@@ -1,4 +1,4 @@
-"""What is to be excluded of a network's output over a set of inputs."""
+"""The property of a network's output that a proof has to exclude over a set of inputs."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Goal:
     """D conjunctions of inequalities: an output y satisfies conjunction d if rows[d] . y <= bounds[d] in all S rows.
 
     rows (D, S, *output_shape), bounds (D, S), float64. A conjunction is excluded if one of its rows is above its bound
-    everywhere. Shorter conjunctions repeat a row.
+    for every input. A conjunction of fewer than S inequalities repeats one of them.
     """
 
     rows: Tensor
@@ -24,13 +24,16 @@ class Goal:
         return Goal(self.rows[which], self.bounds[which])
 
     def excess(self, y: Tensor) -> Tensor:
-        """Outputs (n, *output_shape) to (D, n): at most zero where the conjunction is satisfied."""
+        """Return max(rows . y - bounds) for outputs y (n, *output_shape): (D, n), at most zero where d is satisfied."""
         values = torch.einsum("dsk,nk->dsn", self.rows.flatten(2).to(y.dtype), y.flatten(1))
         return (values - self.bounds.to(y.dtype)[:, :, None]).amax(1)
 
     @classmethod
     def other_class(cls, label: int, classes: int, shape: tuple[int, ...], slack: float) -> "Goal":
-        """z_label - z_j <= slack, for every other class j: excluded, the class is ``label`` by more than the slack."""
+        """Return the goal z_label - z_j <= slack, one conjunction for every other class j.
+
+        If all of them are excluded, the logit of ``label`` exceeds every other one by more than the slack.
+        """
         rows = -torch.eye(classes, dtype=torch.float64)
         rows[:, label] += 1
         rows = rows[torch.arange(classes) != label]

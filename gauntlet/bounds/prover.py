@@ -1,4 +1,4 @@
-"""Exclude a goal over a set of inputs: bounds from cheap to dear, until one suffices or the time is over."""
+"""Exclude a goal over a set of inputs: try bounds from cheap to expensive, until one suffices or the time is over."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,23 +20,23 @@ from gauntlet.bounds.search import Judge
 Method = Literal["interval", "crown", "alpha-crown", "branch-and-bound"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SPEED = 1e9
-"""Multiplications a second that one core is taken to do: decides what is worth refining, not what is true."""
-SHARES = {"crown": 0.2, "alpha-crown": 0.5}  # of the time, that bounding the layers may take
-STEPS = 20  # of an ascent for each bound of a layer
-DEAR = 4  # an ascent's step in float32 costs so many passes in float64, over two
-FINAL_STEPS = 60  # of an ascent for the goal
-ROWS = 64  # of a goal that an ascent takes at once
+"""Assumed multiplications per second of one core. It decides which bounds are worth refining, never what is proved."""
+TIME_SHARES = {"crown": 0.2, "alpha-crown": 0.5}  # part of the time that bounding the layers may take
+STEPS = 20  # of the gradient ascent for the bounds of a layer
+STEP_COST = 4  # one step of an ascent in float32 costs as much as STEP_COST / 2 passes in float64
+FINAL_STEPS = 60  # of the gradient ascent for the goal
+ROWS = 64  # rows of a goal that one ascent takes
 
 
 @dataclass(frozen=True)
 class Proof:
-    """How far a goal was excluded."""
+    """The result of trying to exclude a goal: which of its conjunctions are excluded, by which method."""
 
     margins: Tensor  # (D,) lower bounds of the best row's excess: excluded where positive
-    method: Method  # the last that was needed, or tried
+    method: Method  # the last one that was needed or tried
     branches: int = 0
-    complete: bool = True  # False: time was over before the last method was through
-    found: bool = False  # the judge has seen what satisfies the goal
+    complete: bool = True  # False: the deadline passed before the last method had finished
+    found: bool = False  # the judge accepted a point that satisfies the goal
 
     @property
     def excluded(self) -> bool:
@@ -52,31 +52,31 @@ def exclude(
     judge: Judge = lambda _: False,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> Proof:
-    """Bound the goal's rows over one set of inputs by the methods in turn, until the deadline of time.perf_counter.
+    """Try to exclude the goal over one set of inputs by each method in turn, until ``deadline`` (time.perf_counter).
 
-    Each method bounds what those before it left. The judge hears of points where a bound is least. ``check_cancelled``
-    runs at every step and ends the proof by raising.
+    Each method bounds only the conjunctions that the methods before it could not exclude. Branch and bound passes the
+    points where a bound is lowest to ``judge``. ``check_cancelled`` runs at every step and ends the proof by raising.
     """
     least = interval_excess(network, region, goal.rows.flatten(0, 1)[None])
     proof = Proof((least.view_as(goal.bounds) - goal.bounds).amax(1), "interval")
     known: dict[str, Interval] = {}
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for method in METHODS[1:]:
         if proof.excluded or time.perf_counter() > deadline:
             break
         if method not in methods:
             continue
         check_cancelled()
-        left = (~(proof.margins > 0)).nonzero().squeeze(1)
+        remaining = (~(proof.margins > 0)).nonzero().squeeze(1)
         if method == "branch-and-bound":
             state = linearise(network, region, lambda *_: None, known)
-            return _branch(state, goal, left, proof, deadline, judge, check_cancelled)
-        until = min(deadline, begun + SHARES[method] * (deadline - begun))
+            return _branch(state, goal, remaining, proof, deadline, judge, check_cancelled)
+        until = min(deadline, started + TIME_SHARES[method] * (deadline - started))
         state = linearise(network, region, _Effort(method, until, network, check_cancelled), known)
         known = state.intervals
         margins = proof.margins.clone()
-        found = _margins(state, goal.at(left), method, deadline, check_cancelled)
-        margins[left] = torch.maximum(margins[left], found)
+        bounds = _margins(state, goal.at(remaining), method, deadline, check_cancelled)
+        margins[remaining] = torch.maximum(margins[remaining], bounds)
         proof = Proof(margins, method)
     return proof if proof.excluded else replace(proof, complete=time.perf_counter() <= deadline)
 
@@ -84,29 +84,30 @@ def exclude(
 def _branch(
     state: Linearised,
     goal: Goal,
-    left: Tensor,
+    remaining: Tensor,
     proof: Proof,
     deadline: float,
     judge: Judge,
     check_cancelled: Callable[[], None],
 ) -> Proof:
-    seen: list[bool] = []
+    verdicts: list[bool] = []
 
-    def heard(points: Tensor) -> bool:
-        seen.append(judge(points))
-        return seen[-1]
+    def recording_judge(points: Tensor) -> bool:
+        verdicts.append(judge(points))
+        return verdicts[-1]
 
-    done = branch_and_bound(state, goal.at(left), deadline, heard, check_cancelled=check_cancelled)
+    done = branch_and_bound(state, goal.at(remaining), deadline, recording_judge, check_cancelled=check_cancelled)
     margins = proof.margins.clone()
-    better = torch.maximum(margins[left], done.bounds)
-    margins[left] = torch.where(done.excluded, better.clamp_min(torch.finfo(better.dtype).tiny), better.clamp_max(0))
-    return Proof(margins, "branch-and-bound", done.branches, done.complete, any(seen))
+    better = torch.maximum(margins[remaining], done.bounds)
+    positive = better.clamp_min(torch.finfo(better.dtype).tiny)
+    margins[remaining] = torch.where(done.excluded, positive, better.clamp_max(0))
+    return Proof(margins, "branch-and-bound", done.branches, done.complete, any(verdicts))
 
 
 def _margins(
     state: Linearised, goal: Goal, method: Method, deadline: float, check_cancelled: Callable[[], None]
 ) -> Tensor:
-    """The best row's excess of each conjunction (D,)."""
+    """Return a lower bound of the best row's excess for each conjunction, (D,)."""
     rows = goal.rows.flatten(0, 1)
     if method == "crown":
         bounds = state.lower(rows)
@@ -121,7 +122,7 @@ def _margins(
 
 @dataclass(frozen=True)
 class _Effort:
-    """What a layer's bounds may cost: an equal share of the time for each layer, alpha-CROWN where that suffices."""
+    """Bounds a layer within its equal share of the remaining time, by alpha-CROWN if the share suffices for it."""
 
     method: Method
     until: float
@@ -129,13 +130,13 @@ class _Effort:
     check_cancelled: Callable[[], None]
 
     def __call__(self, step: Step, index: Tensor, state: Linearised) -> Interval | None:
-        rest = self.until - time.perf_counter()
+        seconds_left = self.until - time.perf_counter()
         layers = [activation.name for activation in self.network.activations]
-        left = sum(name not in state.intervals for name in layers)
+        layers_left = sum(name not in state.intervals for name in layers)
         speed = SPEED * torch.get_num_threads()
-        allowed = rest * speed / max(1, left)
+        allowed = seconds_left * speed / max(1, layers_left)
         price = cost(step, index, state)
-        if self.method == "alpha-crown" and price * STEPS * DEAR / 2 <= allowed:
+        if self.method == "alpha-crown" and price * STEPS * STEP_COST / 2 <= allowed:
             known = step, index, state
             return optimised_interval(*known, steps=STEPS, deadline=self.until, check_cancelled=self.check_cancelled)
         if price > allowed or self.method != "crown":

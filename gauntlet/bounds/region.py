@@ -1,4 +1,4 @@
-"""The inputs over which a network is bounded: a box, or the part of it that lies in an L2 ball."""
+"""The set of inputs over which a network is bounded: a box, or its intersection with an L2 ball."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,7 +9,7 @@ from torch import Tensor
 from gauntlet.errors import InvalidInput
 
 CLIPPINGS = 10
-"""Rounds in which the multiplier of the ball's constraint is estimated; every estimate gives a sound bound."""
+"""Iterations that estimate the Lagrange multiplier of the ball's constraint; every estimate gives a sound bound."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Region:
 
     @classmethod
     def box(cls, lower: Tensor, upper: Tensor) -> "Region":
-        """Lower <= x <= upper, (B, *shape) float64. Raises InvalidInput for an empty or infinite box."""
+        """Return boxes lower <= x <= upper, (B, *shape) float64. Raises InvalidInput if one is empty or infinite."""
         if not bool((lower <= upper).all()) or not bool((lower.isfinite() & upper.isfinite()).all()):
             raise InvalidInput("every input needs a finite lower and upper bound, the lower one first")
         return cls(lower, upper, (lower + upper) / 2)
 
     @classmethod
     def ball(cls, x: Tensor, norm: str, eps: float | Tensor) -> "Region":
-        """The images of [0, 1] within eps of x (B, *shape) in Linf or L2. Raises InvalidInput for another norm.
+        """Return the images in [0, 1] within eps of x (B, *shape) in Linf or L2. Raises InvalidInput for another norm.
 
-        In Linf each image may have an eps of its own, (B,).
+        In Linf, eps may be a tensor (B,) with a value for each image.
         """
         if norm not in ("linf", "l2"):
             raise InvalidInput(f"bounds are computed in linf and l2, not in {norm}", "norm")
@@ -53,7 +53,7 @@ class Region:
         return type(self)(self.lower.to(dtype), self.upper.to(dtype), self.centre.to(dtype), self.eps)
 
     def minimum(self, a: Tensor) -> Tensor:
-        """A lower bound of min a . x over each set: a (B, S, *shape) to (B, S). Over a box it is the minimum."""
+        """Return a lower bound of min a . x over each set, for a (B, S, *shape): (B, S). It is exact over a box."""
         flat, base = a.flatten(2), self.centre.flatten(1)[:, None]
         low, high = (end.flatten(1)[:, None] - base for end in (self.lower, self.upper))
         at_centre = (flat @ base.transpose(1, 2)).squeeze(2)
@@ -63,10 +63,10 @@ class Region:
         return at_centre + torch.maximum(in_box, self._in_ball(flat, low, high))
 
     def _in_ball(self, a: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Min a . d over low <= d <= high (B, 1, n) and ||d|| <= eps, by duality: (B, S).
+        """Return a lower bound (B, S) of a . d over low <= d <= high (B, 1, n) and ||d|| <= eps, by Lagrangian duality.
 
         For any mu >= 0 the minimum of a . d + mu / 2 (||d||^2 - eps^2) over the box is a lower bound; its minimiser is
-        -a / mu, clipped. mu is estimated so that this has length eps.
+        -a / mu, clipped to the box. mu is estimated so that this minimiser has length eps.
         """
         assert self.eps is not None
         square = self.eps**2
@@ -85,7 +85,7 @@ class Region:
         return torch.maximum(dual, plain)
 
     def minimiser(self, a: Tensor) -> Tensor:
-        """A point of each set where a . x is small: a (B, *shape) to (B, *shape)."""
+        """Return a point of each set where a . x is small, for a (B, *shape): (B, *shape). Over a box: the smallest."""
         if self.eps is None:
             return torch.where(a > 0, self.lower, self.upper)
         length = a.flatten(1).norm(dim=1).clamp_min(1e-300)
@@ -93,7 +93,7 @@ class Region:
         return self.project(self.centre - step * a)
 
     def project(self, x: Tensor) -> Tensor:
-        """X (B, *shape) moved into each set."""
+        """Project x (B, *shape) onto the box, then onto the ball around ``centre``."""
         x = torch.minimum(torch.maximum(x, self.lower), self.upper)
         if self.eps is None:
             return x
@@ -102,5 +102,5 @@ class Region:
         return self.centre + delta * (self.eps / length).clamp_max(1).view(-1, *([1] * (x.dim() - 1)))
 
     def magnitude(self) -> Tensor:
-        """The largest absolute value of each input: (B, *shape)."""
+        """Return the largest absolute value of each input over its box, (B, *shape)."""
         return torch.maximum(self.lower.abs(), self.upper.abs())

@@ -1,6 +1,7 @@
-"""Rules for activations, maxima and pooling: all made of ReLUs and sigmoids, exactly.
+"""Rules for activations, maxima and pooling, rewritten exactly in ReLUs and sigmoids.
 
-What a rewriting would cost interval arithmetic is not lost: each result also names the monotone function that it is.
+Interval arithmetic over the rewritten steps would be looser than over the operator itself. So each result also carries
+the operator as a monotone function, which interval arithmetic uses instead.
 """
 
 import math
@@ -29,7 +30,7 @@ def _relu(builder: Builder, step: str) -> str:
 
 
 def leaky(builder: Builder, node: NodeProto) -> str:
-    """LeakyRelu and PRelu: slope * x + (1 - slope) relu(x)."""
+    """Rewrite LeakyRelu and PRelu as slope * x + (1 - slope) relu(x)."""
     step = builder.variable(node.input[0])
     slope: Array = np.array(attributes_of(node).get("alpha", 0.01), dtype=np.float64)
     if node.op_type == "PRelu":
@@ -47,7 +48,7 @@ def _leaky(slope: Tensor, x: Tensor) -> Tensor:
 
 
 def absolute(builder: Builder, node: NodeProto) -> str:
-    """|x| = relu(x) + relu(-x)."""
+    """Rewrite |x| as relu(x) + relu(-x)."""
     step = builder.variable(node.input[0])
     return builder.combine([(1.0, _relu(builder, step)), (1.0, _relu(builder, builder.combine([(-1.0, step)])))])
 
@@ -68,9 +69,9 @@ def hard_sigmoid(builder: Builder, node: NodeProto) -> str:
 
 
 def _clip(builder: Builder, step: str, low: float, high: float) -> str:
-    """Low + relu(x - low) - relu(x - high)."""
+    """Return a step for low + relu(x - low) - relu(x - high)."""
     if low > high:
-        raise Unboundable("Clip with its ends the wrong way round")
+        raise Unboundable("Clip with a minimum above its maximum")
     if math.isinf(low) and math.isinf(high):
         return step
     function = partial(torch.clamp, min=low, max=high)
@@ -88,7 +89,7 @@ def sigmoid(builder: Builder, node: NodeProto) -> str:
 
 
 def tanh(builder: Builder, node: NodeProto) -> str:
-    """As 2 sigmoid(2 x) - 1."""
+    """Rewrite Tanh as 2 sigmoid(2 x) - 1."""
     return builder.combine([(2.0, _sigmoid(builder, builder.combine([(2.0, builder.variable(node.input[0]))])))], -1.0)
 
 
@@ -97,7 +98,7 @@ def _sigmoid(builder: Builder, step: str) -> str:
 
 
 def pairs(builder: Builder, node: NodeProto) -> str:
-    """Max and Min of variables and constants of any shapes that broadcast."""
+    """Rewrite Max and Min, of variables and constants of any shapes that broadcast, pair by pair."""
     largest = node.op_type == "Max"
     variables = [builder.variables[name] for name in node.input if name in builder.variables]
     constants = [builder.constant(name) for name in node.input if name not in builder.variables]
@@ -105,24 +106,24 @@ def pairs(builder: Builder, node: NodeProto) -> str:
     steps = [expand(builder, step, shape) for step in variables]
     found = reduce(partial(_larger if largest else _smaller, builder), steps)
     for constant in constants:
-        found = _beside_constant(builder, found, np.broadcast_to(constant, shape), largest)
+        found = _extreme_with_constant(builder, found, np.broadcast_to(constant, shape), largest)
     return found
 
 
 def _larger(builder: Builder, first: str, second: str) -> str:
-    """As b + relu(a - b)."""
+    """Return a step for max(a, b) = b + relu(a - b)."""
     excess = _relu(builder, builder.combine([(1.0, first), (-1.0, second)]))
     return builder.combine([(1.0, second), (1.0, excess)], monotone=Monotone(torch.maximum, (first, second)))
 
 
 def _smaller(builder: Builder, first: str, second: str) -> str:
-    """As a - relu(a - b)."""
+    """Return a step for min(a, b) = a - relu(a - b)."""
     excess = _relu(builder, builder.combine([(1.0, first), (-1.0, second)]))
     return builder.combine([(1.0, first), (-1.0, excess)], monotone=Monotone(torch.minimum, (first, second)))
 
 
-def _beside_constant(builder: Builder, step: str, constant: Array, largest: bool) -> str:
-    """The larger as c + relu(x - c), the smaller as c - relu(c - x)."""
+def _extreme_with_constant(builder: Builder, step: str, constant: Array, largest: bool) -> str:
+    """Return a step for max(x, c) = c + relu(x - c), or for min(x, c) = c - relu(c - x)."""
     sign = 1.0 if largest else -1.0
     excess = _relu(builder, builder.combine([(sign, step)], -sign * constant))
     function = partial(_with_constant, torch.maximum if largest else torch.minimum, real(constant))
@@ -134,7 +135,10 @@ def _with_constant(function: Any, constant: Tensor, x: Tensor) -> Tensor:
 
 
 def max_pool(builder: Builder, node: NodeProto) -> str:
-    """The maximum along each spatial dimension in turn, pair by pair. Padding never wins: it repeats the window."""
+    """Rewrite MaxPool as the maximum along each spatial dimension in turn, pair by pair.
+
+    Padding never is the maximum: a place in the padding is replaced by one that lies inside the same window.
+    """
     attributes = attributes_of(node)
     image = builder.variable(node.input[0])
     kernel, size = tuple(attributes["kernel_shape"]), builder.shapes[image][2:]
@@ -144,7 +148,7 @@ def max_pool(builder: Builder, node: NodeProto) -> str:
         exact = (n + b + a - (k - 1) * d - 1) / s + 1
         count = math.floor(exact)
         if attributes.get("ceil_mode", 0):
-            count = min(math.ceil(exact), -(-(n + b) // s))  # no window starts in the padding behind
+            count = min(math.ceil(exact), -(-(n + b) // s))  # no window starts in the padding at the end
         behind.append((count - 1) * s + (k - 1) * d + 1 - n - b)
         taps = np.arange(count)[None] * s - b + d * np.arange(k)[:, None]
         parts = [pick(builder, step, places_of(builder, step).take(tap, axis=number + 2)) for tap in _inside(taps, n)]
@@ -156,7 +160,7 @@ def max_pool(builder: Builder, node: NodeProto) -> str:
 
 
 def _pooled(x: Tensor, *, kernel: Shape, stride: Shape, dilation: Shape, pads: list[int]) -> Tensor:
-    """The whole pooling of images (N, 1, C, H, W) at once."""
+    """Apply the whole pooling to images (N, 1, C, H, W) at once."""
     images = x.flatten(0, 1)
     if any(pads):
         images = torch.nn.functional.pad(images, pads, value=-math.inf)
@@ -165,16 +169,19 @@ def _pooled(x: Tensor, *, kernel: Shape, stride: Shape, dilation: Shape, pads: l
 
 
 def _inside(taps: Array, size: int) -> Array:
-    """Places of each window's values (kernel, windows), those outside replaced by the window's first inside."""
+    """Return ``taps`` (kernel, windows) with each place outside [0, size) replaced by its window's first inside it.
+
+    Raises Unboundable for a window that lies in the padding completely.
+    """
     inside = (taps >= 0) & (taps < size)
     if not inside.any(axis=0).all():
-        raise Unboundable("MaxPool with a window of nothing but padding")
+        raise Unboundable("MaxPool with a window that contains only padding")
     first = taps[inside.argmax(axis=0), np.arange(taps.shape[1])]
     return np.where(inside, taps, first)
 
 
 def average_pool(builder: Builder, node: NodeProto) -> str:
-    """A convolution with ones, and a division by how many values each window counts."""
+    """Rewrite AveragePool as a convolution with ones, divided by the number of values in each window."""
     attributes = attributes_of(node)
     step = builder.variable(node.input[0])
     kernel, channels = tuple(attributes["kernel_shape"]), builder.shapes[step][1]

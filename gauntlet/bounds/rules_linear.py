@@ -13,7 +13,7 @@ from gauntlet.bounds.rules_movement import expand, permute, reshape
 
 
 def add(builder: Builder, node: NodeProto) -> str:
-    """Add, Sub and Sum of variables and constants."""
+    """Add a step for Add, Sub or Sum, of variables and constants."""
     signs = [1.0, -1.0] if node.op_type == "Sub" else [1.0] * len(node.input)
     shapes = [builder.shapes[builder.variables[n]] for n in node.input if n in builder.variables]
     fixed = [s * builder.constant(n) for s, n in zip(signs, node.input, strict=True) if n not in builder.variables]
@@ -28,7 +28,7 @@ def add(builder: Builder, node: NodeProto) -> str:
 
 
 def scale(builder: Builder, node: NodeProto) -> str:
-    """Mul by a constant, Div by one, Neg."""
+    """Add a step for Mul by a constant, Div by a constant, or Neg."""
     variable = next(name for name in node.input if name in builder.variables)
     others = [name for name in node.input if name != variable]
     factor: Array = np.array(-1.0)
@@ -68,7 +68,7 @@ def gemm(builder: Builder, node: NodeProto) -> str:
 
 
 def matmul(builder: Builder, node: NodeProto) -> str:
-    """A matrix on either side of a variable."""
+    """Add steps for MatMul with a constant matrix on either side of the variable."""
     left, right = node.input
     if left in builder.variables and right in builder.variables:
         raise Unboundable("MatMul of two variables")
@@ -111,7 +111,7 @@ def conv(builder: Builder, node: NodeProto) -> str:
 def convolve(
     builder: Builder, step: str, weight: Array, bias: Array | None, attributes: dict[str, Any], groups: int
 ) -> str:
-    """A convolution with a node's strides, pads and dilations."""
+    """Add a convolution with the strides, pads and dilations in a node's attributes."""
     shape, rank = builder.shapes[step], weight.ndim - 2
     if len(shape) != rank + 2 or shape[0] != 1 or rank not in (1, 2, 3):
         raise Unboundable(f"a convolution of values of shape {shape}")
@@ -124,7 +124,7 @@ def convolve(
 
 
 def windows(attributes: dict[str, Any], size: Shape, kernel: Shape) -> tuple[Shape, Shape, Shape, Shape]:
-    """Strides, padding before and after, and dilations of a node's windows over a spatial size."""
+    """Return strides, padding before, padding after, and dilations of a node's windows over inputs of this size."""
     rank = len(size)
     stride = tuple(attributes.get("strides") or [1] * rank)
     dilation = tuple(attributes.get("dilations") or [1] * rank)
@@ -146,7 +146,7 @@ def windows(attributes: dict[str, Any], size: Shape, kernel: Shape) -> tuple[Sha
 
 
 def reduce(builder: Builder, node: NodeProto) -> str:
-    """ReduceMean, ReduceSum and GlobalAveragePool."""
+    """Add steps for ReduceMean, ReduceSum or GlobalAveragePool."""
     attributes = attributes_of(node)
     step = builder.variable(node.input[0])
     shape = builder.shapes[step]

@@ -1,7 +1,7 @@
 """Rules for operators that only move, copy or leave out values.
 
-The node is run once on the numbers of the places, by ONNX's reference implementation: the answer says where each
-value comes from. So no attribute of Slice, Pad, Transpose and the like is read here.
+ONNX's reference implementation runs the node once on an array of flat indices; the output shows which input value each
+output value comes from. So the attributes of Slice, Pad, Transpose and similar operators need not be interpreted here.
 """
 
 import math
@@ -18,10 +18,10 @@ FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 
 
 def move(builder: Builder, node: NodeProto) -> list[str]:
-    """A step for each output of the node."""
+    """Add a step for each output of the node, and return their names."""
     moved = list(dict.fromkeys(name for name in node.input if name in builder.variables))
     if node.op_type != "Concat" and moved != [node.input[0]]:
-        raise Unboundable(f"{node.op_type} by values that depend on the input")
+        raise Unboundable(f"{node.op_type} whose indices or parameters depend on the input")
     if attributes_of(node).get("value", 0) and node.op_type == "Pad":
         raise Unboundable("Pad with a value in an attribute")
     steps = [builder.variables[name] for name in moved]
@@ -35,7 +35,7 @@ def move(builder: Builder, node: NodeProto) -> list[str]:
     for name, shape in zip(moved, shapes, strict=True):
         places[name] = np.arange(total + 1, total + 1 + math.prod(shape), dtype=np.float64).reshape(shape)
         total += math.prod(shape)
-    numbers = builder.run(node, {**fixed, **places})  # from 1; zero is a constant
+    numbers = builder.run(node, {**fixed, **places})  # flat index + 1; zero marks a constant
     blank = {name: np.zeros(shape) for name, shape in zip(moved, shapes, strict=True)}
     offsets = builder.run(node, {**fixed, **blank}) if filling else [None] * len(numbers)
     return [
@@ -50,27 +50,27 @@ def _selection(number: Array, shapes: tuple[Shape, ...], total: int, offset: Arr
 
 
 def cast(builder: Builder, node: NodeProto) -> str:
-    """Between float32 and float64: no change worth a step. Raises Unboundable for a type that rounds values."""
+    """Return the step itself for a Cast to float32 or float64. Raises Unboundable for a type that rounds values."""
     if attributes_of(node)["to"] not in FLOATS:
         raise Unboundable("Cast to a type that rounds values")
     return builder.variable(node.input[0])
 
 
 def pick(builder: Builder, step: str, places: Array) -> str:
-    """A step with the values at these places (of the flattened step), in the shape of the array."""
+    """Add a step with the values at the flat indices ``places`` of a step, in the shape of that array."""
     index = torch.from_numpy(places.astype(np.int64).reshape(-1))
     shape = tuple(places.shape)
     return builder.add(selection(index, (builder.shapes[step],), shape), [step], shape)
 
 
 def places_of(builder: Builder, step: str) -> Array:
-    """The number of each place of a step, in its shape."""
+    """Return the flat index of each value of a step, in the step's shape."""
     shape = builder.shapes[step]
     return np.arange(math.prod(shape)).reshape(shape)
 
 
 def expand(builder: Builder, step: str, shape: Shape) -> str:
-    """The step broadcast to a shape."""
+    """Add a step that broadcasts a step to a shape."""
     if builder.shapes[step] == shape:
         return step
     return pick(builder, step, np.broadcast_to(places_of(builder, step), shape))

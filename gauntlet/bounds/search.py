@@ -1,7 +1,7 @@
 """Projected gradient descent towards an output that satisfies a conjunction, over any box or ball of inputs.
 
-Madry et al., arXiv 1706.06083, with steps that shrink and several starts; the objective is the inequality that is
-missed most.
+Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083, with several starts and
+steps that shrink. The objective is the most violated inequality of the conjunction.
 """
 
 import time
@@ -14,17 +14,21 @@ from gauntlet.bounds.network import Network
 from gauntlet.bounds.output_property import Goal
 from gauntlet.bounds.region import Region
 
-FIRST, LAST = 0.5, 0.002  # size of a step, as a share of each input's range
-SHOWN = 4  # candidates of each step that the judge sees
+FIRST, LAST = 0.5, 0.002  # size of the first and of the last step, as a share of each input's range
+SHOWN = 4  # candidates of each step that are passed to the judge
 
 Judge = Callable[[Tensor], bool]
-"""Hears of points (n, *input_shape) that may satisfy a goal; True: one of them does."""
+"""Takes points (n, *input_shape) that may satisfy a goal; returns True if one of them does."""
 
 
 def find(
     network: Network, region: Region, goal: Goal, judge: Judge, *, starts: int, steps: int, seed: int, deadline: float
 ) -> bool:
-    """Search with so many starts for each conjunction, the first at the centre; True once the judge says so."""
+    """Search for a point that satisfies the goal; return True as soon as ``judge`` accepts one, else False.
+
+    Each conjunction gets ``starts`` starting points, the first at the centre of the region. The search ends after
+    ``steps`` steps, or at ``deadline`` (a time of time.perf_counter).
+    """
     small, around = network.single, region.to(torch.float32)
     draw = torch.Generator().manual_seed(seed)
     wide = around.upper - around.lower
@@ -36,7 +40,7 @@ def find(
         if time.perf_counter() > deadline:
             break
         x.requires_grad_()
-        excess = _own(goal, which, small(x))
+        excess = _excess(goal, which, small(x))
         likely = excess.detach().argsort()[:SHOWN]
         likely = likely[excess.detach()[likely] <= 0]
         if len(likely) and judge(x.detach()[likely].double()):
@@ -47,8 +51,8 @@ def find(
     return False
 
 
-def _own(goal: Goal, which: Tensor, y: Tensor) -> Tensor:
-    """The excess of each point's own conjunction."""
+def _excess(goal: Goal, which: Tensor, y: Tensor) -> Tensor:
+    """Return each output's excess over the conjunction that its point searches for, ``which`` (n,): (n,)."""
     rows = goal.rows.flatten(2).to(y.dtype)[which]
     return ((rows @ y.flatten(1)[:, :, None]).squeeze(2) - goal.bounds.to(y.dtype)[which]).amax(1)
 

@@ -1,4 +1,4 @@
-"""How steep the usual activations are at most, by ONNX operator: what the prover multiplies a bound by."""
+"""Lipschitz constants of common activations, by ONNX operator: the factors by which the prover multiplies a bound."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ Attributes = Mapping[str, Any]
 
 
 def _by_alpha(default: float) -> Callable[[Attributes], float]:
-    """A slope of one on one side, and at most alpha on the other."""
+    """Return the rule for an activation with slope one on one side of zero, and at most alpha on the other."""
     return lambda given: max(1.0, abs(given.get("alpha", default)))
 
 
@@ -25,7 +25,7 @@ STEEPEST: Mapping[str, Callable[[Attributes], float]] = {
     "Celu": lambda given: 1.0 if given.get("alpha", 1.0) > 0 else math.inf,
     "Elu": _by_alpha(1.0),
     "Erf": _always(2 / math.sqrt(math.pi)),
-    "Gelu": _always(1.13),  # either form: 1.1290
+    "Gelu": _always(1.13),  # 1.1290, in both forms
     "HardSigmoid": lambda given: abs(given.get("alpha", 0.2)),
     "HardSwish": _always(1.5),
     "LeakyRelu": _by_alpha(0.01),

@@ -1,4 +1,4 @@
-"""An ONNX graph as the prover walks it: constants, shapes, and what is proved so far."""
+"""The state of the prover's walk over an ONNX graph: constants, shapes, and the bounds proved so far."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ Array = NDArray[np.float64]
 
 
 class Unprovable(Exception):
-    """The graph holds something that the prover has no rule for."""
+    """The graph contains something that the prover has no rule for."""
 
 
 class Walk:
-    """The graph at batch size one: constants, shapes, and a bound per tensor."""
+    """The graph at batch size one: constants, shapes, and a bound for each tensor that depends on the image."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.nodes: list[NodeProto] = list(model.graph.node)
@@ -36,11 +36,11 @@ class Walk:
         self.bounds: dict[str, float] = {inputs[0].name: 1.0}
 
     def live(self, node: NodeProto) -> list[float]:
-        """Bounds of the inputs that depend on the image."""
+        """Return the bounds of those inputs that depend on the image."""
         return [self.bounds[name] for name in node.input if name in self.bounds]
 
     def only(self, node: NodeProto) -> float:
-        """The bound of the first input, when no other depends on the image."""
+        """Return the bound of the first input. Raises Unprovable unless it alone depends on the image."""
         if node.input[0] not in self.bounds or len(self.live(node)) != 1:
             raise Unprovable(f"{node.op_type} of two variables")
         return self.bounds[node.input[0]]
@@ -56,7 +56,7 @@ class Walk:
         return self.shapes[name]
 
     def matrix(self, node: NodeProto) -> Array:
-        """The (out, in) matrix of a Gemm or of a MatMul with a constant on the right, alpha included."""
+        """Return the (out, in) matrix, times alpha, of a Gemm or of a MatMul with a constant on the right."""
         weight = self.constant(node.input[1])
         if weight.ndim != 2:
             raise Unprovable(f"{node.op_type} with a weight of {weight.ndim} dimensions")

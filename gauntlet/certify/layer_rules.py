@@ -1,4 +1,4 @@
-"""What every operator does to a bound on how fast a tensor changes with the image, in L2: the prover's rules."""
+"""The prover's rules: from L2 Lipschitz constants (w.r.t. the image) of an operator's inputs to that of its output."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from gauntlet.certify.graph_walk import Unprovable, Walk, attributes_of
 
 
 def _same(walk: Walk, node: NodeProto) -> float:
-    """Elementwise 1-Lipschitz, or a reordering of the values."""
+    """Rule for an operator that is elementwise and 1-Lipschitz, or reorders the values."""
     return walk.only(node)
 
 
@@ -34,7 +34,7 @@ def _scale(walk: Walk, node: NodeProto) -> float:
     factors = [walk.constant(name) for name in node.input if name not in walk.bounds]
     variable = next(name for name in node.input if name in walk.bounds)
     if len(factors) != 1 or walk.shape(variable) != walk.shape(node.output[0]):
-        raise Unprovable(f"{node.op_type} that is no scaling by a constant")
+        raise Unprovable(f"{node.op_type} that is not a scaling by a constant")
     if node.op_type == "Div":
         if variable != node.input[0]:
             raise Unprovable("Div by a variable")
@@ -71,7 +71,7 @@ def _batch_norm(walk: Walk, node: NodeProto) -> float:
 
 
 def _overlap(node: NodeProto) -> tuple[int, int]:
-    """In how many windows a value can be at most, and the size of a window."""
+    """Return in how many windows a value can be at most, and the size of a window."""
     attributes = attributes_of(node)
     kernel = attributes["kernel_shape"]
     strides = attributes.get("strides", [1] * len(kernel))
@@ -101,14 +101,17 @@ def _global_average(walk: Walk, node: NodeProto) -> float:
 
 
 def _pair(walk: Walk, node: NodeProto) -> float:
-    """Max or Min of several: at most the root of the sum of squares; one live input keeps its bound."""
+    """Rule for Max or Min: the root of the sum of the squared bounds; for a single live input, that is its bound."""
     if any(walk.shape(name) != walk.shape(node.output[0]) for name in node.input if name in walk.bounds):
         raise Unprovable(f"{node.op_type} that copies values by broadcasting")
     return math.hypot(*walk.live(node))
 
 
 def _concat(walk: Walk, node: NodeProto) -> float:
-    """MaxMin (Anil, Lucas and Grosse, arXiv 1811.05381) sorts pairs of values: it keeps the bound of what was split."""
+    """Rule for Concat, with a tighter one for MaxMin (Anil, Lucas and Grosse, arXiv 1811.05381).
+
+    MaxMin splits a tensor and sorts pairs of values, so the output has the bound of that tensor.
+    """
     pairs = [walk.producer.get(name) for name in node.input]
     if len(pairs) == 2 and all(pairs):
         first, second = pairs
@@ -144,10 +147,10 @@ SHAPE_ARITHMETIC = frozenset(
         "Unsqueeze",
     }
 )
-"""Operators that may compute on shapes, apart from the image: deterministic, without hidden inputs."""
+"""Operators allowed on tensors that do not depend on the image, such as shapes: deterministic, no hidden inputs."""
 
 RULES: dict[str, Callable[[Walk, NodeProto], float]] = {
-    # one to one, none steeper than 45 degrees, or a reordering
+    # elementwise and 1-Lipschitz, or a reordering
     "Abs": _same,
     "Clip": _same,
     "Flatten": _same,

@@ -1,8 +1,8 @@
-"""Certificates proved from the exported file: a walk of the ONNX graph in float64, from its weights alone.
+"""Lipschitz certificates, proved in float64 from the weights in the exported ONNX file alone.
 
-Every tensor gets a bound on how fast it can change with the image, in the L2 norm of one flattened sample. Linear
-layers contribute their spectral norm (``spectral_norms``), known structures their known constant (``layer_rules``); a
-node without a rule ends the proof. What a manifest says counts for nothing.
+A walk over the graph gives every tensor an upper bound of its Lipschitz constant with respect to the image, in the L2
+norm of one flattened sample. Linear layers contribute their spectral norm (``spectral_norms``), other operators a known
+constant (``layer_rules``); a node without a rule ends the proof. No value of the manifest is used.
 """
 
 import math
@@ -20,33 +20,33 @@ from gauntlet.certify.layer_rules import RULES, SHAPE_ARITHMETIC
 from gauntlet.errors import escaped, reason
 
 ROUNDING = 1e-5
-"""A served float32 logit is taken to lie within this times max |logit| of its exact value, or within
-``Certificate.rounding`` if that is more. The margin loses four times that: two logits, at the clean and at the
-perturbed image."""
+"""The error of a served float32 logit is assumed to be at most this times max |logit|, or ``Certificate.rounding`` if
+that is more. Four times that is subtracted from a margin: two logits, at the clean and at the perturbed image."""
 
 MOST_OPERATIONS = 5e10
-"""Of all spectral norms together: about 10 s on one core. Counted beforehand, so that every machine proves the same."""
+"""Limit for all spectral norms together: about 10 s on one core. It limits a count of operations, known in advance, and
+not the time, so that every machine proves the same."""
 
-SMALLEST = 1e-300  # in the place of a constant of zero: two logits whose difference is the same for all images
+SMALLEST = 1e-300  # replaces a Lipschitz constant of zero: two logits whose difference is the same for all images
 
 
 @dataclass(frozen=True)
 class Certificate:
     """A proved bound: ``pairwise[t, j]`` bounds the L2 Lipschitz constant of z_t - z_j. None: nothing is proved."""
 
-    lipschitz: float | None
+    lipschitz: float | None  # of all logits together
     pairwise: NDArray[np.float64] | None  # (K, K)
-    reason: str
+    reason: str  # why nothing is proved, or how it was proved
     rounding: float = 0.0  # absolute error of a logit, measured against float64 when the model is opened
 
     norm = "l2"
     method = "lipschitz"
 
     def radius(self, logits: ArrayLike) -> NDArray[np.float64] | None:
-        """Logits (B, K), an array or a tensor on the CPU, to L2 radii (B,) in pixels of [0, 1].
+        """Return the certified L2 radii (B,), in pixels of [0, 1], of logits (B, K), an array or a tensor on the CPU.
 
-        The class cannot change within its radius, which is zero for an answer that is no class. None: nothing is
-        proved of this classifier.
+        The predicted class cannot change within its radius. The radius is zero where a logit is not finite. Return None
+        if nothing is proved of this classifier.
         """
         if self.pairwise is None:
             return None
@@ -58,20 +58,23 @@ class Certificate:
         return np.where(np.isfinite(z).all(axis=1), np.maximum(radii.min(axis=1), 0.0), 0.0)
 
     def slack(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """What the margins of served logits (B, K) lose to rounding: (B,)."""
+        """Return the rounding error (B,) that is subtracted from the margins of served logits (B, K)."""
         z = np.asarray(logits, dtype=np.float64)
         return 4 * np.maximum(ROUNDING * np.abs(z).max(axis=1, initial=0.0), self.rounding)
 
 
 def prove(path: Path) -> Certificate:
-    """Prove what can be proved about the classifier in an ONNX file: image (B, C, H, W) to logits (B, K)."""
+    """Prove a certificate for the classifier in an ONNX file, from images (B, C, H, W) to logits (B, K).
+
+    Raises nothing: without a proof, the certificate has None and the reason.
+    """
     try:
         model = onnx_file.read(path)
         onnx_skeleton.check(model)  # sorted, with known operators and valid attributes: the rules rely on it
         return _certificate(Walk(model))
     except (Unprovable, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         return Certificate(None, None, escaped(f"no certificate: {error}"))
-    except Exception as error:  # a graph that no rule expected, or one too large for this: nothing is proved
+    except Exception as error:  # a graph that a rule did not expect, or one too large to process: nothing is proved
         return Certificate(None, None, f"no certificate: the proof ended with {reason(error)}")
 
 
@@ -79,8 +82,8 @@ def _certificate(walk: Walk) -> Certificate:
     _check_rules(walk)
     if (operations := _operations(walk)) > MOST_OPERATIONS:
         raise Unprovable(
-            f"not attempted: the norms of its layers take about {operations:.0e} operations, at most "
-            f"{MOST_OPERATIONS:.0e} are spent, and a product over the layers of so large a network certifies nothing"
+            f"not attempted: the spectral norms of its layers would take about {operations:.0e} operations, the limit "
+            f"is {MOST_OPERATIONS:.0e}, and the product of so many norms is too large to certify anything"
         )
     for node in walk.nodes:
         if node.op_type != "Shape" and any(name in walk.bounds for name in node.input):
@@ -93,15 +96,15 @@ def _certificate(walk: Walk) -> Certificate:
 
 
 def _check_rules(walk: Walk) -> None:
-    """Raise Unprovable where a node has no rule, before anything is computed: a spectral norm may take seconds."""
-    live = set(walk.bounds)  # what depends on the image
+    """Raise Unprovable if a node has no rule, before any spectral norm is computed: one may take seconds."""
+    live = set(walk.bounds)  # tensors that depend on the image
     for node in walk.nodes:
         if node.domain not in onnx_file.DEFAULT_DOMAINS or any(part.type == part.GRAPH for part in node.attribute):
-            raise Unprovable(f"{node.domain} {node.op_type} is no plain ONNX operator")
+            raise Unprovable(f"{node.domain} {node.op_type} is not a standard ONNX operator")
         if node.op_type in ("Constant", "Shape"):
             continue
         if live.isdisjoint(node.input):
-            if node.op_type not in SHAPE_ARITHMETIC:  # these are the same for every image; no rule reads them
+            if node.op_type not in SHAPE_ARITHMETIC:  # their results are the same for every image; no rule reads them
                 raise Unprovable(f"there is no rule for {node.op_type}")
             continue
         if node.op_type not in RULES or (len(node.output) > 1 and node.op_type != "Split"):
@@ -112,7 +115,7 @@ def _check_rules(walk: Walk) -> None:
 
 
 def _operations(walk: Walk) -> float:
-    """About how many floating-point operations the spectral norms of the layers take."""
+    """Estimate how many floating-point operations the spectral norms of the layers take."""
     total = 0.0
     for node in walk.nodes:
         kernel = walk.constants[node.input[1]].shape if node.input[1:2] and node.input[1] in walk.constants else ()
@@ -127,7 +130,10 @@ def _operations(walk: Walk) -> float:
 
 
 def _pairwise(walk: Walk, total: float) -> NDArray[np.float64]:
-    """z_t - z_j through a linear head changes by ||w_t - w_j|| only; else by sqrt 2 times the whole bound."""
+    """Return bounds (K, K) of the Lipschitz constants of z_t - z_j.
+
+    After a linear head: ||w_t - w_j|| times the bound of the head's input. Otherwise sqrt 2 times the total bound.
+    """
     node = walk.producer[walk.output]
     live = [name for name in node.input if name in walk.bounds]
     if node.op_type == "Add" and len(live) == 1:  # the head's bias

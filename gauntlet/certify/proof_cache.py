@@ -1,8 +1,9 @@
-"""Certificates that were proved before, on disk, so that a process that starts again does not prove them again.
+"""A cache of certificates on disk, so that a restarted process does not prove them again.
 
-A record is found by the sha256 of the model's file, the version of the code that proves and verifies, and the device
-that computes the served logits. The version is a digest of that code itself and of the libraries under it: whatever
-changes in either, or one byte of the model, proves again. Nothing else writes records; no manifest is ever believed.
+The key of a record is the sha256 of the model's file, the version of the code that proves and verifies, and the device
+that computes the served logits. The version is a digest of that code and of the versions of the libraries that it uses,
+so any change of these, or of one byte of the model, causes a new proof. Only this module writes records; certificates
+are never taken from a manifest.
 """
 
 import hashlib
@@ -19,12 +20,22 @@ from gauntlet import installed_packages
 from gauntlet.certify.lipschitz import Certificate
 
 LIBRARIES = ("numpy", "onnx", "onnx2pytorch", installed_packages.onnxruntime(), "torch")
-CODE = ("certify", "runtime", "artifacts/onnx_file.py")  # of gauntlet
+CODE = (
+    "certify",
+    "runtime",
+    "artifacts/onnx_file.py",
+    "artifacts/onnx_skeleton.py",
+    "float32.py",
+    "norms.py",
+    "per_sample_random.py",
+    "threat.py",
+)
+"""What computes a proof and the gradient check, in gauntlet/: a changed byte in it invalidates every record."""
 
 
 @cache
 def code_version() -> str:
-    """A digest of the code that a record rests on, and of the versions of the libraries that it calls."""
+    """Return a digest of the code that a record depends on, and of the versions of the libraries that it uses."""
     versions = installed_packages.versions(LIBRARIES)
     digest = hashlib.sha256(" ".join(f"{name}=={version}" for name, version in versions.items()).encode())
     root = Path(__file__).parent.parent
@@ -37,12 +48,12 @@ def code_version() -> str:
 
 @dataclass(frozen=True)
 class ProofCache:
-    """A folder of records. Records that are damaged, or of other code, count as absent."""
+    """A folder of records. Records that are damaged, or were written by another version of the code, are ignored."""
 
     folder: Path
 
     def load(self, model_sha256: str, device: str) -> Certificate | None:
-        """The certificate of the model with this sha256, as it was proved where ``device`` computes; None if absent."""
+        """Return the certificate that was proved for a model's file on a device, or None if there is no record."""
         try:
             with np.load(io.BytesIO(self._path(model_sha256, device).read_bytes()), allow_pickle=False) as record:
                 lipschitz, pairwise = float(record["lipschitz"]), record["pairwise"].astype(np.float64)
@@ -57,7 +68,7 @@ class ProofCache:
             return None
 
     def save(self, model_sha256: str, device: str, certificate: Certificate) -> None:
-        """Keep what was proved of a model whose twin has been verified. Raises OSError, and leaves no file then."""
+        """Store the certificate of a model whose twin has been verified. Raises OSError, without leaving a file."""
         record = io.BytesIO()
         np.savez(
             record,
@@ -71,14 +82,14 @@ class ProofCache:
         handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
         draft = Path(name)
         try:
-            with open(handle, "wb") as file:  # noqa: PTH123  a descriptor
+            with open(handle, "wb") as file:  # noqa: PTH123  a descriptor, not a path
                 file.write(record.getvalue())
             draft.replace(path)
         except OSError:
             draft.unlink(missing_ok=True)
             raise
         for other in self.folder.glob(f"{model_sha256}-{device}-*.npz"):
-            if other != path:  # of earlier code
+            if other != path:  # written by another version of the code
                 other.unlink(missing_ok=True)
 
     def _path(self, model_sha256: str, device: str) -> Path:

@@ -1,8 +1,8 @@
-"""Randomized smoothing: a certificate for any classifier, of its smoothed version.
+"""Randomized smoothing: certificates for the smoothed version of any classifier.
 
 Cohen, Rosenfeld and Kolter, "Certified Adversarial Robustness via Randomized Smoothing", arXiv 1902.02918. The smoothed
-classifier answers what the network says most often when Gaussian noise is added to the image: label, radius and
-abstention are its own, not the network's.
+classifier returns the class that the network predicts most often when Gaussian noise is added to the image. Label,
+radius and abstention are those of the smoothed classifier, not of the network.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from gauntlet import predicted_labels
 from gauntlet.certify.smoothing_parameters import Smoothing
 from gauntlet.unanswered_label import UNANSWERED
 
-BATCH = 1_000  # noisy images shown to the network at once
+BATCH = 1_000  # noisy images in one forward pass
 ABSTAINED = -1
-ODD = 0x9E3779B97F4A7C15  # keeps the noise of neighbouring seeds apart
+SEED_STRIDE = 0x9E3779B97F4A7C15  # between the generator seeds of consecutive seeds, so that their noise differs
 
 
 @dataclass(frozen=True)
 class Smoothed:
-    """Of n images: ``label`` ABSTAINED and ``radius`` zero where nothing can be said at this confidence."""
+    """Answers for n images: ``label`` is ABSTAINED and ``radius`` zero where no class is certain at this confidence."""
 
     label: Tensor  # (n,) int64
     radius: Tensor  # (n,) float64, L2, in pixels of [0, 1]
@@ -38,11 +38,12 @@ def certify(
     first_index: int = 0,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> Smoothed:
-    """CERTIFY of the paper for images x (n, C, H, W): the class of ``guess`` draws, proved with ``samples`` fresh ones.
+    """Certify images x (n, C, H, W) with CERTIFY of the paper: guess the class, then prove it with independent noise.
 
-    ``predict`` gives logits (B, K) on the CPU. The noise depends on the seed and on the image's index alone. With
-    probability 1 - alpha, image by image, no perturbation shorter than its radius changes the smoothed classifier's
-    answer. ``check_cancelled`` runs before every batch and ends the work by raising.
+    The class is chosen with ``guess`` noisy images, and proved with ``samples`` others. ``predict`` returns logits
+    (B, K) on the CPU. The noise depends only on the seed and on the image's index. For each image, with probability
+    1 - alpha, no perturbation shorter than its radius changes the smoothed classifier's answer. ``check_cancelled``
+    runs before every batch and ends the computation by raising.
     """
     tops, radii = [], []
     for position, image in enumerate(x):
@@ -66,7 +67,7 @@ def votes(
     seed: int,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> list[int]:
-    """Of so many draws around each image (n, C, H, W), how many the network calls by its label (n,)."""
+    """Return, for each image (n, C, H, W), how many of ``draws`` noisy copies the network gives its label (n,)."""
     hits = []
     for position, (image, label) in enumerate(zip(x, labels.tolist(), strict=True)):
         counts = _votes(predict, image, sigma, draws, _noise(seed, position), check_cancelled)
@@ -75,11 +76,11 @@ def votes(
 
 
 def _noise(seed: int, index: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed * ODD + index) % 2**63)
+    return torch.Generator().manual_seed((seed * SEED_STRIDE + index) % 2**63)
 
 
 def lower_bound(hits: int, draws: int, alpha: float) -> float:
-    """One-sided Clopper-Pearson bound: a share below it gives so many hits with probability at most alpha."""
+    """Return the one-sided Clopper-Pearson lower confidence bound of the share of hits, at confidence 1 - alpha."""
     return float(betaincinv(hits, draws - hits + 1, alpha)) if hits else 0.0
 
 
@@ -91,13 +92,14 @@ def _votes(
     noise: torch.Generator,
     check_cancelled: Callable[[], None],
 ) -> Tensor:
-    """How often each class is the network's answer to the noisy image (C, H, W): (K,)."""
+    """Return how often the network predicts each class for noisy copies of an image (C, H, W): (K,)."""
     counts = torch.zeros(0, dtype=torch.int64)
     for first in range(0, draws, BATCH):
         check_cancelled()
         shape = (min(BATCH, draws - first), *image.shape)
         logits = predict(image + sigma * torch.randn(shape, generator=noise))
-        said = predicted_labels.labels(logits)
-        found = torch.bincount(said[said != UNANSWERED], minlength=logits.shape[1])  # no answer is a vote for nobody
-        counts = found if first == 0 else counts + found
+        labels = predicted_labels.labels(logits)
+        answered = labels[labels != UNANSWERED]  # an image without an answer is a vote for no class
+        batch_counts = torch.bincount(answered, minlength=logits.shape[1])
+        counts = batch_counts if first == 0 else counts + batch_counts
     return counts

@@ -1,7 +1,7 @@
 """Sound upper bounds on the L2 operator norms of linear layers, in float64.
 
-Power iteration approaches a norm from below, so here it only guesses. What proves the guess is a Cholesky
-factorisation: it exists for s I - A only if no eigenvalue of A exceeds s.
+Power iteration approaches a norm from below, so it only gives a guess. A Cholesky factorisation proves the guess: it
+exists for s I - A only if no eigenvalue of A exceeds s.
 """
 
 import math
@@ -11,29 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUND_UP = 1 + 1e-9
-"""Far above the relative error of a float64 Cholesky factorisation of these sizes (about n x 1e-16)."""
+"""Factor of each norm: far above the relative error of a float64 Cholesky factorisation of these sizes (about n x
+1e-16)."""
 
-POWER_STEPS = 50  # of the guess
-COMPLEX = 4  # real operations that one of complex numbers takes
+POWER_STEPS = 50  # of the power iteration
+COMPLEX = 4  # real operations in one complex operation
 
-TIGHT = 1e-6  # by how much, relatively, the first guess of an eigenvalue is raised before it is proved
+RAISE = 1e-6  # relative amount by which the guess of an eigenvalue is raised before the first attempt to prove it
 
 
 def dense(matrix: NDArray[np.float64]) -> float:
-    """Norm of x -> W x, W (out, in)."""
+    """Return an upper bound of the norm of x -> W x, for W (out, in)."""
     small = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     return math.sqrt(largest_eigenvalue((small @ small.T)[None])) * ROUND_UP
 
 
 def largest_eigenvalue(grams: NDArray[np.float64] | NDArray[np.complex128]) -> float:
-    """An upper bound, tight to about 1e-6, on every eigenvalue of positive semidefinite matrices (F, n, n)."""
+    """Return an upper bound, tight to about 1e-6, on every eigenvalue of positive semidefinite matrices (F, n, n)."""
     n = grams.shape[-1]
     vectors = np.random.default_rng(0).normal(size=(len(grams), n, 1)).astype(grams.dtype)
     for _ in range(POWER_STEPS):
         vectors = grams @ vectors
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     guess = float(np.linalg.norm(grams @ vectors, axis=1).max())
-    raised = TIGHT
+    raised = RAISE
     while True:
         bound = guess * (1 + raised) + np.finfo(np.float64).tiny
         try:
@@ -53,20 +54,20 @@ def convolution(
     dilation: Sequence[int],
     groups: int = 1,
 ) -> float:
-    """Norm of a zero-padded strided convolution, kernel (out, in / groups, *k), on inputs (in, *size).
+    """Return an upper bound of a zero-padded convolution's norm: kernel (out, in / groups, *k), inputs (in, *size).
 
-    Zero padding embeds the image in a torus so large that no window wraps onto it, so the norm of the circular
-    convolution there is an upper bound. That one splits into one small matrix per frequency (Sedghi, Gupta and Long,
-    "The Singular Values of Convolutional Layers", arXiv 1805.10408); a stride folds the frequencies that become equal
-    into one row.
-    ``padding`` as in ONNX: all begins, then all ends.
+    The image is embedded, by zero padding, in a torus so large that no window wraps onto it, so the norm of the
+    circular convolution on the torus is an upper bound. The circular convolution splits into one small matrix per
+    frequency (Sedghi, Gupta and Long, "The Singular Values of Convolutional Layers", arXiv 1805.10408); with a stride,
+    the frequencies that alias are put into the same matrix.
+    ``padding`` has the order of ONNX: the begin of every axis, then the end of every axis.
     """
     blocks = kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
     return max(_torus(block, size, stride, padding, dilation) for block in blocks) * ROUND_UP
 
 
 def dense_operations(shape: Sequence[int]) -> float:
-    """About how many floating-point operations ``dense`` takes for a matrix of this shape."""
+    """Estimate how many floating-point operations ``dense`` takes for a matrix of this shape."""
     small, large = sorted(shape)
     return 2.0 * small**2 * (large + POWER_STEPS + small)
 
@@ -74,7 +75,7 @@ def dense_operations(shape: Sequence[int]) -> float:
 def convolution_operations(
     kernel_shape: Sequence[int], *, size: Sequence[int], stride: Sequence[int], groups: int = 1
 ) -> float:
-    """About how many floating-point operations ``convolution`` takes for kernels (out, in / groups, *k)."""
+    """Estimate how many floating-point operations ``convolution`` takes for kernels (out, in / groups, *k)."""
     frequencies = math.prod(math.ceil(n / s) for n, s in zip(size, stride, strict=True)) / 2
     matrix = kernel_shape[0] // groups, kernel_shape[1] * math.prod(stride)
     return groups * frequencies * COMPLEX * dense_operations(matrix)

@@ -1,4 +1,4 @@
-"""The checks of a model without gradients: those of gauntlet.checks.white_box that black-box attacks can answer."""
+"""Checks for a model without gradients: those of gauntlet.checks.white_box that need only black-box attacks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,11 +28,11 @@ SQUARE: dict[str, Any] = {"queries": 1000}
 def examine(
     model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, check_cancelled: Callable[[], None]
 ) -> Examination:
-    """As ``checks.examine``; that there are no gradients is an alarm: robust accuracy may only look high."""
-    right = first_right(model, x, y)
-    if len(right) == 0:
+    """Run the black-box checks of a model. That it has no gradients is an alarm: robustness may look too high."""
+    rows = first_right(model, x, y)
+    if len(rows) == 0:
         return nothing_right(len(x))
-    x, y = x[right], y[right]
+    x, y = x[rows], y[rows]
 
     def attack(name: str, eps: float | None, params: dict[str, Any]) -> Outcome:
         return referee.run(
@@ -40,21 +40,21 @@ def examine(
         )
 
     nearest = attack(NEAREST[0], None, NEAREST[1])
-    middle = float(nearest.minimal["l2"].median())
-    distance = middle if 0 < middle < float("inf") else TYPICAL * x[0].numel() ** 0.5
+    median = float(nearest.minimal["l2"].median())
+    distance = median if 0 < median < float("inf") else TYPICAL * x[0].numel() ** 0.5
     square, noise = attack("square", distance, SQUARE), attack("noise", distance, {})
     logits = model.predict(x)
     repeat = gap(logits, model.predict(x)) / float(logits.abs().max().clamp_min(TINY))
-    found = square.success | (nearest.minimal["l2"] <= distance)
-    better, ours, theirs = beats(noise.success, found)
+    broken = square.success | (nearest.minimal["l2"] <= distance)
+    noise_wins, only_noise, only_attacks = beats(noise.success, broken)
     outside = sum(unconfirmed(model, x, y, outcome) for outcome in (nearest, square, noise))
     verdicts = {
         ATTACKABLE: Verdict(True, f"{len(x)} are examined"),
         "deterministic": Verdict(repeat <= 1e-5, f"two answers differ by {repeat:.2g} of the largest logit"),
         "gradients are there": Verdict(False, model.manifest.gradients),
         "attacks beat noise": Verdict(
-            not better, f"noise alone breaks {ours}, square or hopskipjump alone {theirs} of {len(x)}"
+            not noise_wins, f"only noise breaks {only_noise}, only square or hopskipjump {only_attacks} of {len(x)}"
         ),
         "successes stand": Verdict(outside == 0, f"{outside} do not"),
     }
-    return Examination.of(verdicts, right, nearest)
+    return Examination.of(verdicts, rows, nearest)

@@ -1,7 +1,8 @@
-"""Is the evaluation itself to be believed? The checks that every report makes of each of its models.
+"""Is the evaluation itself valid? The checks that every report runs on each of its models.
 
 After Carlini et al., "On Evaluating Adversarial Robustness", arXiv 1902.06705, and Pintor et al., "Indicators of Attack
-Failure", arXiv 2106.09947. ``gather`` runs the networks; the judgements are pure functions of what it found.
+Failure", arXiv 2106.09947. ``gather`` runs the networks; the verdicts are pure functions of the evidence that it
+returns.
 """
 
 from collections import Counter
@@ -26,12 +27,12 @@ from gauntlet.threat import TINY, Threat, l2, unit
 from gauntlet.unanswered_label import UNANSWERED
 
 EXAMINED = 64
-"""Images that are looked at, the first ones that are classified correctly."""
+"""Number of images examined: the first ones that are classified correctly."""
 
-TYPICAL = 0.05  # distance per root of the number of values, where no attack finds a distance to go by
-VANISHED = 1e-6  # a gradient's largest entry, beside that of the median image
-DEAD = 0.03  # share of the images whose gradient may vanish: these attacks cannot see
-STEP = 0.25  # of that distance: how far a gradient is followed to see whether it leads anywhere
+TYPICAL = 0.05  # default L2 distance, times the root of the number of pixel values, if DDN gives none
+VANISHED = 1e-6  # a gradient is zero if its largest entry is at most this share of the median image's
+DEAD = 0.03  # share of the images that may have a zero or non-finite gradient
+STEP = 0.25  # share of the median distance by which a gradient is followed to test whether it changes the margin
 
 NEAREST: tuple[str, float | None, dict[str, Any]] = ("ddn", None, {"steps": 100})
 BATTERY: Mapping[str, tuple[str, float | None, dict[str, Any]]] = {
@@ -43,36 +44,36 @@ BATTERY: Mapping[str, tuple[str, float | None, dict[str, Any]]] = {
     "apgd without a bound": ("apgd", None, {"steps": 40}),
     "square": ("square", 1, {"queries": 500}),
 }
-"""Attack, budget in units of the median distance that DDN needs (None: across the whole box), parameters."""
+"""By name: attack, eps in units of the median distance that DDN needs (None: the whole box), parameters."""
 
 
 def cost(n: int) -> int:
-    """Passes through the network of a check of n images."""
+    """Return the number of passes through the network that checking n images takes."""
     steps = sum(price(attack, params) for attack, _, params in (*BATTERY.values(), NEAREST))
     return min(n, EXAMINED) * steps
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured on n images, all classified correctly."""
+    """The measurements on n images, all classified correctly."""
 
     n: int
-    exact: bool  # whether gradients are meant to agree with finite differences: straight-through ones are not
-    repeat_gap: float  # largest difference between two answers to the same batch, over the largest logit
+    exact: bool  # gradients must agree with finite differences; False for straight-through estimators
+    repeat_gap: float  # largest difference between two evaluations of the same batch, over the largest logit
     parity: float  # largest difference between ONNX Runtime and twin, clean and attacked, over the largest logit
-    probabilities: bool  # outputs look like a softmax's
+    probabilities: bool  # outputs look like those of a softmax
     top_gap: float  # median difference of the two largest logits
-    zero_gradients: int  # or so small beside the other images' that they are none
+    zero_gradients: int  # or negligible beside those of the other images
     broken_gradients: int  # NaN or infinite
     wrong_gradients: int  # disagree with finite differences
-    useless_gradients: int  # following them a little moves the margin no more than a random step does
-    outside: int  # successes that leave the ball or the box, or that the served model does not confirm
-    broken: Mapping[str, Tensor]  # by entry of the battery and "ddn": which images it broke, (n,) bool
+    useless_gradients: int  # a small step along them changes the margin no more than a random step
+    outside: int  # successes outside the box, at another distance than reported, or not confirmed by the served model
+    broken: Mapping[str, Tensor]  # by key of BATTERY, or "ddn": which images were broken, (n,) bool
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a check went; ``measured`` says in words what was seen."""
+    """The result of a check; ``measured`` describes the measurement in words."""
 
     passed: bool
     measured: str
@@ -80,15 +81,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Examination:
-    """The verdicts, and the distances that they rest on: a search of its own, whatever attacks a report asks for."""
+    """The verdicts, and the distances from the checks' own search, which is independent of the attacks of a report."""
 
     verdicts: dict[str, Verdict]
-    places: Tensor  # (m,) int64 of the images that the search broke
-    l2: Tensor  # (m,) float64, how far it had to go
+    places: Tensor  # (m,) int64 positions of the images that the search broke
+    l2: Tensor  # (m,) float64 distances
 
     @classmethod
     def of(cls, verdicts: dict[str, Verdict], places: Tensor, nearest: Outcome) -> "Examination":
-        """With the search's outcome for the images at these places (n,)."""
+        """Return the examination with the search's outcome for the images at these positions (n,)."""
         found = nearest.minimal["l2"]
         won = found.isfinite()
         return cls(verdicts, places[won], found[won])
@@ -96,7 +97,7 @@ class Examination:
 
 @dataclass(frozen=True)
 class Check:
-    """What a check is for: what an alarm means, what to do about it, and how evidence is judged."""
+    """A check: what an alarm means, what to do about it, and the function that judges the evidence."""
 
     meaning: str
     advice: str
@@ -106,9 +107,9 @@ class Check:
 def examine(
     model: Classifier, x: Tensor, y: Tensor, *, seed: int = 0, check_cancelled: Callable[[], None]
 ) -> Examination:
-    """Every check on the first images (n, C, H, W) with labels (n,) that the model classifies correctly.
+    """Run every check on the first images of (n, C, H, W), labels (n,), that the model classifies correctly.
 
-    Raises what ``check_cancelled`` raises, which is called before every evaluation of an attack.
+    ``check_cancelled`` is called before every evaluation of an attack and ends the run by raising.
     """
     right = first_right(model, x, y)
     if len(right) == 0:
@@ -120,20 +121,23 @@ def examine(
 
 
 def nothing_right(n: int) -> Examination:
-    """Of a model that classifies none of n images correctly: there is nothing to break, and that is an alarm."""
+    """Return the examination of a model that classifies none of n images correctly, which is an alarm."""
     verdict = Verdict(False, f"0 of {n} images are classified correctly")
     return Examination({ATTACKABLE: verdict}, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64))
 
 
 def first_right(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Places of the first images (n, C, H, W) that are classified as their labels (n,) say, EXAMINED at most."""
+    """Return the positions of the first correctly classified images of (n, C, H, W), labels (n,); at most EXAMINED."""
     return (labels(model.predict(x)) == y).nonzero().squeeze(1)[:EXAMINED]
 
 
 def gather(
     model: Classifier, x: Tensor, y: Tensor, seed: int, check_cancelled: Callable[[], None]
 ) -> tuple[Evidence, Outcome]:
-    """Measure, and what the search for the nearest found. All images x (n, C, H, W) are classified as y (n,)."""
+    """Collect the evidence, and the outcome of the search for the nearest adversarial examples.
+
+    All images x (n, C, H, W) must be classified as y (n,).
+    """
 
     def attack(name: str, eps: float | None, params: dict[str, Any]) -> Outcome:
         return referee.run(
@@ -175,11 +179,12 @@ def _twin(model: Classifier, x: Tensor) -> Tensor:
 
 
 def gap(one: Tensor, other: Tensor) -> float:
+    """Return the largest absolute difference; infinite if there is a NaN."""
     return float((one - other).abs().nan_to_num(torch.inf).max())
 
 
 def unconfirmed(model: Classifier, x: Tensor, y: Tensor, found: Outcome) -> int:
-    """Successes that, looked at once more, are none: (count)."""
+    """Return the number of successes that a second evaluation does not confirm."""
     images, won = found.images, found.success
     inside = (images >= 0).flatten(1).all(dim=1) & (images <= 1).flatten(1).all(dim=1)
     measured = (l2(images.double() - x.double()) - found.l2).abs() < 1e-6
@@ -189,7 +194,7 @@ def unconfirmed(model: Classifier, x: Tensor, y: Tensor, found: Outcome) -> int:
 
 
 def _gradients(model: Classifier, x: Tensor, y: Tensor, distance: float, seed: int) -> dict[str, int]:
-    """Of the margin near each image: how many vanish, are not finite, are wrong, lead nowhere."""
+    """Count the margin gradients near the images that are zero, not finite, wrong, or useless."""
     total: Counter[str] = Counter()
     for rows in torch.split(torch.arange(len(x), device=model.device), referee.at_once(x)):
         here = rows.to(x.device)
@@ -210,16 +215,16 @@ def _gradients_of(model: Classifier, x: Tensor, y: Tensor, distance: float, keys
     gradient = raw.nan_to_num(0.0, 0.0, 0.0)
     largest = gradient.flatten(1).abs().amax(dim=1)
     zero = finite & (largest <= VANISHED * largest.median())
-    direction, stray = unit(gradient), unit(keys.normal(1, shape))
+    direction, random = unit(gradient), unit(keys.normal(1, shape))
     with torch.no_grad():
         before = value(x)
-        moved = [before - value((x - STEP * distance * way).clamp(0, 1)) for way in (direction, stray, -stray)]
+        moved = [before - value((x - STEP * distance * along).clamp(0, 1)) for along in (direction, random, -random)]
         double = doubled(model.twin)
         wrong = torch.zeros_like(zero)
-        for way in (direction, stray):
-            step = 1e-6 * way.double()
+        for along in (direction, random):
+            step = 1e-6 * along.double()
             slope = (value(x.double() + step, double) - value(x.double() - step, double)) / 2e-6
-            wrong |= (slope - (gradient * way).flatten(1).sum(dim=1)).abs() > 0.05 * l2(gradient) + 1e-6
+            wrong |= (slope - (gradient * along).flatten(1).sum(dim=1)).abs() > 0.05 * l2(gradient) + 1e-6
     useless = moved[0] <= torch.maximum(moved[1], moved[2])
     usable = finite & ~zero
     return {
@@ -231,32 +236,32 @@ def _gradients_of(model: Classifier, x: Tensor, y: Tensor, distance: float, keys
 
 
 def beats(weak: Tensor, strong: Tensor) -> tuple[bool, int, int]:
-    """Whether the weaker attack breaks more than chance allows, and how many images each breaks alone.
+    """Return whether the weaker attack is significantly better, and how many images only it and only the other breaks.
 
-    Images that only one of the two breaks are as likely either's if they are equally strong: two standard deviations
-    of such a coin, and one image, are let pass.
+    If both are equally strong, an image that only one of them breaks is equally likely to be either's (a fair coin): a
+    lead of two standard deviations plus one image is tolerated.
     """
     weak_only, strong_only = int((weak & ~strong).sum()), int((strong & ~weak).sum())
     return weak_only - strong_only > 2 * (weak_only + strong_only) ** 0.5 + 1, weak_only, strong_only
 
 
-def _count(evidence: Evidence, count: int, what: str, most: float) -> Verdict:
-    return Verdict(count <= most * evidence.n, f"{count} of {evidence.n} {what}")
+def _count(evidence: Evidence, count: int, what: str, limit: float) -> Verdict:
+    return Verdict(count <= limit * evidence.n, f"{count} of {evidence.n} {what}")
 
 
 def _pair(weak: str, *strong: str) -> Callable[[Evidence], Verdict]:
     def judge(evidence: Evidence) -> Verdict:
         together = torch.stack([evidence.broken[name] for name in strong]).any(dim=0)
-        better, ours, theirs = beats(evidence.broken[weak], together)
-        return Verdict(not better, f"{weak} alone breaks {ours}, {' or '.join(strong)} alone {theirs} of {evidence.n}")
+        better, first, second = beats(evidence.broken[weak], together)
+        return Verdict(not better, f"only {weak} breaks {first}, only {' or '.join(strong)} {second} of {evidence.n}")
 
     return judge
 
 
 def _twice(evidence: Evidence) -> Verdict:
-    few, many = (int(evidence.broken[name].sum()) for name in ("pgd", "pgd, twice the steps"))
+    once, twice = (int(evidence.broken[name].sum()) for name in ("pgd", "pgd, twice the steps"))
     return Verdict(
-        many - few <= max(2, 0.05 * evidence.n), f"{few} of {evidence.n} broken, {many} with twice the steps"
+        twice - once <= max(2, 0.05 * evidence.n), f"{once} of {evidence.n} broken, {twice} with twice the steps"
     )
 
 
@@ -272,14 +277,14 @@ ATTACKABLE = "there are images to attack"
 
 CHECKS: Mapping[str, Check] = {
     ATTACKABLE: Check(
-        "The model classifies no image correctly: there is nothing to break, and no figure means anything.",
+        "The model classifies no image correctly: there is nothing to attack, and the figures mean nothing.",
         "Look at the labels of the evaluation set, the order of the classes and the pixels that the model expects.",
         lambda e: Verdict(e.n > 0, f"{e.n} are examined"),
     ),
     "deterministic": Check(
-        "The model answers differently when asked again: attacks meet another model than the one that is served.",
-        "Take the randomness out, or certify the smoothed classifier; a single answer means nothing.",
-        lambda e: Verdict(e.repeat_gap <= 1e-5, f"two answers differ by {e.repeat_gap:.2g} of the largest logit"),
+        "The model gives different outputs for the same input: attacks see another model than the one that is served.",
+        "Remove the randomness, or certify the smoothed classifier; a single output means nothing.",
+        lambda e: Verdict(e.repeat_gap <= 1e-5, f"two outputs differ by {e.repeat_gap:.2g} of the largest logit"),
     ),
     "outputs are logits": Check(
         "The outputs are probabilities: where one is close to 1 the gradient of the others vanishes.",
@@ -288,36 +293,37 @@ CHECKS: Mapping[str, Check] = {
     ),
     "logits of a sane scale": Check(
         "The logits lie so far apart that a softmax of them is exactly 0 or 1 in float32: attacks on cross-entropy "
-        "in other tools see no gradient. Ours rescale them and do not care.",
-        "Distrust what other tools report of this model; train with weight decay or divide the logits.",
+        "in other tools see no gradient. Those of Gauntlet rescale the logits and are not affected.",
+        "Do not trust what other tools report for this model; train with weight decay or divide the logits.",
         lambda e: Verdict(e.top_gap < SATURATED, f"the two largest differ by {e.top_gap:.3g} in the median"),
     ),
     "served model equals its twin": Check(
-        "ONNX Runtime and the network that gradients come from disagree: attacks climb another model.",
-        "Export again with a supported operator set; report the graph that does this.",
+        "ONNX Runtime and the network that gives the gradients disagree: attacks optimise another model.",
+        "Export again with a supported operator set, and report the graph as a bug.",
         lambda e: Verdict(
             e.parity <= (1e-3 if e.exact else PARITY), f"largest difference {e.parity:.2g} of the largest logit"
         ),
     ),
     "gradients are there": Check(
-        "The gradient of the margin vanishes at images, or is not finite: they lie on a plateau (dead ReLUs, rounding, "
-        "saturated units), where a white-box attack is blind unless it starts elsewhere, and robustness looks high.",
-        "Ours search again from noise that is classified otherwise; other tools do not. Add `hopskipjump` to compare.",
+        "The gradient of the margin is zero or not finite at some images: they lie on a plateau (dead ReLUs, rounding, "
+        "saturated units), where a white-box attack fails unless it starts elsewhere: robustness looks too high.",
+        "Gauntlet's attacks search again from noise images of another class; other tools do not. Add `hopskipjump` to "
+        "compare.",
         lambda e: _count(e, e.zero_gradients + e.broken_gradients, "are zero or not finite", DEAD),
     ),
     DIFFERENCES: Check(
         "Autograd and finite differences disagree: the gradient is not that of the function.",
-        "Look for operators with a made-up gradient (straight-through estimators, custom functions).",
+        "Look for operators with an artificial gradient (straight-through estimators, custom functions).",
         lambda e: _count(e, e.wrong_gradients, "disagree with finite differences", 0.1),
     ),
     "gradients lead somewhere": Check(
         "A step along the gradient changes the margin no more than a random step: the gradient is shattered.",
-        "Believe black-box attacks, or attack a smooth stand-in of the layer that does it.",
+        "Trust the black-box attacks, or replace the layer that causes it by a smooth approximation for the attack.",
         lambda e: _count(e, e.useless_gradients, "do no better than a random step", 0.25),
     ),
     "iterating beats a single step": Check(
-        "FGSM breaks images that PGD does not: the loss surface misleads PGD, or its steps are wrong.",
-        "Run more restarts and other losses; distrust the robust accuracy.",
+        "FGSM breaks images that PGD does not: the loss surface misleads PGD, or its step size is wrong.",
+        "Run more restarts and other losses; do not trust the robust accuracy.",
         _pair("fgsm", "pgd"),
     ),
     "more steps change little": Check(
@@ -326,28 +332,28 @@ CHECKS: Mapping[str, Check] = {
         _twice,
     ),
     "larger budgets break more": Check(
-        "Images broken at half the distance hold at the full one: the attack fails for reasons of its own.",
-        "Distrust the robust accuracy at every eps; look at the loss along the attack.",
+        "Images broken within half the distance are not broken within the full one: the attack itself fails.",
+        "Do not trust the robust accuracy at any eps; look at the loss during the attack.",
         _pair("pgd at half the distance", "pgd"),
     ),
     "no bound, no robustness": Check(
-        "Some images hold although every image is allowed: gradients must be masked.",
-        "Distrust the robust accuracy at every eps.",
+        "Some images are not broken although every perturbation is allowed: gradients must be masked.",
+        "Do not trust the robust accuracy at any eps.",
         _unbounded,
     ),
     "white box beats black box": Check(
-        "Square, which sees no gradient, breaks images that gradient attacks do not: gradients are masked.",
-        "Believe the black-box figures; look for what masks the gradients.",
+        "Square, which uses no gradient, breaks images that gradient attacks do not: gradients are masked.",
+        "Trust the figures of the black-box attacks; look for the layer that masks the gradients.",
         _pair("square", "pgd", "ddn"),
     ),
     "attacks beat noise": Check(
         "Random points of the ball break images that the attacks do not.",
-        "Something is broken in the attack or in the gradients: believe nothing above the noise.",
+        "The attack or the gradients are broken: trust no robust accuracy above the accuracy under noise.",
         _pair("noise", "square", "pgd", "ddn"),
     ),
     "successes stand": Check(
-        "Adversarial examples, looked at once more, are outside the budget or fool nobody.",
-        "A fault of this program or a model that is not deterministic: report it.",
+        "A second evaluation of adversarial examples finds them outside the budget, or correctly classified.",
+        "Either Gauntlet has a bug, or the model is not deterministic: report it.",
         lambda e: Verdict(e.outside == 0, f"{e.outside} do not"),
     ),
 }

@@ -1,4 +1,4 @@
-"""``gauntlet attack``."""
+"""``gauntlet attack``: attack the first images of an evaluation set."""
 
 import argparse
 
@@ -14,10 +14,12 @@ from gauntlet.threat import Threat
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("model", help="name, or an *.onnx file")
     parser.add_argument("attack", choices=list(ATTACKS))
-    parser.add_argument("--norm", choices=NORMS, help="default: l2 where the attack works in it, else linf")
+    parser.add_argument(
+        "--norm", choices=NORMS, help="default: the first of l2, linf, l1 and l0 that the attack supports"
+    )
     parser.add_argument(
         "--eps", type=requirements.fraction, help="in pixels of [0, 1], e.g. 8/255; minimum-norm attacks need none"
     )
@@ -26,12 +28,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FIELD=VALUE",
-        help="parameters of the attack; a wrong name lists those there are",
+        help="parameters of the attack; an unknown name prints the valid ones",
     )
     add_input_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    """Attack the images and print accuracies and distances. Returns 0. Raises InvalidInput."""
     [model], images = open_inputs(options, [options.model])
     if model.manifest.input_shape != images.images.shape[1:]:
         shapes = f"{model.manifest.input_shape}, those of {images.name} are {images.images.shape[1:]}"

@@ -13,7 +13,7 @@ from gauntlet.verification import images
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("model", help="name, or an *.onnx file")
     parser.add_argument("--norm", choices=("linf", "l2"), default="linf", help="%(default)s")
     parser.add_argument(
@@ -23,9 +23,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="in pixels of [0, 1], e.g. 8/255; largest: the largest radius that can be certified",
     )
     parser.add_argument(
-        "--method", choices=("auto", *images.METHODS), default="auto", help="from cheap to dear: %(default)s"
+        "--method",
+        choices=("auto", *images.METHODS),
+        default="auto",
+        help="%(default)s: all, from the cheapest to the most expensive",
     )
-    parser.add_argument("--seconds", type=positive, default=60.0, help="that all images share (%(default)s)")
+    parser.add_argument("--seconds", type=positive, default=60.0, help="time for all images together (%(default)s)")
     add_input_options(parser)
 
 
@@ -45,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         model, x, y, options.norm, eps, methods=methods, seconds=options.seconds, seed=options.seed
     )
     if verdicts[0].reason:
-        sys.stderr.write(f"{model.name} is attacked, but not bounded: {verdicts[0].reason}\n")
+        sys.stderr.write(f"{model.name} can be attacked, but not bounded: {verdicts[0].reason}\n")
     for number, verdict in enumerate(verdicts):
         distance = "" if verdict.distance is None else f"\tcounterexample at {verdict.distance:.6g}"
         bound = "" if verdict.bound is None else f"\tmargin {verdict.bound:+.4g}"

@@ -1,4 +1,4 @@
-"""``gauntlet compare``: the gate for continuous integration."""
+"""``gauntlet compare``: compare two reports; a gate for continuous integration."""
 
 import argparse
 from pathlib import Path
@@ -13,14 +13,15 @@ from gauntlet.report.schema import Report
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     add_tolerance(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write it as Markdown too")
+    parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the changes as Markdown too")
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print what changed between two reports. Returns 1 if a model got less robust, else 0. Raises InvalidInput."""
     before, after = (read(path) for path in (options.before, options.after))
     found = compare(before, after, options.tolerance / 100)
     for change in (*found.gains, *found.losses):
@@ -33,18 +34,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def add_tolerance(parser: argparse.ArgumentParser) -> None:
-    """What counts as a change."""
+    """Add the option for how much an accuracy may change without being reported."""
     parser.add_argument("--tolerance", type=points, default=1.0, help="points that count as no change (%(default)s)")
 
 
 def points(text: str) -> float:
-    """Percentage points, 0 to 100."""
+    """Parse percentage points, 0 to 100. Raises ValueError."""
     if not 0 <= (value := float(text)) <= 100:
         raise ValueError(text)
     return value
 
 
 def read(path: Path) -> Report:
+    """Read a report from JSON. Raises InvalidInput."""
     try:
         return Report.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The ``gauntlet`` command."""
+"""The ``gauntlet`` command: chooses a subcommand and maps its errors to exit statuses."""
 
 import argparse
 import os
@@ -14,22 +14,22 @@ from gauntlet.runtime import memory
 from gauntlet.version import __version__
 
 COMMANDS: Mapping[str, str] = {
-    "models": "Every model with its kind and what is proved of it.",
+    "models": "List every model with its kind and its proved Lipschitz constant.",
     "attack": "Attack the first n images of an evaluation set.",
     "certify": "Prove or refute, image by image, that nothing within eps changes the class.",
     "verify": "Decide a VNN-LIB property of an ONNX network: sat with a witness, unsat, unknown or timeout.",
-    "report": "Measure and write a robustness report, and hold it against requirements.",
-    "export": "Write a report for another tool, or hold it against requirements, without measuring again.",
+    "report": "Measure and write a robustness report, and check it against requirements.",
+    "export": "Write a report for another tool, or check it against requirements, without measuring again.",
     "compare": "What got better or worse from one report to another; exit status 1 if a model got less robust.",
 }
-"""What each does. ``gauntlet.cli.NAME`` has its options and runs it, and is imported only when it is asked for."""
+"""Description of each command. ``gauntlet.cli.NAME`` has its options and runs it; it is imported only when needed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0; 1 for a requirement missed or a loss found by ``compare``; 2 where something broke;
-    130 where somebody interrupted it.
+    """Run one command. Returns 0; 1 if a requirement is missed or a model got less robust; 2 after an error; 130 if the
+    user interrupted it.
 
-    A check of a report that raises an alarm counts as broken: its figures cannot be believed.
+    An alarm of a report's check counts as an error: the figures cannot be believed.
     """
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
@@ -55,8 +55,8 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """What reads these arguments: of the commands, only those named among them have their options."""
-    parser = argparse.ArgumentParser(prog="gauntlet", description="Image models whose robustness is known.")
+    """Return the parser of these arguments; only the commands that they name have their options added."""
+    parser = argparse.ArgumentParser(prog="gauntlet", description="Attack, certify and report on image classifiers.")
     parser.add_argument("--version", action="version", version=f"gauntlet {__version__}")
     folder = Path(os.environ.get("GAUNTLET_MODELS", "models"))
     parser.add_argument("--root", type=Path, default=folder, help="folder with artifacts/ and evalsets/ (%(default)s)")

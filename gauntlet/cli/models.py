@@ -1,4 +1,4 @@
-"""``gauntlet models``."""
+"""``gauntlet models``: list the models."""
 
 import argparse
 
@@ -7,10 +7,11 @@ from gauntlet.runtime.classifier import OnnxClassifier
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print a line for each model. Returns 0."""
     for name, model in classifier.open_all(options.root / "artifacts", options.device).items():
         if isinstance(model, OnnxClassifier):
             proved = model.certificate.lipschitz

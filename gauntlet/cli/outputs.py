@@ -1,4 +1,4 @@
-"""What a finished report is written to and held against: options that ``report`` and ``export`` share."""
+"""Options that ``report`` and ``export`` share: files to write, requirements, and an earlier report as baseline."""
 
 import argparse
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from gauntlet.report.schema import Report
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that ends with a report."""
+    """Add the options of every command that ends with a report."""
     parser.add_argument(
         "--out", type=Path, action="append", default=[], metavar="FILE", help=f"{exports.ENDINGS}; may be repeated"
     )
@@ -25,25 +25,25 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LINE",
-        help=f"exit 1 where it does not hold: {requirements.FORM}; may be repeated",
+        help=f"exit 1 if it is not met: {requirements.FORM}; may be repeated",
     )
     parser.add_argument(
-        "--point", action="store_true", help="hold the share itself against --require, not the interval"
+        "--point", action="store_true", help="check the share itself, not the lower end of its interval"
     )
     parser.add_argument(
-        "--baseline", type=Path, metavar="LAST.json", help="exit 1 where a model got less robust than in this report"
+        "--baseline", type=Path, metavar="LAST.json", help="exit 1 if a model got less robust than in this report"
     )
     add_tolerance(parser)
-    parser.add_argument("--mlflow", action="store_true", help="record it as a run too; MLFLOW_TRACKING_URI says where")
+    parser.add_argument("--mlflow", action="store_true", help="record it as a run too, at MLFLOW_TRACKING_URI")
 
 
 def required(options: argparse.Namespace) -> list[Requirement]:
-    """The requirements of the command line. Raises InvalidInput."""
+    """Return the requirements of the command line. Raises InvalidInput."""
     return [requirements.parse(text) for text in options.require]
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise InvalidInput where an output cannot be written: before an hour of measuring, not after."""
+    """Raise InvalidInput if an output cannot be written: before an hour of measuring, not after."""
     for path in options.out:
         exports.writer(path)
         if not path.parent.is_dir():
@@ -55,9 +55,9 @@ def check(options: argparse.Namespace) -> None:
 
 
 def finish(report: Report, options: argparse.Namespace, files: Mapping[str, str]) -> int:
-    """Write the report and say what it comes to. Returns 2 for an alarm, 1 for a requirement missed or a loss, else 0.
+    """Write the report and print its verdict. Returns 2 for an alarm, 1 for a requirement missed or a loss, else 0.
 
-    Raises InvalidInput where the baseline cannot be compared with it; what was measured is written before.
+    Raises InvalidInput if the baseline cannot be compared with it, after the report has been written.
     """
     changes, incomparable = _changes(report, options)
     gate = Gate(required(options), options.point, files, changes)
@@ -79,7 +79,7 @@ def finish(report: Report, options: argparse.Namespace, files: Mapping[str, str]
 
 
 def _changes(report: Report, options: argparse.Namespace) -> tuple[Comparison | None, InvalidInput | None]:
-    """What changed since the baseline, or why it cannot be compared; neither without one."""
+    """Return the changes since the baseline, or the error if it cannot be compared; neither without a baseline."""
     if options.baseline is None:
         return None, None
     try:

@@ -1,4 +1,4 @@
-"""``gauntlet report``: measure, write, and hold against requirements."""
+"""``gauntlet report``: measure a report, write it, and check it against requirements."""
 
 import argparse
 import sys
@@ -23,11 +23,11 @@ from gauntlet.runtime.classifier import Classifier
 
 PROGRESS = "{desc} {percentage:3.0f} % {bar} {elapsed} elapsed, {remaining} left"
 LOGGED = 30.0  # seconds between two lines of progress in a log
-SETTLED = 0.1  # seconds until progress is shown: a mistake is told before
+SETTLED = 0.1  # seconds until progress is shown: errors in the request are printed before
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     usual = [f"{threat['norm']}={','.join(map(str, threat['eps']))}" for threat in DEFAULT_THREATS]
     parser.add_argument("--models", "--model", nargs="+", required=True, metavar="MODEL", help="names, or *.onnx files")
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), help="by default a few for each norm")
@@ -46,18 +46,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=BoundsSpec().images,
         metavar="IMAGES",
-        help="prove image by image, in linf and l2: by intervals all, by CROWN the first (%(const)s)",
+        help="prove robustness, in linf and l2: by intervals for all images, by CROWN for the first (%(const)s)",
     )
     parser.add_argument(
         "--minutes",
         type=positive,
-        help="plan a report of about that length: fewer images, then fewer attacks; the verdict says what is left out",
+        help="plan a report of about this length: fewer images, then fewer attacks; the verdict says what is left out",
     )
     outputs.add_output_options(parser)
     add_input_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    """Measure the report and write it. Returns the exit status of ``outputs.finish``. Raises InvalidInput."""
     required = outputs.required(options)
     models, images = open_inputs(options, options.models)
     try:
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
                 "smoothing": None if options.smoothing is None else fields("smoothing", options.smoothing),
                 "bounds": None if options.bounds is None else {"images": options.bounds},
             },
-            strict=False,  # words of a command line may stand for numbers
+            strict=False,  # numbers come as text from a command line
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -82,8 +83,8 @@ def run(options: argparse.Namespace) -> int:
     left_out: tuple[str, ...] = ()
     if options.minutes is not None:
         request, left_out = _within(request, models, images, 60 * options.minutes)
-    often, form = (0.1, PROGRESS) if sys.stderr.isatty() else (LOGGED, f"{PROGRESS}\n")
-    bar = tqdm(total=1.0, desc="report", file=sys.stderr, mininterval=often, delay=SETTLED, bar_format=form)
+    pause, layout = (0.1, PROGRESS) if sys.stderr.isatty() else (LOGGED, f"{PROGRESS}\n")
+    bar = tqdm(total=1.0, desc="report", file=sys.stderr, mininterval=pause, delay=SETTLED, bar_format=layout)
     with bar:
         made = build(
             request,
@@ -96,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _files(options: argparse.Namespace, models: Sequence[Classifier]) -> dict[str, str]:
-    """Where each model's file is, by the model's name."""
+    """Return the path of each model's file, by the model's name."""
     return {
         model.name: name if user_files.is_model(name) else str(options.root / "artifacts" / name / MODEL_FILE)
         for name, model in zip(options.models, models, strict=True)
@@ -106,7 +107,7 @@ def _files(options: argparse.Namespace, models: Sequence[Classifier]) -> dict[st
 def _within(
     request: ReportRequest, models: Sequence[Classifier], images: EvalSet, seconds: float
 ) -> tuple[ReportRequest, tuple[str, ...]]:
-    """What of the request fits the time; the plan goes to standard error."""
+    """Return the request cut to the time, and what that leaves out; print the plan to standard error."""
     request = request.model_copy(update={"n": min(request.n, len(images.labels)), "budget_seconds": seconds})
     planned = time_budget.planned(request, {model.name: model for model in models}, images)
     names = ", ".join(planned.request.attacks)
@@ -115,15 +116,15 @@ def _within(
 
 
 def threats(texts: Sequence[str], required: Sequence[Requirement]) -> list[dict[str, object]]:
-    """What is asked for, and every distance that a requirement speaks of."""
-    asked: dict[str, list[float]] = {}
+    """Return the threats of the options, with every eps that a requirement names. Raises InvalidInput."""
+    requested: dict[str, list[float]] = {}
     for text in texts:
         norm, _, values = text.partition("=")
         try:
-            asked.setdefault(norm, []).extend(requirements.fraction(value) for value in values.split(","))
+            requested.setdefault(norm, []).extend(requirements.fraction(value) for value in values.split(","))
         except InvalidInput as error:
             raise InvalidInput(f"--threats {text}: write it as {NORMS[0]}=0.1,8/255") from error
     for requirement in required:
-        if requirement.norm and requirement.eps and requirement.eps not in asked.setdefault(requirement.norm, []):
-            asked[requirement.norm].append(requirement.eps)
-    return [{"norm": norm, "eps": eps} for norm, eps in asked.items()]
+        if requirement.norm and requirement.eps and requirement.eps not in requested.setdefault(requirement.norm, []):
+            requested[requirement.norm].append(requirement.eps)
+    return [{"norm": norm, "eps": eps} for norm, eps in requested.items()]

@@ -1,4 +1,4 @@
-"""What the command line names by its file: an ONNX classifier, labelled images, and the names of classes."""
+"""Files that the command line takes by path: ONNX classifiers, labelled images, and the names of classes."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,51 +20,53 @@ from gauntlet.runtime.served import Device
 
 MODELS, IMAGES = (".onnx", ".zip"), (".npz", ".zip")
 LISTS = {"classes": str, "mean": float, "std": float, "input_shape": int}  # fields with commas between their values
-IN_FILE = "@"  # what a value begins with that is the path of a file
+IN_FILE = "@"  # prefix of a value that is the path of a file
 
 
 def is_model(text: str) -> bool:
+    """Return whether it is the path or the address of a model, not the name of a shipped one."""
     return text.endswith(MODELS) or model_sources.is_address(text)
 
 
 def is_images(text: str | None) -> bool:
+    """Return whether it is the path of labelled images, not the name of an evaluation set."""
     return text is not None and text.endswith(IMAGES)
 
 
 def declared(texts: Sequence[str]) -> dict[str, Any]:
-    """FIELD=VALUE words, as ``gauntlet.python_api.open_classifier`` takes them. Raises InvalidInput."""
-    said: dict[str, Any] = {}
+    """Return FIELD=VALUE arguments as ``gauntlet.python_api.open_classifier`` takes them. Raises InvalidInput."""
+    settings: dict[str, Any] = {}
     for text in texts:
         field, mark, value = text.partition("=")
         if not mark:
             raise InvalidInput(f"--declare {text}: write it as pixel_range=0..255 or classes=cat,dog", "declare")
         if field == FIELD or (field == "classes" and value.startswith(IN_FILE)):
-            said[field] = Path(value.removeprefix(IN_FILE))
+            settings[field] = Path(value.removeprefix(IN_FILE))
             continue
         try:
-            said[field] = tuple(map(LISTS[field], value.split(","))) if field in LISTS else value
+            settings[field] = tuple(map(LISTS[field], value.split(","))) if field in LISTS else value
         except ValueError as error:
             raise InvalidInput(f"--declare {text}: write numbers with commas between them", "declare") from error
-    return said
+    return settings
 
 
 def class_list(classes: tuple[str, ...] | Path | None) -> tuple[str, ...] | None:
-    """Classes as they were declared, read where a file has them. Raises InvalidInput."""
+    """Return the declared classes, read from their file if a path is given. Raises InvalidInput."""
     if not isinstance(classes, Path):
         return classes
     names = class_name_files.read(companion_files.given(classes, "classes")).names
     if len(names) < 2:
-        raise InvalidInput(f"{classes}: it names {len(names)} classes, two or more are wanted", "classes")
+        raise InvalidInput(f"{classes}: it names {len(names)} classes, two or more are needed", "classes")
     return names
 
 
 def classifier(
-    path: str, said: dict[str, Any], images: EvalSet | None, device: Device, *, naming: bool = True
+    path: str, settings: dict[str, Any], images: EvalSet | None, device: Device, *, naming: bool = True
 ) -> Classifier:
-    """The classifier in the file, named after it; how it was taken goes to standard error. Raises InvalidInput.
+    """Return the classifier in the file, named after it; print how it was imported to standard error.
 
-    The images choose the preprocessing that was not declared. Where nothing names its classes, those of the images do
-    if they are ``naming``.
+    The images choose the preprocessing that was not declared. If neither the file nor the settings name the classes,
+    the images do, if ``naming``. Raises InvalidInput.
     """
 
     def labelled(manifest: ClassifierManifest) -> EvalSet | None:
@@ -72,32 +74,32 @@ def classifier(
 
     shape = None if images is None else images.images.shape[1:]
     try:
-        model = python_api.open_labelled(path, labelled, shape, device=device, **said)
+        model = python_api.open_labelled(path, labelled, shape, device=device, **settings)
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read ({error.strerror})", "models") from error
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}", error.field) from error
     except GauntletError:
         raise
-    except Exception as error:  # whatever somebody's file leads a library to
+    except Exception as error:  # libraries may raise anything on a user's file
         raise InvalidInput(f"{path}: cannot be opened ({reason(error)})", "models") from error
     if images is not None and naming:
         model.manifest = _named_by(images, model.manifest)
-    for line in _how_taken(model.manifest):
+    for line in _import_notes(model.manifest):
         sys.stderr.write(escaped(f"{model.name}: {line}") + "\n")
     return model
 
 
-def _how_taken(manifest: ClassifierManifest) -> Iterator[str]:
-    """A line for every choice, one for the preprocessing that labelled images chose, one for the gradients."""
+def _import_notes(manifest: ClassifierManifest) -> Iterator[str]:
+    """Yield a line for every choice, one for the preprocessing that labelled images chose, one for the gradients."""
     assert manifest.adoption is not None
     if manifest.adoption.source is not None:
         yield f"from {manifest.adoption.source}"
     for what, choice in manifest.adoption.choices.items():
-        how = f"not said: {choice.reason}"
+        how = f"not declared: {choice.reason}"
         if choice.given:
             how = "; ".join(
-                ["as you say", *([] if choice.reason == "said" else [choice.reason.removeprefix("said; ")])]
+                ["as declared", *([] if choice.reason == "declared" else [choice.reason.removeprefix("declared; ")])]
             )
         yield f"{what} {choice.value} ({how})"
     trial = manifest.adoption.trial
@@ -108,7 +110,7 @@ def _how_taken(manifest: ClassifierManifest) -> Iterator[str]:
 
 
 def images(path: str, classes: tuple[str, ...] | None) -> EvalSet:
-    """The labelled images in the file, named after it. Raises InvalidInput."""
+    """Return the labelled images in the file, named after it. Raises InvalidInput."""
     file = Path(path)
     try:
         found = labelled_images.read(file.read_bytes(), ImageSetSettings(name="own", classes=classes))
@@ -121,7 +123,7 @@ def images(path: str, classes: tuple[str, ...] | None) -> EvalSet:
 
 
 def _fitting(images: EvalSet, manifest: ClassifierManifest) -> EvalSet | None:
-    """The images labelled as the model numbers its classes; None where they do not fit it, which is told later."""
+    """Return the images labelled as the model numbers its classes; None if they do not fit, an error raised later."""
     if manifest.input_shape != images.images.shape[1:]:
         return None
     try:
@@ -131,7 +133,7 @@ def _fitting(images: EvalSet, manifest: ClassifierManifest) -> EvalSet | None:
 
 
 def _named_by(images: EvalSet, manifest: ClassifierManifest) -> ClassifierManifest:
-    """A manifest without names of classes, with those of as many classes of images; any other as it is."""
+    """Return the manifest with the class names of the images if it has none, and equally many; else unchanged."""
     known, names = manifest.classes, images.classes
     if not numbered(known) or len(names) != len(known) or set(names) <= set(known):
         return manifest

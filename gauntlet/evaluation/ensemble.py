@@ -1,4 +1,4 @@
-"""Several attacks in turn, each on what still stands, the best of them image by image."""
+"""Run several attacks in turn, at a fixed eps on the images not broken yet, and keep the best result per image."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from gauntlet.evaluation.outcome import Outcome
 from gauntlet.evaluation.query_counter import Budget
 from gauntlet.threat import Threat
 
-NEAR = 0.05  # of what an image lacked at first: what still lacks less is tried again alone
+NEAR = 0.05  # an image is retried in a batch of its own if its shortfall is below this share of its clean shortfall
 
 
 def in_turn(
@@ -25,31 +25,32 @@ def in_turn(
     again: Member | None = None,
     budget: Budget | None = None,
 ) -> Outcome:
-    """Images x (n, C, H, W) with labels y (n,) under each member by ``run``.
+    """Attack images x (n, C, H, W) with labels y (n,) with each member, through ``run``, and merge the outcomes.
 
-    ``index`` (n,) are their places, ``target`` (n,) the classes to reach, if any. At a fixed eps the first success
-    counts and ends an image, and ``again`` is run on each image that came near one, alone; without an eps the smallest
-    success counts. A ``budget`` is that of all members together; what was found when it ends is returned.
+    ``index`` (n,) are their positions in the data set, ``target`` (n,) the target classes, if any. At a fixed eps the
+    first success counts and no further member attacks that image; finally ``again`` attacks each almost broken image
+    in a batch of its own. Without an eps the smallest success counts. All members share the ``budget``; when it is used
+    up, the successes found so far are returned.
     """
 
-    def meet(member: Member, rows: Tensor, best: Outcome | None) -> Outcome:
+    def attack_with(member: Member, rows: Tensor, best: Outcome | None) -> Outcome:
         name, params = member
-        left = budget and budget.after(0 if best is None else int(best.queries[rows].max()))
-        aim = None if target is None else target[rows]
-        found = run(name, x[rows], y[rows], index=index[rows], target=aim, params=params, budget=left)
+        remaining = budget and budget.after(0 if best is None else int(best.queries[rows].max()))
+        goal = None if target is None else target[rows]
+        found = run(name, x[rows], y[rows], index=index[rows], target=goal, params=params, budget=remaining)
         if best is None:
             return found
         better = found.success & ~(best.size(threat.norm)[rows] <= found.size(threat.norm))
         return best.merged(found, rows, better)
 
     first, *others = members
-    best = meet(first, torch.arange(len(x)), None)
+    best = attack_with(first, torch.arange(len(x)), None)
     for member in others:
         rows = torch.arange(len(x)) if threat.eps is None else best.robust.nonzero().squeeze(1)
         if len(rows) == 0:
             break
-        best = meet(member, rows, best)
+        best = attack_with(member, rows, best)
     if again is not None:
         for row in (best.robust & (best.lacking < NEAR)).nonzero():
-            best = meet(again, row, best)
+            best = attack_with(again, row, best)
     return best

@@ -1,5 +1,5 @@
-"""The twin as an attack sees it: every evaluation is counted, and asked for before it is made, and every gradient that
-reaches the images is one that can be followed.
+"""The model that an attack gets: the twin, with counted queries, a budget checked before each evaluation, and gradients
+without non-finite values.
 """
 
 import dataclasses
@@ -20,24 +20,24 @@ from gauntlet.threat import Threat, per_sample
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may take at most: seconds from now on, evaluations of any one image."""
+    """The limits of a run: seconds, counted from the creation of this object, and queries per image."""
 
     seconds: float = math.inf
     queries: float = math.inf
     _start: float = field(default_factory=time.perf_counter)
 
     def after(self, queries: int) -> "Budget":
-        """What is left once an image has had so many evaluations; the seconds run on."""
+        """Return the budget left after so many queries of an image; its clock is not restarted."""
         return dataclasses.replace(self, queries=self.queries - queries)
 
     def check(self, queries: int) -> None:
-        """Raise BudgetExhausted where another evaluation of an image that had so many would be too much."""
+        """Raise BudgetExhausted if time is up, or if an image that had ``queries`` evaluations may not have another."""
         if queries >= self.queries or time.perf_counter() - self._start >= self.seconds:
-            raise BudgetExhausted(f"{self.seconds:g} s or {self.queries:g} queries of an image are over")
+            raise BudgetExhausted(f"the budget of {self.seconds:g} s and {self.queries:g} queries per image is used up")
 
 
 class _Usable(torch.autograd.Function):
-    """The same images; what comes back to them is made a usable gradient. Every attack's gradient passes here."""
+    """The identity, whose backward pass makes the gradient finite (``usable``). Every attack's gradient passes here."""
 
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:
@@ -50,29 +50,29 @@ class _Usable(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class CountedModel:
-    """Images (B, C, H, W) of the samples ``rows`` (B,) to logits (B, K), with gradients that can be followed.
+    """A function from images (B, C, H, W) of the samples ``rows`` (B,) to logits (B, K) that counts queries.
 
-    ``check_cancelled`` ends the run by raising.
+    Its gradients are finite. ``check_cancelled`` is called before every evaluation and ends the run by raising.
     """
 
     twin: Callable[[Tensor], Tensor]
-    queries: Tensor  # (n,) int64, of all samples
+    queries: Tensor  # (n,) int64: number of queries of every sample
     rows: Tensor
     check_cancelled: Callable[[], None]
 
     def __call__(self, x: Tensor, /) -> Tensor:
         self.check_cancelled()
         self.queries[self.rows] += 1
-        seen: Tensor = _Usable.apply(x) if x.requires_grad else x
-        return self.twin(seen)
+        inputs: Tensor = _Usable.apply(x) if x.requires_grad else x
+        return self.twin(inputs)
 
     def at(self, rows: Tensor, /) -> "CountedModel":
         return CountedModel(self.twin, self.queries, self.rows[rows], self.check_cancelled)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The smallest success seen of each image of a batch."""
+class _BestSuccesses:
+    """The smallest success so far of each image of a batch."""
 
     x: Tensor  # (B, C, H, W)
     y: Tensor  # (B,)
@@ -82,8 +82,8 @@ class _Found:
     size: Tensor  # (B,): inf where there was none
 
     @torch.no_grad()
-    def look(self, rows: Tensor, points: Tensor, logits: Tensor) -> None:
-        """Take in points (n, C, H, W) of some rows (n,), and what the model said to them."""
+    def update(self, rows: Tensor, points: Tensor, logits: Tensor) -> None:
+        """Record the successes among the points (n, C, H, W) of some rows (n,), given their logits (n, K)."""
         size = self.threat.size(self.x[rows], points)
         won = shortfall(logits, self.y[rows], self.targeted) < 0
         better = won & (size <= self.threat.radius) & (size < self.size[rows])
@@ -92,22 +92,22 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Watched:
-    """A metered model under a budget, whose successes are seen."""
+class _RecordingModel:
+    """A counted model with a budget, which records every success that an attack evaluates."""
 
     model: CountedModel
-    rows: Tensor  # (B,) of what ``found`` holds
-    found: _Found
+    rows: Tensor  # (B,) positions in ``found``
+    found: _BestSuccesses
     budget: Budget
 
     def __call__(self, x: Tensor, /) -> Tensor:
         self.budget.check(int(self.model.queries[self.model.rows].max()))
         logits = self.model(x)
-        self.found.look(self.rows, x.detach(), logits.detach())
+        self.found.update(self.rows, x.detach(), logits.detach())
         return logits
 
-    def at(self, rows: Tensor, /) -> "_Watched":
-        return _Watched(self.model.at(rows), self.rows[rows], self.found, self.budget)
+    def at(self, rows: Tensor, /) -> "_RecordingModel":
+        return _RecordingModel(self.model.at(rows), self.rows[rows], self.found, self.budget)
 
 
 def run_within_budget(
@@ -120,14 +120,14 @@ def run_within_budget(
     threat: Threat,
     targeted: bool,
 ) -> tuple[Tensor, bool]:
-    """What the attack returns for x (B, C, H, W), or, where the budget ends it, the smallest successes that it saw.
+    """Run the attack on x (B, C, H, W); return its images and whether it finished within the budget.
 
-    And whether it was through.
+    If the budget runs out, the images are the smallest successes that the attack evaluated, x itself if none.
     """
     unbroken = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
-    found = _Found(x, y, targeted, threat, x.clone(), unbroken)
-    watched = _Watched(model, torch.arange(len(x), device=x.device), found, budget)
+    found = _BestSuccesses(x, y, targeted, threat, x.clone(), unbroken)
+    recording = _RecordingModel(model, torch.arange(len(x), device=x.device), found, budget)
     try:
-        return attack(watched, x, y, generator=generator), True
+        return attack(recording, x, y, generator=generator), True
     except BudgetExhausted:
         return found.best, False

@@ -1,8 +1,8 @@
-"""Holds every attack to its budget and measures what it returned; the attack does not grade itself.
+"""The referee: runs an attack within its budget and measures the images that it returns.
 
-An attack proposes images. The referee projects them into the threat, shows them to ONNX Runtime, moves a minimum-norm
-proposal outward until the served model is fooled beyond rounding, and only then counts and measures: label and
-distances describe the very image that is returned.
+An attack only proposes images. The referee projects them into the threat, classifies them with ONNX Runtime, moves a
+proposal that fails narrowly outward until the served model is fooled by more than rounding error, and only then counts
+and measures: label and distances describe exactly the image that is returned.
 """
 
 import time
@@ -30,26 +30,26 @@ from gauntlet.threat import TINY, Threat, distances, per_sample
 from gauntlet.unanswered_label import UNANSWERED
 
 CLEAR = 1e-4
-"""A success must win by this times the margin by which the goal was missed at first, and by more than the model rounds:
-an image on the boundary would flip with the batch size. Neither factor nor offset of the logits changes that."""
+"""Required margin of a success, as a share of the clean shortfall; it must also exceed the model's rounding error.
+Otherwise an image on the boundary would flip with the batch size. Scale and offset of the logits do not matter."""
 OUTWARD = (1.0003, 1.001, 1.003, 1.01, 1.03, 1.1, 1.2, 1.4, 2, 3, 5, 8, 13, 20)
-"""How far along its perturbation a proposal is moved before it is given up."""
+"""Factors by which the perturbation of a proposal is lengthened, in turn, before the proposal is rejected."""
 INWARD = (0.9, 0.94, 0.97, 0.985, 1.0)
-"""Shares of a perturbation that are tried before rounding to 8 bits, which may lengthen it; the largest that fits."""
-CHUNK = 128  # images that an attack holds at once: bounds memory, and changes no more than rounding does
-VALUES = 2**21  # numbers of these images, at most, unless a single image has more: fewer than CHUNK of large images
+"""Factors of a perturbation tried before rounding to 8 bits, which may lengthen it; the largest that fits is used."""
+CHUNK = 128  # batch size of an attack: limits memory; another size changes results only by rounding error
+VALUES = 2**21  # limit of the values in a batch, unless one image has more: fewer than CHUNK large images
 ROUNDING = 1e-6  # how far a float32 distance may exceed eps
 
 
 def at_once(x: Tensor) -> int:
-    """How many of the images (n, C, H, W) an attack, or a check of its gradients, holds at once."""
+    """Return the batch size for an attack on images (n, C, H, W), or for a check of their gradients."""
     return min(CHUNK, max(1, VALUES // max(1, x[:1].numel())))
 
 
 def check(
     attack: str, threat: Threat, params: Mapping[str, Any] | None, targeted: bool
 ) -> tuple[Attack | Ensemble, BaseModel]:
-    """The attack and its parsed parameters. Raises InvalidInput for a combination that cannot run."""
+    """Return the attack and its parsed parameters. Raises InvalidInput for a combination that cannot run."""
     if attack not in ATTACKS:
         raise InvalidInput(f"unknown attack {attack!r}; there are {', '.join(ATTACKS)}", "attack")
     entry = ATTACKS[attack]
@@ -69,10 +69,10 @@ def check(
 
 
 def admit(model: HasManifest, attack: str, field: str = "attack") -> None:
-    """Raise InvalidInput where the attack needs gradients that the model does not have."""
+    """Raise InvalidInput if the attack needs gradients and the model has none."""
     if ATTACKS[attack].access == "gradient" and not model.manifest.differentiable:
-        blind = ", ".join(name for name, entry in ATTACKS.items() if entry.access != "gradient")
-        message = f"{attack} needs gradients, and {model.name} has {model.manifest.gradients}; there are {blind}"
+        others = ", ".join(name for name, entry in ATTACKS.items() if entry.access != "gradient")
+        message = f"{attack} needs gradients, and {model.name} has {model.manifest.gradients}; there are {others}"
         raise InvalidInput(message, field)
 
 
@@ -91,15 +91,15 @@ def run(
     budget: Budget | None = None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Attack x (n, C, H, W) in [0, 1] with labels y (n,), or aim at ``target`` (n,).
+    """Attack x (n, C, H, W) in [0, 1] with labels y (n,), or aim at the classes ``target`` (n,); measure the outcome.
 
     Untargeted success: classified as y before, as another class after. Targeted: as y before, as the target after.
-    An answer with NaN or infinite numbers is no class, before and after: see ``gauntlet.predicted_labels``.
-    ``index`` (n,) int64 is each image's place in its data set, by default 0, 1, ..., so that a part meets the same
-    random numbers as the whole.
-    ``eight_bit`` rounds x to multiples of 1/255 and restricts the result to them. A ``budget`` ends the attack and
-    keeps what it has found. ``check_cancelled`` runs before every evaluation and ends the run by raising. Raises
-    InvalidInput where attack, threat, parameters and model do not fit.
+    Logits with NaN or infinite values are no class, before or after: see ``gauntlet.predicted_labels``.
+    ``index`` (n,) int64 is each image's position in its data set, by default 0, 1, ...; it keys the random numbers, so
+    that a part of the data set gets the same ones as the whole.
+    ``eight_bit`` rounds x to multiples of 1/255 and restricts the result to them. When the ``budget`` is used up, the
+    attack stops and the successes so far are kept. ``check_cancelled`` runs before every evaluation and ends the run by
+    raising. Raises InvalidInput if attack, threat, parameters and model do not fit together.
     """
     entry, parsed = check(attack, threat, params, target is not None)
     admit(model, attack)
@@ -113,19 +113,19 @@ def run(
     clean = model.predict(x)
     clean_label = labels(clean)
     correct = (clean_label == y) & (clean_label != UNANSWERED)
-    y = y.clamp_min(0)  # of an image without an answer, which is not attacked
+    y = y.clamp_min(0)  # UNANSWERED cannot index logits; such an image is not attacked
     goal, targeted = (y, False) if target is None else (target, True)
     queries = torch.zeros(len(x), dtype=torch.int64, device=model.device)
     proposal = x.clone()
     rows = correct.nonzero().squeeze(1)
     finished = torch.ones_like(correct)
-    place = model.device
-    reachable = threat.on_grid() if eight_bit else threat  # an attack that stops at its first success stops there
+    device = model.device
+    reachable = threat.on_grid() if eight_bit else threat  # so that an early success stays within eps after rounding
     attack_chunk = entry.prepared(parsed, reachable, targeted)
     for part in torch.split(rows, at_once(x)) if len(rows) else ():
-        origin, aims = x[part].to(place), goal[part].to(place)
-        meter = CountedModel(model.twin, queries, part.to(place), check_cancelled)
-        keys = KeyedRandom(seed, index[part].to(place))
+        origin, aims = x[part].to(device), goal[part].to(device)
+        meter = CountedModel(model.twin, queries, part.to(device), check_cancelled)
+        keys = KeyedRandom(seed, index[part].to(device))
         if budget is None:
             found = attack_chunk(meter, origin, aims, generator=keys)
         else:
@@ -164,39 +164,39 @@ class _Judge:
     targeted: bool
     threat: Threat
     correct: Tensor
-    clear: Tensor  # by how many logits a success must win
+    clear: Tensor  # required margin of a success, in logits
     eight_bit: bool
 
     def settle(self, proposal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The images to return, their logits, and which of them are successes.
+        """Return the final images, their logits, and which of them are successes.
 
-        A proposal that fools the model, but not clearly or not once it is rounded, is tried a little further out. An
-        image that never succeeds keeps its first form inside the threat.
+        A proposal that fools the model, but by too small a margin or only without 8-bit rounding, is moved outward in
+        steps. For an image that never succeeds, the proposal projected into the threat is returned.
         """
         images = self._admit(self.x, proposal)
         logits = self.model.predict(images)
-        everything = torch.arange(len(images))
-        success = self._won(images, logits, everything)
+        all_rows = torch.arange(len(images))
+        success = self._won(images, logits, all_rows)
         exact = self.model.predict(self.threat.project(self.x, proposal)) if self.eight_bit else logits
-        tempting = self.correct & (shortfall(exact, self.goal, self.targeted) < self.clear)
+        promising = self.correct & (shortfall(exact, self.goal, self.targeted) < self.clear)
         for scale in OUTWARD:
-            rows = (tempting & ~success).nonzero().squeeze(1)
+            rows = (promising & ~success).nonzero().squeeze(1)
             if len(rows) == 0:
                 break
             origin = self.x[rows]
-            further = self._admit(origin, (origin + scale * (proposal[rows] - origin)).clamp(0, 1))
-            again = self.model.predict(further)
-            won = self._won(further, again, rows)
-            images[rows[won]], logits[rows[won]], success[rows[won]] = further[won], again[won], True
+            moved = self._admit(origin, (origin + scale * (proposal[rows] - origin)).clamp(0, 1))
+            again = self.model.predict(moved)
+            won = self._won(moved, again, rows)
+            images[rows[won]], logits[rows[won]], success[rows[won]] = moved[won], again[won], True
         return images, logits, success
 
     def _admit(self, origin: Tensor, proposal: Tensor) -> Tensor:
-        """The proposal inside the threat, and on the 8-bit grid if that is asked for."""
+        """Return the proposal projected into the threat, and onto the 8-bit grid if ``eight_bit``."""
         inside = self.threat.project(origin, proposal)
         if not self.eight_bit:
             return inside.clone()
-        back = torch.where(inside > origin, (inside * 255 + 1e-3).floor(), (inside * 255 - 1e-3).ceil())
-        found = back.clamp(0, 255) / 255
+        rounded_back = torch.where(inside > origin, (inside * 255 + 1e-3).floor(), (inside * 255 - 1e-3).ceil())
+        found = rounded_back.clamp(0, 255) / 255
         for share in INWARD:
             nearest = ((origin + share * (inside - origin)) * 255).round() / 255
             fits = self.threat.size(origin, nearest) <= self.threat.radius

@@ -1,6 +1,7 @@
-"""Somebody's own ONNX classifier, rewritten into an artefact like ours: images (B, C, H, W) in [0, 1] to logits.
+"""Import of a user's ONNX classifier: the file becomes an artefact from images (B, C, H, W) in [0, 1] to logits.
 
-Layout, pixel range and normalisation become the graph's first nodes, so that eps, radii and constants mean the same
-as everywhere; a softmax at its end is taken off. What nobody said is guessed and recorded. The result is taken only if
-ONNX Runtime answers it as it answers the original file. Nothing here imports torch.
+Layout, pixel range and normalisation become the first nodes of the graph, so that eps, radii and constants mean the
+same for every model; a final softmax is removed. Settings that the user did not declare are guessed, and every guess is
+recorded. The result is accepted only if ONNX Runtime gives the same answers for it as for the original file. Nothing
+here imports torch.
 """

@@ -1,7 +1,7 @@
-"""Text files that name the classes of a model: one that its owner gives, or those that usually lie beside an ONNX file.
+"""Class names from text files: one that the user declares, or one of the usual files beside an ONNX file.
 
-``labels.txt`` and the like with one name a line, and the ``config.json`` of Hugging Face, whose ``id2label`` names
-them; in every dialect that ``class_names`` reads.
+These are ``labels.txt`` and similar files with one name per line, and the ``config.json`` of Hugging Face with
+``id2label``. Every format that ``class_names`` parses is accepted.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from gauntlet.onnx_import.companion_files import CompanionFile
 from gauntlet.text import storable
 
 USUAL = ("labels.txt", "classes.txt", "imagenet_classes.txt", "config.json")
-"""Looked for beside the model, in this order."""
+"""Files that are looked for beside the model, in this order."""
 
 
 def read(file: CompanionFile) -> Names:
-    """The names in the order of the outputs, none where there are none; LABEL_0, LABEL_1... name nothing."""
+    """Return the names in the order of the outputs; none if the file has none, or only LABEL_0, LABEL_1, ..."""
     names, order = class_names.parse(file.content.decode("utf-8-sig", errors="replace"))
     if all(name == f"LABEL_{number}" for number, name in enumerate(names)):
         return Names((), "")
@@ -25,7 +25,10 @@ def read(file: CompanionFile) -> Names:
 
 
 def from_given(files: Sequence[CompanionFile], count: int) -> Names | None:
-    """Of the file that the owner gives; None without one. Raises InvalidInput where it does not name ``count``."""
+    """Return the names in the file that the user declared; None if no file was declared.
+
+    Raises InvalidInput if it does not have ``count`` names, or if a name is empty, too long or cannot be stored.
+    """
     for file in files:
         if file.given:
             found = read(file)
@@ -37,12 +40,12 @@ def from_given(files: Sequence[CompanionFile], count: int) -> Names | None:
                     f"the name {unfit[:200]!r} in {file.name[:100]!r} is longer than 200 characters or cannot be stored"
                 )
                 raise InvalidInput(message, "classes")
-            return Names(found.names, f"said; the file {file.name[:100]!r}, {found.reason}")
+            return Names(found.names, f"declared; the file {file.name[:100]!r}, {found.reason}")
     return None
 
 
 def from_beside(files: Sequence[CompanionFile], count: int) -> tuple[Names | None, list[str]]:
-    """Of the first file beside the model that names ``count`` classes; and a remark on every other that names some."""
+    """Return the names in the first file beside the model that names ``count`` classes, and remarks on unused files."""
     chosen: Names | None = None
     remarks: list[str] = []
     for file in files:

@@ -1,7 +1,8 @@
-"""The names of a model's classes, from the metadata of its file, in the dialects that exporters and people write.
+"""Class names from the metadata of an ONNX file, in the formats that exporters and people write.
 
-A list in the order of the outputs; an object from outputs to names (``id2label``) or from names to outputs
-(``class_to_idx``), its keys in any order; lines; words with commas between them. Lists and objects in JSON or Python.
+These are a list in the order of the outputs; an object from outputs to names (``id2label``) or from names to outputs
+(``class_to_idx``) with keys in any order; lines of text; words separated by commas. Lists and objects may be written in
+JSON or Python.
 """
 
 import ast
@@ -26,24 +27,24 @@ KEYS = (
     "categories",
     "character",
 )
-"""Keys under which class names are looked for, whatever their case; ``id2label`` is of Hugging Face, ``names`` of
-Ultralytics, ``class_to_idx`` of torchvision, ``character`` of PaddleOCR."""
+"""Metadata keys that may hold class names, in any case; ``id2label`` is written by Hugging Face, ``names`` by
+Ultralytics, ``class_to_idx`` by torchvision, ``character`` by PaddleOCR."""
 
-LONGEST = 1_000_000  # characters of one entry
+LONGEST = 1_000_000  # characters of a metadata entry; longer ones are ignored
 LINE = re.compile(r"\s*(\d+)\s*[:,;=\t ]\s*(\S.*)")
-"""A line that says its own number: ``3: cat``."""
+"""A line that begins with the number of its class: ``3: cat``."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """Class names in the order of the outputs, and how they were found."""
+    """Class names in the order of the outputs, and where they were found."""
 
     names: tuple[str, ...]
     reason: str
 
 
 def from_metadata(metadata: Mapping[str, str], count: int) -> tuple[Names | None, list[str]]:
-    """The first entry that names ``count`` classes; and a remark on every other that was looked at."""
+    """Return the names in the first entry that names ``count`` classes, and remarks on the entries not used."""
     found: Names | None = None
     remarks: list[str] = []
     by_key = {key.lower(): (key, text) for key, text in metadata.items()}
@@ -60,11 +61,11 @@ def from_metadata(metadata: Mapping[str, str], count: int) -> tuple[Names | None
 
 
 def parse(text: str) -> tuple[tuple[str, ...], str]:
-    """The names in the order of the outputs, and in words how that order is known; no names where there are none."""
+    """Return the names in the order of the outputs, and how their order is known; ((), "") if there are no names."""
     if len(text) > LONGEST:
         return (), ""
     value = _literal(text)
-    if isinstance(value, dict):  # a whole configuration may lie there
+    if isinstance(value, dict):  # it may be a whole configuration
         inner = {str(key).lower(): entry for key, entry in value.items()}
         value = next((inner[key] for key in KEYS if isinstance(inner.get(key), (dict, list))), value)
     if isinstance(value, dict):
@@ -75,7 +76,7 @@ def parse(text: str) -> tuple[tuple[str, ...], str]:
 
 
 def _literal(text: str) -> Any:
-    """The value that the text writes in JSON or Python; None where it is neither."""
+    """Return the value of the text as JSON or a Python literal; None if it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text.strip())
@@ -85,7 +86,7 @@ def _literal(text: str) -> Any:
 
 
 def _by_output(value: Mapping[Any, Any]) -> tuple[tuple[str, ...], str]:
-    """Names by number or numbers by name. Numbers that do not count from 0, or from 1, name nothing."""
+    """Return the names in an object that maps them to numbers, or numbers to them, counted from 0 or 1 without gaps."""
     forward = [(_number(key), _word(name)) for key, name in value.items()]
     backward = [(number if type(number) is int else None, _word(key)) for key, number in value.items()]
     for pairs, order in ((backward, "names by the numbers that they are given"), (forward, "by its keys")):
@@ -107,7 +108,7 @@ def _number(key: Any) -> int | None:
 
 
 def _word(value: Any) -> str:
-    """A name; of several for one class, as ImageNet's index has them, the last."""
+    """Return one name; the last, if the value is a list for one class, as in ImageNet's class index."""
     return _word(value[-1]) if isinstance(value, (list, tuple)) and value else str(value).strip()
 
 
@@ -125,7 +126,7 @@ def _plain(text: str) -> tuple[tuple[str, ...], str]:
 
 
 def duplicates(names: Iterable[str]) -> str:
-    """A remark on names that several classes share; empty where none do."""
+    """Return a remark on names that several classes share; empty if there are none."""
     several = [name for name, times in Counter(names).items() if times > 1]
     if not several:
         return ""

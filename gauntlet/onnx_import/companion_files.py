@@ -1,4 +1,4 @@
-"""Small text files that come with an ONNX file: in its folder, its zip or its upload, or given by its owner."""
+"""Small text files that come with an ONNX file: in its folder, zip or upload, or declared by the user."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from gauntlet.onnx_import.class_names import LONGEST
 
 @dataclass(frozen=True)
 class CompanionFile:
-    """``given``: its owner says what it is for; otherwise it only lies beside the model."""
+    """A file's name and content. ``given``: the user declared it; otherwise it was found beside the model."""
 
     name: str
     content: bytes
@@ -18,7 +18,7 @@ class CompanionFile:
 
 
 def given(path: Path, field: str) -> CompanionFile:
-    """Raises InvalidInput with this ``field`` where it cannot be read."""
+    """Read a file that the user declared. Raises InvalidInput with this ``field`` if it cannot be read."""
     try:
         return CompanionFile(path.name, _content(path), given=True)
     except OSError as error:
@@ -26,7 +26,7 @@ def given(path: Path, field: str) -> CompanionFile:
 
 
 def in_folder(model: Path, names: Sequence[str]) -> list[CompanionFile]:
-    """Those of the ``names`` in the folder of a model; what cannot be read is left out."""
+    """Read the files of these ``names`` in the folder of a model; missing or unreadable files are skipped."""
     found = []
     for name in names:
         try:
@@ -37,12 +37,12 @@ def in_folder(model: Path, names: Sequence[str]) -> list[CompanionFile]:
 
 
 def among(beside: Callable[[str], bytes | None], names: Sequence[str]) -> list[CompanionFile]:
-    """Those of the ``names`` that lie beside the model in a zip or an upload."""
+    """Read the files of these ``names`` that are beside the model in a zip or an upload."""
     contents = ((name, beside(name)) for name in names)
     return [CompanionFile(name, content[: LONGEST + 1], given=False) for name, content in contents if content]
 
 
 def _content(path: Path) -> bytes:
-    """One byte more than LONGEST at most: nothing is found in what is longer."""
+    """Read at most LONGEST + 1 bytes: longer files are not parsed, and the extra byte shows that a file is longer."""
     with path.open("rb") as file:
         return file.read(LONGEST + 1)

@@ -1,4 +1,4 @@
-"""Constant folding: weights that a graph computes from other weights become weights of their own.
+"""Constant folding: tensors that a graph computes from weights alone become weights themselves.
 
 PyTorch's exporter leaves such nodes in the file: the division by the norm for ``weight_norm`` and ``spectral_norm``,
 the reordering of the gates for an LSTM. The torch twin, the prover and the bounds need the weights themselves.
@@ -19,9 +19,9 @@ GROWTH = 2**20
 
 
 def fold_constants(model: ModelProto, weights: LargeWeights) -> None:
-    """Replace the nodes that do not depend on the image by the values that ONNX Runtime computes for them.
+    """Replace the nodes that do not depend on the image by the values that ONNX Runtime computes for them, in place.
 
-    Quantised weights stay quantised. Nothing is folded where the values would more than double the size of the weights.
+    Quantised weights stay quantised. Nothing is folded if the values would more than double the size of the weights.
     """
     graph = model.graph
     constant = _constant_nodes(model)
@@ -44,7 +44,7 @@ def fold_constants(model: ModelProto, weights: LargeWeights) -> None:
 
 
 def _constant_nodes(model: ModelProto) -> list[NodeProto]:
-    """The nodes that depend on weights alone, in their order. None of them is an output of the graph."""
+    """Return the nodes that depend on weights alone, in graph order, except those that compute graph outputs."""
     known = {tensor.name for tensor in model.graph.initializer}
     outputs = {value.name for value in model.graph.output}
     found = []
@@ -58,7 +58,7 @@ def _constant_nodes(model: ModelProto) -> list[NodeProto]:
 
 
 def _part(model: ModelProto, nodes: Sequence[NodeProto], outputs: Sequence[str]) -> ModelProto:
-    """A model without inputs that computes these tensors."""
+    """Return a model without inputs that computes these tensors."""
     made = ModelProto(ir_version=model.ir_version)
     made.opset_import.extend(model.opset_import)
     graph = made.graph

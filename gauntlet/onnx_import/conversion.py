@@ -1,4 +1,4 @@
-"""From a file that has been read to the graph that is served: every way of rewriting it, and which one is right."""
+"""Conversion of an ONNX file into the graph that is served: tries several rewrites, and takes the first that agrees."""
 
 import hashlib
 import tempfile
@@ -38,16 +38,16 @@ from gauntlet.onnx_import.output_head import Head
 from gauntlet.onnx_import.settings import ModelSettings
 from gauntlet.runtime import quantised_graph
 
-OURS = "gauntlet."  # what the names of added tensors begin with
+OURS = "gauntlet."  # prefix of the names of added tensors
 LOGITS = "gauntlet.logits"
 COMPANIONS = tuple(dict.fromkeys((*NAMES, *preprocessing_files.USUAL)))
 """Files that are looked for beside a model."""
-OLD, MODERN = 13, 20  # files older than the first are brought to the second, where that changes no answer
+OLD, MODERN = 13, 20  # files with an opset below OLD are converted to MODERN, if that changes no answer
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """A graph as the store wants it, and its manifest."""
+    """A converted graph, as the bytes of an ONNX file, and its manifest."""
 
     graph: bytes
     manifest: ClassifierManifest
@@ -60,16 +60,19 @@ def adopt(
     companions: Sequence[CompanionFile] = (),
     images: Shape | None = None,
 ) -> Adopted:
-    """Rewrite somebody's file. Raises InvalidInput, its ``field`` ``file`` or one of ModelSettings, with the reason.
+    """Convert a user's file into an artefact.
 
-    The file, an ONNX model or a zip that holds one, may be hostile: call this only in a process that may die.
+    The file may be hostile: call this only in a process that may die.
 
     Args:
-        data: the file.
-        declared: what its owner says; the rest is guessed.
-        beside: gives the files that the model keeps its weights in; a zip brings its own.
-        companions: files that may name its classes or say how pixels are prepared; a zip brings its own.
-        images: the shape of the images that it is opened with, for a graph that leaves it open.
+        data: the file, an ONNX model or a zip that holds one.
+        declared: the settings that the user declared; the others are guessed.
+        beside: returns the files in which the model stores its weights; ignored for a zip, which contains them.
+        companions: files that may name the classes or describe the preprocessing; those in a zip come first.
+        images: the shape (C, H, W) of the images that it is opened with, for a graph that leaves it open.
+
+    Raises:
+        InvalidInput: the file is refused. ``field`` is ``file`` or a field of ModelSettings.
     """
     digest = hashlib.sha256(data)
     if data.startswith(external_weights.ZIP):
@@ -97,7 +100,7 @@ def _adopted(
     companions: Sequence[CompanionFile],
     images: Shape | None,
 ) -> Adopted:
-    """The graph and its manifest; ``source`` is the sha256 of what came."""
+    """Return the graph and its manifest; ``source`` is the sha256 of the user's file with its external weights."""
     graph_edits.free_names(model.graph, OURS)
     graph_edits.unshare_bytes(model.graph, OURS)
     in_float32, alone = original_model.make_runnable(model, weights), original_model.one_at_a_time(model)
@@ -109,10 +112,10 @@ def _adopted(
     file = original_model.ask(model, weights, steps, output)
     graph_edits.plain_operators(file.model, opset)
     eight_bits = quantised_graph.is_quantised(file.model)
-    found = _head(file, declared)
-    count = 2 if found.form == "single" else file.answers.shape[1]
+    head = _head(file, declared)
+    count = 2 if head.form == "single" else file.answers.shape[1]
     classes, choices["classes"] = detection.named_classes(declared, count, metadata, labels, companions)
-    choices["output"] = found.choice
+    choices["output"] = head.choice
     if several:
         given = declared.output_name is not None
         choices["output_name"] = Choice(value=output, given=given, reason=output_reason)
@@ -120,7 +123,7 @@ def _adopted(
         choices["batch"] = Choice(value="1", given=False, reason=alone)
     if in_float32:
         choices["precision"] = Choice(value="float32", given=False, reason=in_float32)
-    graph = _rewritten(file, found)
+    graph = _rewritten(file, head)
     manifest = ClassifierManifest(
         name=declared.name,
         family="custom",
@@ -145,7 +148,7 @@ def _adopted(
 
 
 def _head(file: Original, declared: ModelSettings) -> Head:
-    """How logits come out of the graph, whose end is simplified on the way."""
+    """Simplify the end of the graph, in place, and decide how logits are obtained from it."""
     rounded_output.without_rounding(file.model.graph, file.name)
     binary_output.as_softmax(file.model.graph)
     end = output_head.last(file.model.graph, file.name)
@@ -154,14 +157,14 @@ def _head(file: Original, declared: ModelSettings) -> Head:
     return output_head.head(end, file.answers, before, declared.output)
 
 
-def _rewritten(file: Original, found: Head) -> bytes:
-    """The first way of rewriting that changes no answer; a batch that is left open comes before a fixed one."""
+def _rewritten(file: Original, head: Head) -> bytes:
+    """Return the first candidate whose answers agree with the file's. Raises InvalidInput if none does."""
     reason = "it cannot be rewritten"
-    for model in _candidates(file, found):
+    for model in _candidates(file, head):
         try:
             onnx_skeleton.check(model)
-            worst = _difference(file, found, file.weights.session(model))
-        except Exception as error:  # whatever is wrong with one way, another may be right
+            worst = _difference(file, head, file.weights.session(model))
+        except Exception as error:  # another candidate may work
             reason = short(error)
             continue
         if worst <= original_model.limit(file.model, file.answers):
@@ -170,36 +173,37 @@ def _rewritten(file: Original, found: Head) -> bytes:
     raise refused(reason)
 
 
-def _candidates(file: Original, found: Head) -> Iterator[ModelProto]:
+def _candidates(file: Original, head: Head) -> Iterator[ModelProto]:
+    """Yield the possible rewrites: a modern opset before the old one, an open batch before the file's fixed one."""
     old = validation.opset(file.model) < OLD
-    kept = [] if file.steps.image_input.fixed is None else [False]
-    openings = [*([] if kept and original_model.mixing(file.model) else [True]), *kept]
+    fixed_batch = [] if file.steps.image_input.fixed is None else [False]
+    open_batches = [*([] if fixed_batch and original_model.mixing(file.model) else [True]), *fixed_batch]
     for modern in (True, False) if old else (False,):
-        for opened in openings:
+        for opened in open_batches:
             try:
-                yield _rewrite(file, found, modern, opened)
-            except Exception:  # noqa: S112 - the version converter raises whatever it meets; another way may do
+                yield _rewrite(file, head, modern, opened)
+            except Exception:  # noqa: S112 - the version converter raises errors of any type; the next may work
                 continue
 
 
-def _rewrite(file: Original, found: Head, modern: bool, opened: bool) -> ModelProto:
+def _rewrite(file: Original, head: Head, modern: bool, opened: bool) -> ModelProto:
     model = ModelProto()
     model.CopyFrom(file.model)
     if modern:
         model = _converted(model)
     model.ir_version = min(model.ir_version, 10)
     graph, name, steps = model.graph, file.name, file.steps
-    if found.last is not None:
+    if head.last is not None:
         last = output_head.last(graph, name)
         assert last is not None
         output_head.cut(graph, last)
         name = graph.output[0].name
     graph_edits.widen(model, file.weights)
     constant_folding.fold_constants(model, file.weights)
-    graph_edits.drop_zero_states(graph)
+    graph_edits.drop_recurrent_defaults(graph)
     preprocessing.compile_in(graph, steps)
-    output_head.append(graph, found, name, file.answers.shape[1], file.flat, LOGITS)
-    classes = 2 if found.form == "single" else file.answers.shape[1]
+    output_head.append(graph, head, name, file.answers.shape[1], file.flat, LOGITS)
+    classes = 2 if head.form == "single" else file.answers.shape[1]
     batch = "batch" if opened or steps.image_input.fixed is None else steps.image_input.fixed
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, classes]))
@@ -211,7 +215,7 @@ def _rewrite(file: Original, found: Head, modern: bool, opened: bool) -> ModelPr
 
 
 def _converted(model: ModelProto) -> ModelProto:
-    """The same graph in a modern opset. Raises whatever the version converter meets."""
+    """Return the same graph in opset MODERN. Raises whatever error the version converter raises."""
     large = [tensor for tensor in model.graph.initializer if onnx_skeleton.is_large(tensor)]
     made = version_converter.convert_version(onnx_skeleton.skeleton(model), MODERN)
     kept = [value for value in made.graph.input if value.name not in {tensor.name for tensor in large}]
@@ -221,16 +225,19 @@ def _converted(model: ModelProto) -> ModelProto:
     return made
 
 
-def _difference(file: Original, found: Head, answering: ort.InferenceSession) -> float:
-    """How far the rewritten graph's answers are from the file's, images asked alone and together."""
-    (value,) = answering.get_inputs()
+def _difference(file: Original, head: Head, session: ort.InferenceSession) -> float:
+    """Return the largest difference between the answers of the rewritten graph and of the file.
+
+    With an open batch the images are run both one by one and together; otherwise in the fixed batch size.
+    """
+    (value,) = session.get_inputs()
     size = value.shape[0]
     worst = 0.0
-    for many in (1, len(file.images)) if isinstance(size, str) else (size,):
-        for first in range(0, len(file.images), many):
-            part = file.images[first : first + many]
-            fed = np.resize(part, (many, *part.shape[1:]))
-            logits = answering.run(None, {value.name: fed})[0].astype(np.float64)[: len(part)]
-            gap = np.abs(output_head.again(found, logits) - file.answers[first : first + len(part)])
+    for batch in (1, len(file.images)) if isinstance(size, str) else (size,):
+        for first in range(0, len(file.images), batch):
+            part = file.images[first : first + batch]
+            fed = np.resize(part, (batch, *part.shape[1:]))
+            logits = session.run(None, {value.name: fed})[0].astype(np.float64)[: len(part)]
+            gap = np.abs(output_head.again(head, logits) - file.answers[first : first + len(part)])
             worst = max(worst, float(np.nan_to_num(gap, nan=np.inf).max()))
     return worst

@@ -1,4 +1,4 @@
-"""What a graph lets one guess of the size of its pictures and of the answers that it gives."""
+"""Detection of a graph's image size, layout, output and class names from the graph and its metadata."""
 
 import math
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from gauntlet.onnx_import.settings import Layout, ModelSettings
 
 Shape = tuple[int, int, int]
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE})
-MAX_SIDE = 1024  # pixels of an image
+MAX_SIDE = 1024  # pixels, of either side of an image
 MAX_CLASSES = 10_000
 PASSIVE = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 @dataclass(frozen=True)
 class InputDescription:
-    """How pictures get into the graph."""
+    """The image input of a graph."""
 
     name: str
     elem_type: int
-    dims: tuple[int | None, ...]  # of the graph's own input, the batch left out
-    fixed: int | None  # images that it takes at once; None: any number
+    dims: tuple[int | None, ...]  # of the graph's own input, without the batch; None: left open
+    fixed: int | None  # the batch size of the graph; None: any
     layout: Layout
     image: Shape
     choices: dict[str, Choice]
@@ -34,7 +34,7 @@ class InputDescription:
 
 @dataclass(frozen=True)
 class KnownSize:
-    """The size of images where the graph leaves it open, known from elsewhere. ``channels`` None: not known."""
+    """The image size from another source, for a graph that leaves it open. ``channels`` None: unknown."""
 
     channels: int | None
     height: int
@@ -43,7 +43,10 @@ class KnownSize:
 
 
 def image_input(graph: GraphProto, declared: ModelSettings, known: KnownSize | None = None) -> InputDescription:
-    """The one input and how an image (C, H, W) fits it. Raises InvalidInput where it cannot be known."""
+    """Describe the graph's only input and how an image (C, H, W) is laid out in it.
+
+    Raises InvalidInput if the input is not one of images, or its size is neither in the graph nor declared nor known.
+    """
     values = graph_edits.inputs(graph)
     if len(values) != 1:
         raise refused(f"it has {len(values)} inputs, a classifier of images has one")
@@ -57,29 +60,29 @@ def image_input(graph: GraphProto, declared: ModelSettings, known: KnownSize | N
     layout, image, choices = _layout(tuple(dims[1:]), declared, known)
     _check_fit(tuple(dims[1:]), layout, image)
     if max(image[1:]) > MAX_SIDE:
-        raise refused(f"its images are {image[2]}x{image[1]}, at most {MAX_SIDE} pixels a side are taken")
+        raise refused(f"its images are {image[2]}x{image[1]}, at most {MAX_SIDE} pixels a side are accepted")
     return InputDescription(value.name, kind, tuple(dims[1:]), dims[0], layout, image, choices)
 
 
 def _layout(
     dims: tuple[int | None, ...], declared: ModelSettings, known: KnownSize | None
 ) -> tuple[Layout, Shape, dict[str, Choice]]:
-    told = declared.layout is not None
+    given = declared.layout is not None
     layout, why = (declared.layout, "") if declared.layout else _guess_layout(dims)
     assert layout is not None
-    reason = "said" if declared.input_shape else f"the graph's input is {_words(dims)}"
+    reason = "declared" if declared.input_shape else f"the graph's input is {_words(dims)}"
     image = declared.input_shape or _guess_image(dims, layout)
     if image is None and known is not None:
         channels = known.channels or (1 if 1 in dims else 3)
         image, reason = (channels, known.height, known.width), f"{reason}, and {known.reason}"
     if image is None:
-        message = f"the graph leaves the size of its images open ({_words(dims)}): say input_shape as [C, H, W]"
+        message = f"the graph leaves the size of its images open ({_words(dims)}): declare input_shape as [C, H, W]"
         raise InvalidInput(message, "input_shape")
     return (
         layout,
         image,
         {
-            "layout": Choice(value=layout, given=told, reason=why or "said"),
+            "layout": Choice(value=layout, given=given, reason=why or "declared"),
             "input_shape": Choice(
                 value="x".join(map(str, image)),
                 given=declared.input_shape is not None,
@@ -121,7 +124,7 @@ def _guess_image(dims: tuple[int | None, ...], layout: Layout) -> Shape | None:
 def _check_fit(dims: tuple[int | None, ...], layout: Layout, image: Shape) -> None:
     channels, height, width = image
     if channels not in (1, 3):
-        raise InvalidInput(f"images of {channels} channels are not taken, only grey (1) and colour (3)", "input_shape")
+        raise InvalidInput(f"images of {channels} channels: only grey (1) and colour (3) are supported", "input_shape")
     wanted = {"nchw": image, "nhwc": (height, width, channels)}.get(layout)
     if wanted is None:
         fits = None in dims or math.prod(dim or 1 for dim in dims) == math.prod(image)
@@ -132,49 +135,50 @@ def _check_fit(dims: tuple[int | None, ...], layout: Layout, image: Shape) -> No
 
 
 def answer(graph: GraphProto, wanted: str | None = None) -> tuple[str, str]:
-    """The name of the tensor that holds the answers, and why it is this one: the only output of floats.
+    """Return the name of the tensor that holds the answers, and the reason for choosing it.
 
-    A ZipMap is looked through. So are columns: an output for each class, all cut from the same tensor. Of several
-    outputs it is the ``wanted`` one, or the one that is computed from all the others: those are steps on the way to it.
+    It is the output called ``wanted``, the only output of floats, or the one that is computed from all the others. For
+    a ZipMap it is the input of that node. If there is one output per class, all sliced from the same tensor, it is that
+    tensor. Raises InvalidInput if there is no such output, or more than one.
     """
     if wanted is not None:
         if wanted not in {value.name for value in graph.output}:
             names = ", ".join(value.name[:50] for value in graph.output)
             raise InvalidInput(f"the graph has no output of this name; it has {names}", "output_name")
-        return wanted, "said"
-    made = graph_edits.producers(graph)
+        return wanted, "declared"
+    producers = graph_edits.producers(graph)
     found = []
     for value in graph.output:
-        node = made.get(value.name)
+        node = producers.get(value.name)
         if node is not None and node.op_type == "ZipMap":
             found.append(node.input[0])
         elif value.type.HasField("tensor_type") and value.type.tensor_type.elem_type in FLOATS:
             found.append(value.name)
-    if len(found) > 1 and len(whole := {_uncut(made, name) for name in found}) == 1:
+    if len(found) > 1 and len(whole := {_uncut(producers, name) for name in found}) == 1:
         return whole.pop(), "all outputs are cut from it"
     if not found:
         raise refused("it has no output of floats, a classifier has one: (batch, classes)")
-    ends = [name for name in found if set(found) <= _sources(made, name)]
+    ends = [name for name in found if set(found) <= _sources(producers, name)]
     if len(ends) != 1:
         names = ", ".join(name[:50] for name in found)
-        raise InvalidInput(f"it has {len(found)} outputs of floats ({names}): say output_name", "output_name")
+        raise InvalidInput(f"it has {len(found)} outputs of floats ({names}): declare output_name", "output_name")
     return ends[0], "the only one of floats" if len(found) == 1 else "it is computed from the others"
 
 
-def _sources(made: dict[str, NodeProto], name: str) -> set[str]:
-    """The tensors that a tensor is computed from, itself among them."""
+def _sources(producers: dict[str, NodeProto], name: str) -> set[str]:
+    """Return the names of the tensors that a tensor is computed from, including its own."""
     found, waiting = {name}, [name]
     while waiting:
-        node = made.get(waiting.pop())
+        node = producers.get(waiting.pop())
         new = set(node.input) - found if node is not None else set()
         found |= new
         waiting += new
     return found
 
 
-def _uncut(made: dict[str, NodeProto], name: str) -> str:
-    """The tensor that a column was cut from."""
-    while (node := made.get(name)) is not None and node.op_type in ("Cast", "Identity", "Reshape", "Squeeze"):
+def _uncut(producers: dict[str, NodeProto], name: str) -> str:
+    """Return the tensor that a column was sliced from; without a Slice, the tensor before its reshapes."""
+    while (node := producers.get(name)) is not None and node.op_type in ("Cast", "Identity", "Reshape", "Squeeze"):
         name = node.input[0]
     return node.input[0] if node is not None and node.op_type == "Slice" else name
 
@@ -186,7 +190,10 @@ def named_classes(
     labels: list[str],
     files: Sequence[CompanionFile] = (),
 ) -> tuple[tuple[str, ...], Choice]:
-    """K names: as said, as in the file or in ``files``, or numbers. Raises InvalidInput for another number of names."""
+    """Return ``count`` class names and where they are from: declared, in the model file, in ``files``, else numbers.
+
+    Raises InvalidInput if another number of names is declared, they are declared twice, or ``count`` is too large.
+    """
     if count > MAX_CLASSES:
         raise refused(f"it gives {count} numbers for an image, a classifier gives at most {MAX_CLASSES}")
     given = class_name_files.from_given(files, count)
@@ -196,7 +203,7 @@ def named_classes(
         if len(declared.classes) != count:
             message = f"{len(declared.classes)} names for the {count} outputs of the model"
             raise InvalidInput(message, "classes")
-        return _chosen(declared.classes, True, "said")
+        return _chosen(declared.classes, True, "declared")
     if given is not None:
         return _chosen(given.names, True, given.reason)
     if len(labels) == count and all(0 < len(name) <= 200 for name in labels):
@@ -214,12 +221,12 @@ def named_classes(
 
 def _chosen(found: tuple[str, ...], given: bool, *reasons: str) -> tuple[tuple[str, ...], Choice]:
     shown = ", ".join(found[:10]) + (", ..." if len(found) > 10 else "")
-    said = "; ".join(filter(None, (*reasons, class_names.duplicates(found))))
-    return found, Choice(value=shown, given=given, reason=said)
+    reason = "; ".join(filter(None, (*reasons, class_names.duplicates(found))))
+    return found, Choice(value=shown, given=given, reason=reason)
 
 
 def labels(graph: GraphProto) -> list[str]:
-    """The names of classes that operators of ai.onnx.ml carry, or pick from a constant."""
+    """Return the class names in attributes of ai.onnx.ml operators, or in the constant of an ArrayFeatureExtractor."""
     known = graph_edits.constants(graph)
     for node in graph.node:
         given = graph_edits.attributes(node)

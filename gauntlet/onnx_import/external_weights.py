@@ -1,6 +1,6 @@
-"""Weights that an ONNX file keeps in other files, as ``torch.onnx.export`` does by default.
+"""External weights: tensors that an ONNX file stores in other files, as ``torch.onnx.export`` does by default.
 
-The file names them by a path. Nothing but what lies beside the file is read, and nothing that it does not refer to.
+The ONNX file refers to them by a path. Only files beside the model to which it refers are read.
 """
 
 import io
@@ -14,19 +14,19 @@ from onnx import TensorProto, helper
 from gauntlet.errors import refused
 
 Beside = Callable[[str], bytes | None]
-"""The content of the file of this name beside the model; None where there is none."""
+"""A function that returns the content of the file of a given name beside the model; None if there is none."""
 
 ZIP = b"PK\x03\x04"
 
 
 def nothing(_: str) -> None:
-    """Beside a file that stands alone."""
+    """Return None: the ``Beside`` of a model without further files."""
 
 
 def among(files: Mapping[str, Callable[[], bytes]]) -> Beside:
-    """Files by name, as an upload brings them, each read when it is needed, and not kept.
+    """Return a ``Beside`` for uploaded files by name; each is read when it is needed, and not cached.
 
-    A file in a folder may also be given by its last name.
+    A file that the model refers to in a subfolder is also found by its name without the folder.
     """
 
     def find(name: str) -> bytes | None:
@@ -37,7 +37,10 @@ def among(files: Mapping[str, Callable[[], bytes]]) -> Beside:
 
 
 def in_folder(folder: Path, most: int) -> Beside:
-    """Regular files of at most ``most`` bytes inside the folder, links out of it refused."""
+    """Return a ``Beside`` for the regular files inside a folder.
+
+    It raises InvalidInput for a file of more than ``most`` bytes, and for a path or link that leads out of the folder.
+    """
     root = folder.resolve()
 
     def find(name: str) -> bytes | None:
@@ -54,7 +57,10 @@ def in_folder(folder: Path, most: int) -> Beside:
 
 
 def unzip(data: bytes, most: int) -> tuple[bytes, Beside]:
-    """The one *.onnx file in a zip, and what lies beside it there. Raises InvalidInput."""
+    """Return the content of the only *.onnx file in a zip, and a ``Beside`` for the files in its folder there.
+
+    Raises InvalidInput if the zip cannot be read, holds no or several *.onnx files, or more than ``most`` bytes.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
@@ -82,9 +88,10 @@ def unzip(data: bytes, most: int) -> tuple[bytes, Beside]:
 
 
 def load(tensors: Iterable[TensorProto], beside: Beside, most: int) -> None:
-    """Put the numbers of every tensor that lies in another file into the tensor itself.
+    """Replace every reference to an external file in ``tensors`` by the bytes that it refers to, in place.
 
-    Raises InvalidInput for a file that is not there, a path out of the folder, a place or a size that does not fit.
+    Raises InvalidInput for a missing file, a path out of the folder, an offset or a length that does not fit, or files
+    of more than ``most`` bytes together.
     """
     files: dict[str, bytes] = {}
     for tensor in tensors:
@@ -103,6 +110,7 @@ def load(tensors: Iterable[TensorProto], beside: Beside, most: int) -> None:
 
 
 def _plain(location: str) -> str:
+    """Return the normalised path. Raises InvalidInput if it is absolute, or may lead out of the folder."""
     path = PurePosixPath(location)
     if not path.name or path.is_absolute() or ".." in path.parts or "\\" in location or "\0" in location:
         raise refused(f"its weights lie in another file, {location[:200]!r}, which is no path beside it")
@@ -120,15 +128,15 @@ def _content(name: str, beside: Beside) -> bytes:
 
 
 def _place(tensor: TensorProto, entries: Mapping[str, str], content: bytes) -> tuple[int, int]:
-    """Where in the file the tensor's numbers begin, and how many bytes they are."""
+    """Return offset and length, in bytes, of the tensor's data in the file. Raises InvalidInput if they do not fit."""
     what = tensor.name[:100] or "a constant"
     try:
         wanted = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         first, length = int(entries.get("offset", "0")), int(entries.get("length", str(wanted)))
     except (ValueError, KeyError) as error:
-        raise refused(f"where {what} lies in {entries.get('location', '')[:200]!r} is not said in numbers") from error
+        raise refused(f"where {what} lies in {entries.get('location', '')[:200]!r} is not given in numbers") from error
     if any(dim < 0 for dim in tensor.dims) or length != wanted:
-        raise refused(f"{what} needs {wanted} bytes of {entries['location'][:200]!r}, and it says {length}")
+        raise refused(f"{what} needs {wanted} bytes of {entries['location'][:200]!r}, and its entry declares {length}")
     if first < 0 or first + length > len(content):
         raise refused(f"{what} ends beyond the {len(content)} bytes of {entries['location'][:200]!r}")
     return first, length

@@ -1,4 +1,4 @@
-"""Small steps on ONNX graphs: finding one's way in them, and rewriting a few nodes."""
+"""Helpers for ONNX graphs: look up nodes and constants, and rewrite a few nodes in place."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,27 @@ Constant = NDArray[np.generic]
 Dims = list[int | None]  # None: left open
 
 ML = "ai.onnx.ml"
-INITIAL_STATES = {"RNN": (5,), "GRU": (5,), "LSTM": (5, 6)}  # places among the inputs
+RECURRENT = {
+    "RNN": ((5,), (b"Tanh",)),
+    "GRU": ((5,), (b"Sigmoid", b"Tanh")),
+    "LSTM": ((5, 6), (b"Sigmoid", b"Tanh", b"Tanh")),
+}
+"""Places of the initial states among the inputs, and the default activations."""
 WIDER = dict.fromkeys((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE), TensorProto.FLOAT)
 
 
 def producers(graph: GraphProto) -> dict[str, NodeProto]:
-    """The node that makes each tensor."""
+    """Return the node that computes each tensor, by the tensor's name."""
     return {name: node for node in graph.node for name in node.output if name}
 
 
 def consumers(graph: GraphProto, name: str) -> list[NodeProto]:
-    """The nodes that read a tensor."""
+    """Return the nodes that read a tensor."""
     return [node for node in graph.node if name in node.input]
 
 
 def constants(graph: GraphProto) -> dict[str, Constant]:
-    """Constants by name: weights that are not set aside, and the tensors of Constant nodes."""
+    """Return constants by name: weights that are not in a file of LargeWeights, and tensors of Constant nodes."""
     found = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in graph.initializer
@@ -43,29 +48,31 @@ def constants(graph: GraphProto) -> dict[str, Constant]:
 
 
 def attributes(node: NodeProto) -> dict[str, object]:
+    """Return the attributes of a node by name, as Python values."""
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def dims(value: ValueInfoProto) -> Dims:
-    """Sizes of a tensor, as far as they are known."""
+    """Return the sizes of a tensor, None for each that is not known."""
     shape = value.type.tensor_type.shape
     return [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in shape.dim]
 
 
 def inputs(graph: GraphProto) -> list[ValueInfoProto]:
-    """What is not a weight."""
+    """Return the inputs of the graph that are not weights."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
 
 
 def replace_nodes(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # they may lie in the graph
+    """Make ``nodes`` the nodes of the graph."""
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # nodes may belong to the graph
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(copies)
 
 
 def rename_input(graph: GraphProto, old: str, new: str) -> None:
-    """Every reader of ``old`` reads ``new``; also where it is the graph's output."""
+    """Make every node and graph output that reads the tensor ``old`` read ``new``."""
     for node in graph.node:
         for i, name in enumerate(node.input):
             if name == old:
@@ -76,7 +83,7 @@ def rename_input(graph: GraphProto, old: str, new: str) -> None:
 
 
 def free_names(graph: GraphProto, prefix: str) -> None:
-    """Rename every tensor whose name begins with ``prefix``: a graph may have been converted here before."""
+    """Rename every tensor whose name begins with ``prefix``: the graph may have been converted by Gauntlet before."""
     for node in graph.node:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
@@ -88,7 +95,7 @@ def free_names(graph: GraphProto, prefix: str) -> None:
 
 
 def prune(graph: GraphProto) -> None:
-    """Take out what the outputs do not need."""
+    """Remove nodes, weights and inputs that no output depends on, and all value_info."""
     needed = {value.name for value in graph.output}
     kept: list[NodeProto] = []
     for node in reversed(graph.node):
@@ -106,13 +113,13 @@ def prune(graph: GraphProto) -> None:
 
 
 def constant(graph: GraphProto, name: str, value: NDArray[np.generic]) -> str:
-    """Add a weight; its name."""
+    """Add a weight to the graph and return its name."""
     graph.initializer.append(numpy_helper.from_array(value, name))
     return name
 
 
 def kinds(model: ModelProto) -> set[int]:
-    """The types of numbers that a graph names: of its inputs, outputs, weights, and what it casts to."""
+    """Return the TensorProto data types that occur in a graph: of inputs, outputs, weights, constants and casts."""
     graph = model.graph
     found = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)}
     found |= {tensor.data_type for tensor in graph.initializer}
@@ -126,7 +133,7 @@ def kinds(model: ModelProto) -> set[int]:
 
 
 def widen(model: ModelProto, weights: LargeWeights) -> None:
-    """Compute in float32 what the file computes in float16, bfloat16 or float64."""
+    """Change float16, bfloat16 and float64 to float32 in the whole graph, in place."""
     graph = model.graph
     for tensor in graph.initializer:
         if tensor.data_type in WIDER:
@@ -142,13 +149,13 @@ def widen(model: ModelProto, weights: LargeWeights) -> None:
         kind.elem_type = WIDER.get(kind.elem_type, kind.elem_type)
 
 
-def _without(node: NodeProto, name: str) -> None:
+def _remove_attribute(node: NodeProto, name: str) -> None:
     for attribute in [attribute for attribute in node.attribute if attribute.name == name]:
         node.attribute.remove(attribute)
 
 
 def drop_idle(model: ModelProto) -> None:
-    """Take out Casts of float32 to float32, Identity, and Dropout, which does nothing in a served model."""
+    """Remove Casts from float32 to float32, Identity, and Dropout, which does nothing in a served model."""
     inferred = onnx_skeleton.infer_shapes(model)
     types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.input, *inferred.value_info, *inferred.output)}
     types |= {tensor.name: tensor.data_type for tensor in inferred.initializer}
@@ -156,7 +163,7 @@ def drop_idle(model: ModelProto) -> None:
     outputs = {value.name for value in graph.output}
     for node in list(graph.node):
         if node.op_type == "BatchNormalization" and attributes(node).get("training_mode", 0) == 0:
-            _without(node, "training_mode")  # the default, which onnx2pytorch does not know
+            _remove_attribute(node, "training_mode")  # 0 is the default; onnx2pytorch does not know the attribute
         float_cast = (
             node.op_type == "Cast"
             and types.get(node.input[0]) == TensorProto.FLOAT
@@ -169,21 +176,26 @@ def drop_idle(model: ModelProto) -> None:
             graph.node.remove(node)
 
 
-def drop_zero_states(graph: GraphProto) -> None:
-    """Take out initial states of recurrent layers that are zero, which is the default: onnx2pytorch knows no other.
+def drop_recurrent_defaults(graph: GraphProto) -> None:
+    """Remove what recurrent layers do anyway: initial states of zero, and the usual activations.
 
-    Exporters write them for the batch size of the example image, so without them the batch can be left open.
+    onnx2pytorch supports nothing else and refuses both where they are written down. Exporters write the states for the
+    batch size of the example image, so without them the batch size can be left open.
     """
     known = constants(graph)
     for node in graph.node:
-        for place in INITIAL_STATES.get(node.op_type, ()):
+        places, activations = RECURRENT.get(node.op_type, ((), ()))
+        for place in places:
             name = node.input[place] if place < len(node.input) else ""
             if name in known and not known[name].any():
                 node.input[place] = ""
+        written = attributes(node).get("activations", ())
+        if places and written in (list(activations), list(2 * activations)):  # one set for each direction
+            _remove_attribute(node, "activations")
 
 
 def plain_operators(model: ModelProto, opset: int) -> None:
-    """LinearClassifier, Normalizer and Scaler of ai.onnx.ml as sums and products, which can be differentiated."""
+    """Replace LinearClassifier, Normalizer and Scaler of ai.onnx.ml by differentiable standard operators."""
     graph = model.graph
     nodes: list[NodeProto] = []
     softmaxes: set[str] = set()
@@ -204,7 +216,7 @@ def plain_operators(model: ModelProto, opset: int) -> None:
 
 
 def _normalizer(node: NodeProto, opset: int, idle: bool) -> list[NodeProto]:
-    """Divide by the sum of sizes; after a softmax, which sums to one, nothing."""
+    """Return nodes that divide by the L1 norm; an Identity if ``idle``, that is, after a softmax, which sums to one."""
     if idle:
         return [helper.make_node("Identity", node.input, node.output)]
     name, (values,) = f"gauntlet.{node.output[0]}", node.input
@@ -226,7 +238,7 @@ def _scaler(graph: GraphProto, node: NodeProto, given: Mapping[str, object]) -> 
 
 
 def _linear_classifier(graph: GraphProto, node: NodeProto, given: Mapping[str, object]) -> list[NodeProto]:
-    """Its scores; nothing where it does more than a product, a sum and a softmax or sigmoid."""
+    """Return nodes for its scores; none if it is not just a product, a sum and an optional softmax or sigmoid."""
     finish = {b"NONE": "", b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}.get(given.get("post_transform", b"NONE"))  # type: ignore[call-overload]
     intercepts = np.asarray(given.get("intercepts", []), np.float32)
     weights = np.asarray(given["coefficients"], np.float32)
@@ -245,7 +257,10 @@ def _linear_classifier(graph: GraphProto, node: NodeProto, given: Mapping[str, o
 
 
 def open_batch(model: ModelProto, fixed: int) -> None:
-    """Let a graph exported for ``fixed`` images take any number, where only sizes written down are in the way."""
+    """Let a graph that was exported for ``fixed`` images take a batch of any size.
+
+    This changes the batch size in the input and in the targets of Reshapes; it is not enough for every graph.
+    """
     graph = model.graph
     known = constants(graph)
     for node in graph.node:
@@ -253,29 +268,29 @@ def open_batch(model: ModelProto, fixed: int) -> None:
         if target is not None and target.ndim == 1 and len(target) and target[0] == fixed:
             shape = np.asarray([0, *target[1:].tolist()], np.int64)
             node.input[1] = constant(graph, f"gauntlet.{node.output[0]}.shape", shape)
-            _without(node, "allowzero")  # zero is the size that is there
+            _remove_attribute(node, "allowzero")  # zero then means: keep this size
     graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
 def side(count: int) -> int | None:
-    """The root of a square number."""
+    """Return the root of a square number; None for other numbers."""
     root = math.isqrt(count)
     return root if root * root == count else None
 
 
 def unshare_bytes(graph: GraphProto, prefix: str) -> None:
-    """Give every reader of a constant of int8, most often a zero point, one of its own, whose name has this prefix.
+    """Give every node that reads an int8 constant, most often a zero point, its own copy, named with ``prefix``.
 
-    ONNX Runtime cannot compute with exact sums (``runtime.session.EXACT_INT8``) a graph in which two share one. Large
+    With exact sums (``runtime.session.EXACT_INT8``) ONNX Runtime cannot run a graph in which two nodes share one. Large
     constants stay shared.
     """
     shared = {t.name: t for t in graph.initializer if t.data_type == TensorProto.INT8 and not onnx_skeleton.is_large(t)}
-    met = set[str]()
+    seen = set[str]()
     for node in graph.node:
         for place, name in enumerate(node.input):
-            if name in met:
+            if name in seen:
                 own = graph.initializer.add()
                 own.CopyFrom(shared[name])
                 own.name = node.input[place] = f"{prefix}{name}.{len(graph.initializer)}"
             elif name in shared:
-                met.add(name)
+                seen.add(name)

@@ -1,4 +1,4 @@
-"""A file that was adopted, opened: with gradients if they can be verified, else without, and its manifest says why."""
+"""Opens a converted model, with gradients if they can be verified; otherwise the manifest has the reason."""
 
 import shutil
 from pathlib import Path
@@ -11,12 +11,12 @@ from gauntlet.runtime import classifier
 from gauntlet.runtime.classifier import Classifier, OnnxClassifier
 from gauntlet.runtime.served import Device
 
-REASON = 300  # characters
-PIECE = 2**20  # bytes that are copied at once
+REASON = 300  # characters of an error in the manifest
+PIECE = 2**20  # bytes, of one read while copying
 
 
 def save(root: Path, graph: IO[bytes], name: str) -> Path:
-    """The folder of an artefact without its manifest: nobody needs the whole of a large graph in memory."""
+    """Write the graph into a new artefact folder, still without a manifest, in pieces, and return the folder."""
     folder = root / name
     folder.mkdir()
     graph.seek(0)
@@ -26,9 +26,9 @@ def save(root: Path, graph: IO[bytes], name: str) -> Path:
 
 
 def open_saved(folder: Path, manifest: ClassifierManifest, *, new: bool, device: Device = "auto") -> Classifier:
-    """A graph in its folder, which may go once it is open. Raises ArtefactError.
+    """Open the graph in a folder from ``save``, which may be deleted afterwards. Raises ArtefactError.
 
-    A ``new`` one without usable gradients is opened without them; any other must be as its manifest says.
+    A ``new`` model whose gradients cannot be verified is opened without them. Any other must match its manifest.
     """
     try:
         return _opened(folder, manifest, device)

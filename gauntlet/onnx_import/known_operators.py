@@ -1,4 +1,4 @@
-"""The operators that are taken: their domains, and the quantised ones that ONNX Runtime adds to the standard."""
+"""The supported operators: the domains of the standard, and quantised operators of ONNX Runtime."""
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
@@ -18,4 +18,4 @@ QUANTISED = frozenset(
         "QuantizeLinear",
     }
 )
-"""Operators of the domain com.microsoft that ``onnxruntime.quantization`` writes."""
+"""Supported operators of the domain com.microsoft, which ``onnxruntime.quantization`` writes."""

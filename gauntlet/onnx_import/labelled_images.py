@@ -1,4 +1,4 @@
-"""Somebody's own labelled images: an .npz of arrays, or a zip of one folder per class. Read as if it were an attack."""
+"""Reader of a user's labelled images, an .npz of arrays or a zip of one folder per class. The file is untrusted."""
 
 import io
 import math
@@ -20,13 +20,13 @@ from gauntlet.onnx_import.settings import ImageSetSettings
 from gauntlet.text import storable
 
 MAX_IMAGES = 20_000
-MAX_BYTES = 2**28  # of everything, uncompressed
+MAX_BYTES = 2**28  # of all files in the zip, uncompressed
 CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """uint8 (N, C, H, W), int64 (N,), and the names of the classes."""
+    """Images uint8 (N, C, H, W), labels int64 (N,), and the names of the classes."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -34,11 +34,15 @@ class Pictures:
 
 
 def refused(reason: str) -> InvalidInput:
+    """Return the error for a refused file; its field is ``file``."""
     return InvalidInput(f"the file is refused: {reason}", "file")
 
 
 def read(data: bytes, declared: ImageSetSettings) -> Pictures:
-    """Raises InvalidInput with the field ``file`` or one of DeclaredImages. Only for a process that may die."""
+    """Read and check the images. The file may be hostile: call this only in a process that may die.
+
+    Raises InvalidInput with the field ``file`` or one of ImageSetSettings.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
@@ -82,7 +86,7 @@ def _arrays(file: io.BytesIO, declared: ImageSetSettings) -> Pictures:
 
 
 def _in_order(labels: NDArray[np.int64], named: list[str], declared: tuple[str, ...]) -> NDArray[np.int64]:
-    """Labels of classes that the file names, in the order in which they are declared."""
+    """Return the labels renumbered from the class order of the file to the declared order. Raises InvalidInput."""
     moved = relabelled(labels, named, declared)
     if moved is None:
         words = f"the file names its classes {', '.join(named)[:200]}, and {', '.join(declared)[:200]} are declared"
@@ -91,7 +95,7 @@ def _in_order(labels: NDArray[np.int64], named: list[str], declared: tuple[str, 
 
 
 def _by_channel(images: NDArray[np.generic]) -> NDArray[np.generic]:
-    """To (N, C, H, W)."""
+    """Return images (N, H, W), (N, C, H, W) or (N, H, W, C) as (N, C, H, W). Raises InvalidInput for other shapes."""
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4 and images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS:
@@ -110,7 +114,7 @@ def _bytes(images: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def _folders(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], declared: ImageSetSettings) -> Pictures:
-    """Classes take turns, so that the first n images are of all of them."""
+    """Read pictures from one folder per class, one of each class in turn, so that the first n cover all classes."""
     by_class: dict[str, list[zipfile.ZipInfo]] = {}
     for entry in sorted(entries, key=lambda entry: entry.filename):
         path = PurePosixPath(entry.filename)
@@ -138,19 +142,19 @@ def _folders(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], declared:
 
 
 def folder_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Folders that are all named by numbers, or by a number before a name (``0_cat``), by these; others as text."""
+    """Sort folder names by their numbers if all are numbers or begin with one (``0_cat``), otherwise as text."""
     found = {name: re.fullmatch(r"([0-9]{1,9})(?:[ _.-].*)?", name) for name in names}
     numbers = {name: int(match[1]) for name, match in found.items() if match is not None}
     return tuple(sorted(found, key=lambda name: (numbers[name] if len(numbers) == len(found) else 0, name)))
 
 
 def _picture(data: bytes, name: str, shape: Shape | None, convert: bool) -> NDArray[np.uint8]:
-    """One picture as uint8 (C, H, W)."""
+    """Decode one picture to uint8 (C, H, W). Raises InvalidInput that names the file."""
     try:
         return picture_decoder.decode(data, shape, convert=convert)
     except OtherShape as error:
         raise refused(
-            f"{name[:200]} is not like the first picture ({error}); say input_shape to convert all"
+            f"{name[:200]} is not like the first picture ({error}); declare input_shape to convert all"
         ) from error
     except InvalidInput as error:
         raise refused(f"{name[:200]}: {error}") from error

@@ -1,4 +1,4 @@
-"""Large weights of a graph, in a file of their own while the graph is rewritten: copies of the graph are then small."""
+"""Moves large weights of a graph into a temporary file while it is rewritten, so that copies of the graph are small."""
 
 from pathlib import Path
 
@@ -11,26 +11,26 @@ from gauntlet.errors import refused
 from gauntlet.runtime.session import exact_session
 
 FILE = "weights"
-ALIGNED = 4096  # bytes: ONNX Runtime maps what begins at a page
+ALIGNED = 4096  # bytes: ONNX Runtime maps weights into memory if they begin at a page boundary
 FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class LargeWeights:
-    """A file in ``folder``, which has to exist as long as the graph is used."""
+    """A file of weights in ``folder``, which must exist as long as the graph is used."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._wide: dict[str, TensorProto] = {}  # by the place of what was widened
+        self._wide: dict[str, TensorProto] = {}  # float32 copies of weights set aside, by name
         (folder / FILE).touch()
 
     def without(self, model: ModelProto) -> ModelProto:
-        """The model with the numbers of every large weight in the file; what stays says where they are."""
+        """Move the data of all large weights into the file, and return the model, which now only refers to them."""
         for tensor in model.graph.initializer:
             self.set_aside(tensor)
-        return ModelProto.FromString(model.SerializeToString())  # no memory of a message is freed before all of it is
+        return ModelProto.FromString(model.SerializeToString())  # a copy: protobuf frees only whole messages
 
     def set_aside(self, tensor: TensorProto) -> None:
-        """Move the numbers of a large weight into the file."""
+        """Move the data of a weight into the file if it is large."""
         if is_large(tensor):
             numbers = tensor.raw_data
             tensor.ClearField("raw_data")
@@ -53,7 +53,7 @@ class LargeWeights:
             return file.read(int(place["length"]))
 
     def widen(self, tensor: TensorProto) -> None:
-        """Make the weight one of float32, its numbers too where they are set aside."""
+        """Convert the weight to float32, in place, also if its data are in the file."""
         if tensor.data_location != TensorProto.EXTERNAL:
             wide = numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
@@ -66,7 +66,7 @@ class LargeWeights:
         tensor.CopyFrom(self._wide[tensor.name])
 
     def whole(self, model: ModelProto) -> bytes:
-        """The model as one file. Its weights are put back into ``model`` itself."""
+        """Return the bytes of the model with all its weights, which are also put back into ``model``."""
         for tensor in model.graph.initializer:
             if tensor.data_location == TensorProto.EXTERNAL:
                 tensor.raw_data = self._numbers(tensor)
@@ -75,7 +75,7 @@ class LargeWeights:
         return model.SerializeToString()
 
     def session(self, model: ModelProto) -> ort.InferenceSession:
-        """The graph in ONNX Runtime, on one thread. Raises InvalidInput where it does not take it."""
+        """Open the graph in ONNX Runtime, on one thread. Raises InvalidInput if ONNX Runtime refuses it."""
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
@@ -83,4 +83,4 @@ class LargeWeights:
         try:
             return exact_session(model.SerializeToString(), options, ["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exceptions share no base
-            raise refused(f"ONNX Runtime does not take it ({' '.join(str(error).split())[:300]})") from error
+            raise refused(f"ONNX Runtime refuses it ({' '.join(str(error).split())[:300]})") from error

@@ -1,8 +1,9 @@
-"""Models named by where they live: object storage, Hugging Face, a registry of MLflow. Fetched, and pinned.
+"""Downloads models by address from object storage, Hugging Face or an MLflow registry, and pins their version.
 
-``s3://BUCKET/KEY.onnx`` (``gs://``, ``az://``), ``hf://ORG/NAME@REVISION/FILE.onnx`` (main without a revision; a slash
-in one is written %2F) and ``mlflow:models:/NAME/VERSION`` or ``mlflow:models:/NAME@ALIAS``. ``#sha256=DIGEST`` behind
-an address says which ONNX file it has to be. Endpoints and credentials are those of each client's own variables.
+Addresses: ``s3://BUCKET/KEY.onnx`` (``gs://``, ``az://``), ``hf://ORG/NAME@REVISION/FILE.onnx`` (main by default; a
+slash in the revision is written %2F), and ``mlflow:models:/NAME/VERSION`` or ``mlflow:models:/NAME@ALIAS``. With
+``#sha256=DIGEST`` after an address, another file is refused. Endpoints and credentials are read from the environment
+variables of each client.
 """
 
 import os
@@ -28,16 +29,16 @@ from gauntlet.onnx_import.validation import MAX_BYTES
 HUGGING_FACE, MLFLOW = "hf://", "mlflow:"
 SCHEMES = (*object_storage.SCHEMES, HUGGING_FACE, MLFLOW)
 DIGEST = "#sha256="
-WEIGHTS = ("{}.data", "{}_data")  # how exporters name a file of weights beside the one of the graph
+WEIGHTS = ("{}.data", "{}_data")  # names that exporters give to the file of external weights
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file, with those beside it that its model may need."""
+    """A downloaded ONNX file, with files beside it that the model may need."""
 
     file: Path
-    name: str  # that its place gives it
-    address: str  # where it is from: with the exact revision or version, and its sha256
+    name: str  # a name for the model, from its address
+    address: str  # with the exact revision or version, and the sha256
 
 
 def is_address(text: str) -> bool:
@@ -45,7 +46,7 @@ def is_address(text: str) -> bool:
 
 
 def is_allowed(address: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether an address lies below one of the prefixes: s3://bucket has s3://bucket/a below it, not s3://bucket-b."""
+    """Whether an address is below one of the prefixes: s3://bucket/a is below s3://bucket, s3://bucket-b is not."""
     plain = unquote(address)
     if ".." in re.split(r"[/\\:]", plain) or not plain.isprintable():
         return False
@@ -57,17 +58,17 @@ def is_allowed(address: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def from_address(manifest: ClassifierManifest, address: str) -> ClassifierManifest:
-    """With where its file was fetched from."""
+    """Return the manifest with the address that its file was downloaded from."""
     assert manifest.adoption is not None
     return manifest.model_copy(update={"adoption": manifest.adoption.model_copy(update={"source": address})})
 
 
 @contextmanager
 def fetched(address: str) -> Iterator[Fetched]:
-    """The file, for as long as the context lasts.
+    """Download the file into a temporary folder, which is deleted when the context ends.
 
-    Raises InvalidInput with the field ``models``: an address that is none, nothing there, a package that is missing,
-    a file that is larger than is read or has another sha256.
+    Raises InvalidInput with the field ``models``: the address is invalid or has no file, a package is not installed,
+    the download fails, the file is too large or has another sha256.
     """
     with tempfile.TemporaryDirectory(prefix="gauntlet-fetched-") as folder:
         place, _, digest = address.partition(DIGEST)
@@ -76,14 +77,14 @@ def fetched(address: str) -> Iterator[Fetched]:
         except InvalidInput as error:
             raise InvalidInput(str(error), "models") from error
         except (FileNotFoundError, StorageError) as error:
-            raise InvalidInput(f"{place}: {_said(error)}", "models") from error
+            raise InvalidInput(f"{place}: {_message(error)}", "models") from error
         actual = found.address.rpartition(DIGEST)[2]
         if digest and digest.lower() != actual:
             raise InvalidInput(f"{place}: its sha256 is {actual}, not {digest[:64]}", "models")
         yield found
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
 
 
@@ -110,6 +111,7 @@ def _from_storage(address: str, folder: Path) -> Fetched:
 
 
 def _beside(name: str) -> list[str]:
+    """Return the names that files beside the model may have: external weights, class names, preprocessing."""
     return [*(form.format(name) for form in WEIGHTS), *COMPANIONS]
 
 
@@ -123,13 +125,14 @@ def _from_hugging_face(address: str, folder: Path) -> Fetched:
     repository, revision, name = match[1], unquote(match[2] or "main"), match[3]
     hub, endpoint = _hugging_face(), os.environ.get("HF_ENDPOINT")
 
-    def told(work: Callable[[], object]) -> object:
+    def reported(work: Callable[[], object]) -> object:
+        """Call ``work``. Raises InvalidInput for any error."""
         try:
             return work()
-        except Exception as error:  # of the hub, of HTTP, of the disk
+        except Exception as error:  # errors of the hub, of HTTP, of the disk
             raise InvalidInput(f"{address}: {reason(error)[:300]}") from error
 
-    info = told(lambda: hub.HfApi(endpoint=endpoint).model_info(repository, revision=revision, files_metadata=True))
+    info = reported(lambda: hub.HfApi(endpoint=endpoint).model_info(repository, revision=revision, files_metadata=True))
     sizes = {entry.rfilename: entry.size or 0 for entry in info.siblings or ()}  # type: ignore[attr-defined]
     commit = info.sha  # type: ignore[attr-defined]
     if name not in sizes:
@@ -141,9 +144,9 @@ def _from_hugging_face(address: str, folder: Path) -> Fetched:
         if wanted in sizes:
             _check_size(wanted, sizes[wanted])
             download = partial(hub.hf_hub_download, repository, revision=commit, local_dir=folder, endpoint=endpoint)
-            told(partial(download, wanted))
+            reported(partial(download, wanted))
     file, title = folder / name, repository.partition("/")[2]
-    for config in AT_TOP:  # of a repository, wherever its ONNX file lies
+    for config in AT_TOP:  # in the top folder of a repository, also if the ONNX file is in another
         if (folder / config).is_file() and not (file.parent / config).exists():
             shutil.copy(folder / config, file.parent / config)
     named = title if file.stem == "model" else f"{title}-{file.stem}"
@@ -172,7 +175,7 @@ def _from_mlflow(address: str, folder: Path) -> Fetched:
         if version is None:
             version = str(mlflow.MlflowClient().get_model_version_by_alias(name, alias).version)
         mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder))
-    except Exception as error:  # of MLflow, of its stores, of HTTP
+    except Exception as error:  # errors of MLflow, of its stores, of HTTP
         raise InvalidInput(f"{address}: {reason(error)[:300]}") from error
     files = sorted(folder.rglob("*.onnx"))
     if len(files) != 1:
@@ -182,6 +185,7 @@ def _from_mlflow(address: str, folder: Path) -> Fetched:
 
 
 def _pinned(file: Path, name: str, address: str) -> Fetched:
+    """Return the file with the sha256 appended to its address."""
     return Fetched(file, name, f"{address}{DIGEST}{sha256_of(file)}")
 
 

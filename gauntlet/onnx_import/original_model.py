@@ -1,4 +1,4 @@
-"""Somebody's file as it came, asked what it answers: everything that is made of it is held against that."""
+"""Runs the user's original file on a few images: the converted graph must give the same answers."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ from gauntlet.runtime import quantised_graph
 
 Array = NDArray[np.float64]
 
-AGREEMENT = 1e-3  # answers of the rewritten graph and of the file, or together and alone, relative to 1 + the largest
-COARSE = 3e-2  # the same for float16 arithmetic, which is done in float32 here, and for 8 bits, where rounding may tip
+AGREEMENT = 1e-3  # tolerance of answers (converted or original, batched or alone), relative to 1 + the largest
+COARSE = 3e-2  # the same for float16, which is computed in float32 here, and for 8 bits, where rounding may differ
 
 NORMALISING = "BatchNormalization"
 MIXING = {
@@ -24,23 +24,23 @@ MIXING = {
     "DynamicQuantizeLinear": "(dynamic quantisation) takes its scale from the whole batch: quantise the model "
     "statically, or export it for one image at a time, with a batch size of 1",
 }
-"""Operators that make an answer depend on the rest of the batch, and what to do."""
+"""Operators that make an answer depend on the rest of the batch, with the explanation for the user."""
 
 
 @dataclass(frozen=True)
 class Original:
-    """The file, and what it answers."""
+    """The original graph, and its answers to a few images."""
 
     model: ModelProto  # with one output
     name: str  # of that output
     steps: Preprocessing
     images: NDArray[np.float32]  # (n, C, H, W)
     answers: Array  # (n, K)
-    flat: bool  # the answers are (batch, K) as they come
-    weights: LargeWeights  # those that the graph only refers to
+    flat: bool  # whether the graph returns the answers as (batch, K)
+    weights: LargeWeights  # the file with the large weights of the graph
 
     def tensor(self, name: str) -> Array:
-        """What another tensor of the graph is for each image, (n, ...) in a row."""
+        """Compute another tensor of the graph for each image: (n, size), flattened."""
         model = ModelProto()
         model.CopyFrom(self.model)
         del model.graph.output[:]
@@ -51,7 +51,10 @@ class Original:
 
 
 def make_runnable(model: ModelProto, weights: LargeWeights) -> str:
-    """Compute in float32 what ONNX Runtime cannot compute as it is written. Why that was done; empty if it was not."""
+    """Change the graph to float32, in place, if ONNX Runtime cannot run its bfloat16 or float64 operators.
+
+    Return the reason; empty if the graph was not changed.
+    """
     kinds = graph_edits.kinds(model) & {TensorProto.BFLOAT16, TensorProto.DOUBLE}
     if not kinds:
         return ""
@@ -65,9 +68,10 @@ def make_runnable(model: ModelProto, weights: LargeWeights) -> str:
 
 
 def one_at_a_time(model: ModelProto) -> str:
-    """Fix the batch of a dynamically quantised graph at one image. Why that was done; empty if it was not.
+    """Fix the batch size of a dynamically quantised graph at 1, in place, if it is open.
 
-    Its operators take their scale from the whole batch, so only an image alone has an answer of its own.
+    Its operators compute their scale from the whole batch, so the answer to an image depends on the rest of the batch.
+    Return the reason; empty if the graph was not changed.
     """
     (value, *_) = graph_edits.inputs(model.graph)
     sizes = value.type.tensor_type.shape.dim
@@ -75,13 +79,14 @@ def one_at_a_time(model: ModelProto) -> str:
     if not dynamic or not sizes or sizes[0].HasField("dim_value"):
         return ""
     sizes[0].dim_value = 1
-    return "dynamic quantisation takes its scale from the whole batch: every image is answered alone"
+    return "dynamic quantisation takes its scale from the whole batch: every image is run alone"
 
 
 def ask(model: ModelProto, weights: LargeWeights, steps: Preprocessing, name: str) -> Original:
-    """Ask the file a few images; ``name`` is the output that answers.
+    """Run the graph on a few images; ``name`` is the output with the answers, which becomes its only output.
 
-    Raises InvalidInput where it does not answer, not twice the same, or an image according to the rest of its batch.
+    Raises InvalidInput if it cannot be run, its answers are not finite rows, differ from one run to the next, or depend
+    on the rest of the batch.
     """
     kind = TensorProto.FLOAT
     for value in model.graph.output:
@@ -93,36 +98,38 @@ def ask(model: ModelProto, weights: LargeWeights, steps: Preprocessing, name: st
     if steps.image_input.fixed != 1 and (why := mixing(model)):
         raise _mixed(why)
     images = _images(steps.image_input.image)
-    asked = weights.session(model)
-    raw = _rows(asked, steps, images)
+    session = weights.session(model)
+    raw = _rows(session, steps, images)
     if sum(size > 1 for size in raw[0].shape[1:]) > 1:
         raise refused(f"it answers an image with a tensor of the shape {raw[0].shape[1:]}, a classifier with a row")
     answers = np.stack([row.reshape(-1) for row in raw]).astype(np.float64)
     if not np.isfinite(answers).all():
         raise refused("it answers plain images with NaN or infinite numbers")
-    if not np.array_equal(answers[0], _rows(asked, steps, images[:1])[0].reshape(-1)):
+    if not np.array_equal(answers[0], _rows(session, steps, images[:1])[0].reshape(-1)):
         raise refused("it answers the same image differently when asked again")
-    if steps.image_input.fixed != 1 and _gap(asked, steps, images, answers) > limit(model, answers):
+    if steps.image_input.fixed != 1 and _gap(session, steps, images, answers) > limit(model, answers):
         raise _mixed("an operator of it works across the batch")
     return Original(model, name, steps, images, answers, flat=raw[0].ndim == 2, weights=weights)
 
 
 def _images(shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Noise twice, grey, black: (4, C, H, W)."""
+    """Return test images (4, C, H, W) in [0, 1]: noise, noise, grey, black."""
     draw = np.random.default_rng(0)
     levels = [draw.integers(0, 256, (2, *shape)), np.full((1, *shape), 128), np.zeros((1, *shape))]
     return (np.concatenate(levels) / 255).astype(np.float32)
 
 
-def _rows(asked: ort.InferenceSession, steps: Preprocessing, images: NDArray[np.float32]) -> list[NDArray[np.generic]]:
-    """The answer (1, ...) to each image, alone or repeated as often as the graph demands."""
-    return [_row(asked, steps.feed(image[None]), steps.image_input.fixed) for image in images]
+def _rows(
+    session: ort.InferenceSession, steps: Preprocessing, images: NDArray[np.float32]
+) -> list[NDArray[np.generic]]:
+    """Return the answer (1, ...) to each image, run alone, or repeated up to the fixed batch size of the graph."""
+    return [_row(session, steps.feed(image[None]), steps.image_input.fixed) for image in images]
 
 
-def _row(asked: ort.InferenceSession, fed: NDArray[np.generic], fixed: int | None) -> NDArray[np.generic]:
+def _row(session: ort.InferenceSession, fed: NDArray[np.generic], fixed: int | None) -> NDArray[np.generic]:
     many = np.repeat(fed, fixed or 1, axis=0)
     try:
-        answer: NDArray[np.generic] = asked.run(None, {asked.get_inputs()[0].name: many})[0]
+        answer: NDArray[np.generic] = session.run(None, {session.get_inputs()[0].name: many})[0]
     except Exception as error:  # ONNX Runtime's own exceptions share no base
         raise refused(f"it cannot be run on an image of the shape {fed.shape[1:]} ({short(error)})") from error
     if answer.size % len(many):
@@ -130,13 +137,13 @@ def _row(asked: ort.InferenceSession, fed: NDArray[np.generic], fixed: int | Non
     return answer if fixed in (None, 1) else answer.reshape(len(many), -1)[:1]
 
 
-def _gap(asked: ort.InferenceSession, steps: Preprocessing, images: NDArray[np.float32], answers: Array) -> float:
-    """The largest difference between the answers to images together and alone; 0 where they cannot be asked so."""
+def _gap(session: ort.InferenceSession, steps: Preprocessing, images: NDArray[np.float32], answers: Array) -> float:
+    """Return the largest difference between answers in one batch and one by one; 0 if a batch cannot be run."""
     fed = steps.feed(images)
     fed = np.resize(fed, (steps.image_input.fixed or len(fed), *fed.shape[1:]))
     try:
-        together = asked.run(None, {asked.get_inputs()[0].name: fed})[0].astype(np.float64)
-    except Exception:  # a graph that takes one image only, although it does not say so: another check's matter
+        together = session.run(None, {session.get_inputs()[0].name: fed})[0].astype(np.float64)
+    except Exception:  # the graph takes only one image, although its batch size is open: other checks find that
         return 0.0
     if together.size != len(fed) * answers.shape[1]:
         return 0.0
@@ -145,7 +152,7 @@ def _gap(asked: ort.InferenceSession, steps: Preprocessing, images: NDArray[np.f
 
 
 def mixing(model: ModelProto) -> str:
-    """The operator that makes an answer depend on the rest of the batch, and what to do; empty where none does."""
+    """Return which operator makes an answer depend on the rest of the batch, and what to do; empty if none does."""
     for node in model.graph.node:
         if node.op_type in MIXING and graph_edits.attributes(node).get("training_mode", node.op_type != NORMALISING):
             return f"{node.op_type} {node.name[:100]!r} {MIXING[node.op_type]}"
@@ -157,7 +164,7 @@ def _mixed(why: str) -> InvalidInput:
 
 
 def limit(model: ModelProto, answers: Array) -> float:
-    """How far two answers may be apart that should be equal."""
+    """Return the tolerance for answers that should be equal."""
     kinds = {tensor.data_type for tensor in validation.tensors(model)} | {
         value.type.tensor_type.elem_type for value in model.graph.input
     }
@@ -166,4 +173,5 @@ def limit(model: ModelProto, answers: Array) -> float:
 
 
 def short(error: Exception) -> str:
+    """Return the first 300 characters of an error's message, on one line."""
     return " ".join(str(error).split())[:300]

@@ -1,4 +1,4 @@
-"""The end of a classifier: attacks and certificates want logits, whatever the file gives."""
+"""The output of a classifier: converts probabilities and the like to logits, which attacks and certificates need."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,16 +17,16 @@ Array = NDArray[np.float64]
 LAST: dict[str, Output] = {"Softmax": "probabilities", "LogSoftmax": "log-probabilities", "Sigmoid": "sigmoid"}
 SHAPING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze"})
 MIRRORED = 1e-5  # relative to 1 + the larger of the two
-LEAST = 1e-30  # a probability of zero has no logarithm
+LEAST = 1e-30  # smallest probability whose logarithm is taken: zero has none
 
 
 Form = Literal["row", "single", "mirrored"]
-"""A number for each class; one number, of the second of two classes; two numbers, one the other's negative."""
+"""One number per class; a single number, for the second of two classes; two numbers, one the negative of the other."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the file answers, and the last node if that is what turns logits into it."""
+    """The kind of output of the file, and its last node if that one computes the output from logits."""
 
     output: Output
     last: NodeProto | None
@@ -35,24 +35,24 @@ class Head:
 
     @property
     def file_probability(self) -> bool:
-        """Whether one number, a probability, is all that the file gives, and no logit can be had."""
+        """Whether the only output is one probability, without a last node whose input would be a logit."""
         return self.form == "single" and self.last is None and self.output in ("probabilities", "sigmoid")
 
 
-def head(end: NodeProto | None, answers: Array, before: Array | None, told: Output | None) -> Head:
-    """How to get logits: from the last node, else from answers (n, K) to some images.
+def head(end: NodeProto | None, answers: Array, before: Array | None, declared: Output | None) -> Head:
+    """Decide how to obtain logits: from the input of the last node, or else from the answers.
 
     Args:
-        end: what ``last`` found.
-        before: what goes into it, (n, 2), where it is a Sigmoid of two numbers.
-        answers: what the file gives.
-        told: what its owner says that it gives.
+        end: the node that ``last`` returned.
+        answers: the answers (n, K) of the file to some images.
+        before: the inputs (n, 2) of ``end`` for these images, if it is a Sigmoid of two numbers.
+        declared: the kind of output that the user declared.
 
     Raises:
-        InvalidInput: an output that says nothing of two classes or more.
+        InvalidInput: the output does not distinguish two classes or more.
     """
-    found = _row(end, answers, told) if answers.shape[1] > 1 else _single(end, answers, told)
-    scores = before if found.last is not None else answers if told is None and found.output == "logits" else None
+    found = _row(end, answers, declared) if answers.shape[1] > 1 else _single(end, answers, declared)
+    scores = before if found.last is not None else answers if declared is None and found.output == "logits" else None
     if scores is None or not _mirrored(scores):
         return found
     words = "ends in Sigmoid of" if found.last is not None else "two scores:"
@@ -61,52 +61,53 @@ def head(end: NodeProto | None, answers: Array, before: Array | None, told: Outp
 
 
 def _mirrored(scores: Array) -> bool:
-    """Whether each row (n, 2) is a number and its negative."""
+    """Whether each row of (n, 2) scores is a number and its negative."""
     sizes = np.abs(scores).max(axis=1)
     return scores.shape[1] == 2 and bool((np.abs(scores.sum(axis=1)) <= MIRRORED * (1 + sizes)).all() and sizes.any())
 
 
-def _row(end: NodeProto | None, answers: Array, told: Output | None) -> Head:
+def _row(end: NodeProto | None, answers: Array, declared: Output | None) -> Head:
     def made(output: Output, last: NodeProto | None, reason: str) -> Head:
-        return Head(output, last, "row", Choice(value=output, given=told is not None, reason=reason))
+        return Head(output, last, "row", Choice(value=output, given=declared is not None, reason=reason))
 
-    if end is not None and told in (None, LAST[end.op_type]):
+    if end is not None and declared in (None, LAST[end.op_type]):
         output = LAST[end.op_type]
         words = {
             "sigmoid": "ends in Sigmoid: removed; the class is the same, probabilities are a softmax of the logits",
         }.get(output, f"ends in {end.op_type}: removed, so that attacks see logits")
         return made(output, end, words)
-    if told is not None:
-        return made(told, None, "said; their logarithms serve as logits" if told == "probabilities" else "said")
+    if declared is not None:
+        words = "declared; their logarithms serve as logits" if declared == "probabilities" else "declared"
+        return made(declared, None, words)
     if (answers >= -1e-6).all() and (np.abs(answers.sum(axis=1) - 1) < 1e-3).all():
         return made("probabilities", None, "the answers sum to one; their logarithms serve as logits")
     return made("logits", None, "the answers do not sum to one")
 
 
-def _single(end: NodeProto | None, answers: Array, told: Output | None) -> Head:
-    """Of a binary classifier with one output: the second class is the one that it speaks of."""
+def _single(end: NodeProto | None, answers: Array, declared: Output | None) -> Head:
+    """Return the head of a binary classifier with one output, which is the score of the second class."""
 
     def made(output: Output, last: NodeProto | None, reason: str) -> Head:
         words = f"{reason}; it is the second class's, and the first has the rest"
-        return Head(output, last, "single", Choice(value=output, given=told is not None, reason=words))
+        return Head(output, last, "single", Choice(value=output, given=declared is not None, reason=words))
 
     if end is not None and end.op_type != "Sigmoid":
         raise refused(f"it gives one number for an image, and a {end.op_type} of it, which is the same for every image")
-    if told == "log-probabilities":
+    if declared == "log-probabilities":
         raise InvalidInput("one number for an image is taken as a logit or a probability, not its logarithm", "output")
-    if end is not None and told in (None, "sigmoid", "probabilities"):
+    if end is not None and declared in (None, "sigmoid", "probabilities"):
         return made("sigmoid", end, "one output that ends in Sigmoid: removed, so that attacks see a logit")
-    if told in ("sigmoid", "probabilities"):
-        return made(told, None, "said: one output, a probability")
-    if told is None and (answers >= 0).all() and (answers <= 1).all():
+    if declared in ("sigmoid", "probabilities"):
+        return made(declared, None, "declared: one output, a probability")
+    if declared is None and (answers >= 0).all() and (answers <= 1).all():
         return made("probabilities", None, "one output, and its answers lie in [0, 1]: a probability")
-    return made("logits", None, "one output: a logit" if told is None else "said: one output, a logit")
+    return made("logits", None, "one output: a logit" if declared is None else "declared: one output, a logit")
 
 
 def last(graph: GraphProto, name: str) -> NodeProto | None:
-    """The Softmax, LogSoftmax or Sigmoid that nothing but reshaping follows."""
-    made = graph_edits.producers(graph)
-    while (node := made.get(name)) is not None:
+    """Return the Softmax, LogSoftmax or Sigmoid that computes ``name``, apart from reshapes and casts, or None."""
+    producers = graph_edits.producers(graph)
+    while (node := producers.get(name)) is not None:
         if node.op_type in LAST:
             axis = graph_edits.attributes(node).get("axis", -1)
             return node if node.op_type == "Sigmoid" or axis in (1, -1) else None
@@ -117,13 +118,13 @@ def last(graph: GraphProto, name: str) -> NodeProto | None:
 
 
 def cut(graph: GraphProto, last: NodeProto) -> None:
-    """Take out the node that turns logits into what the file gives."""
+    """Remove the node that computes the output from logits."""
     graph_edits.rename_input(graph, last.output[0], last.input[0])
     graph.node.remove(last)
 
 
 def append(graph: GraphProto, found: Head, name: str, outputs: int, flat: bool, to: str) -> None:
-    """Add what makes logits (batch, K) called ``to`` of the graph's answers (batch, outputs) called ``name``."""
+    """Append nodes that compute the logits ``to`` (batch, K) from the answers ``name`` (batch, outputs)."""
     steps = 0
 
     def step(operator: str, *reads: str, **given: Any) -> str:
@@ -150,7 +151,7 @@ def append(graph: GraphProto, found: Head, name: str, outputs: int, flat: bool, 
 
 
 def again(found: Head, logits: Array) -> Array:
-    """What the file would have answered, from logits (n, K): to be held against what it did."""
+    """Compute the file's answers from logits (n, K), to compare them with its real answers."""
     if found.form == "single":
         second = (logits[:, 1] - logits[:, 0])[:, None]
         return second if found.output == "logits" else _sigmoid(second)

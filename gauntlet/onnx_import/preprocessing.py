@@ -1,4 +1,4 @@
-"""The beginning of a classifier: from images (batch, C, H, W) in [0, 1] to what somebody's graph wants."""
+"""The input of a classifier: converts images (batch, C, H, W) in [0, 1] to the input that the user's graph expects."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +25,10 @@ class Preprocessing:
     image_input: InputDescription
     scale: tuple[float, ...]
     offset: tuple[float, ...]
-    bgr: bool = False  # the colours are turned round first: scale and offset are in the order that the file wants
+    bgr: bool = False  # the colours are reversed first: scale and offset are in the order that the file expects
 
     def feed(self, x: NDArray[np.float32]) -> NDArray[np.generic]:
-        """Images (n, C, H, W) in [0, 1] as the file itself wants them."""
+        """Convert images (n, C, H, W) in [0, 1] to the input of the original file."""
         scale, offset = (np.asarray(value, np.float32)[:, None, None] for value in (self.scale, self.offset))
         values = (x[:, ::-1] if self.bgr else x) * scale + offset
         if self.image_input.layout in ("nhwc", "flat-nhwc"):
@@ -38,7 +38,7 @@ class Preprocessing:
         return np.floor(shaped + 0.5).astype(kind) if kind.kind == "u" else shaped.astype(kind)
 
     def sizes(self) -> tuple[int, ...]:
-        """Of one image as the graph takes it, with what the graph leaves open filled in."""
+        """Return the shape of one image at the input of the original graph, with open sizes filled in."""
         channels, height, width = self.image_input.image
         full = {"nchw": (channels, height, width), "nhwc": (height, width, channels)}.get(self.image_input.layout)
         if full is not None:
@@ -53,7 +53,10 @@ class Preprocessing:
 def input_preprocessing(
     image_input: InputDescription, limits: Range, mean: Numbers | None, std: Numbers | None, *, bgr: bool = False
 ) -> Preprocessing:
-    """Range and normalisation as one product and sum. Raises InvalidInput for another number of channels."""
+    """Combine range and normalisation into one scale and offset per channel.
+
+    Raises InvalidInput if mean or std has a wrong number of channels, or normalised pixels would exceed float32.
+    """
     scale, offset = affine(limits, mean, std, image_input.image[0])
     if max(map(abs, (*scale, *offset))) > LARGEST:
         raise InvalidInput("std is so small that normalised pixels are beyond float32", "std")
@@ -61,7 +64,7 @@ def input_preprocessing(
 
 
 def affine(limits: Range, mean: Numbers | None, std: Numbers | None, channels: int) -> tuple[Numbers, Numbers]:
-    """Scale and offset of each channel that make (value - mean) / std, of pixels in ``limits``, from [0, 1]."""
+    """Return the scale and offset, per channel, that take a pixel in [0, 1] to (value in ``limits`` - mean) / std."""
     low, high = RANGES[limits]
     means, stds = _channels(mean, 0.0, channels, "mean"), _channels(std, 1.0, channels, "std")
     return tuple((high - low) / s for s in stds), tuple((low - m) / s for m, s in zip(means, stds, strict=True))
@@ -75,7 +78,7 @@ def _channels(values: tuple[float, ...] | None, default: float, channels: int, f
 
 
 def compile_in(graph: GraphProto, steps: Preprocessing) -> None:
-    """Make images (batch, C, H, W) in [0, 1] the graph's input, and the arithmetic its first nodes."""
+    """Make images (batch, C, H, W) in [0, 1] the graph's input, and the preprocessing its first nodes, in place."""
     image_input = steps.image_input
     name, nodes = IMAGE, list[NodeProto]()
 
@@ -88,7 +91,7 @@ def compile_in(graph: GraphProto, steps: Preprocessing) -> None:
         name = made
 
     shape = (1, len(steps.scale), 1, 1)
-    if steps.bgr:  # as a layer, which every rule of a proof and of a torch twin knows
+    if steps.bgr:  # a convolution: the certificate rules and the torch twin support it
         step("Conv", np.eye(3, dtype=np.float32)[::-1].reshape(3, 3, 1, 1))
     if any(value != 1 for value in steps.scale):
         step("Mul", np.asarray(steps.scale, np.float32).reshape(shape))
@@ -111,7 +114,7 @@ def compile_in(graph: GraphProto, steps: Preprocessing) -> None:
 
 
 def _only_cast(graph: GraphProto, name: str) -> bool:
-    """Whether bytes are turned into numbers at once: then fractions of a grey level go the same way."""
+    """Whether all readers of the bytes cast them to floats: then the input can be floats, without rounding to bytes."""
     readers = graph_edits.consumers(graph, name)
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
     return bool(readers) and all(

@@ -1,4 +1,4 @@
-"""How pixels get into somebody's graph: what was said of it, what a file beside it says, and what the graph tells."""
+"""Decides the preprocessing of a user's graph: as declared, as in a file beside it, or as guessed from the graph."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ Decision = tuple[Preprocessing, dict[str, Choice]]
 def found(
     graph: GraphProto, declared: ModelSettings, companions: Sequence[CompanionFile], images: Shape | None
 ) -> Decision:
-    """The arithmetic before the graph, and how each open question of it was settled. Raises InvalidInput."""
+    """Return the preprocessing, and for each of its settings the value and where it is from. Raises InvalidInput."""
     file, remark = preprocessing_files.from_beside(companions)
     known = None if images is None else KnownSize(*images, "the images are of this size")
     if known is None and file is not None and file.size is not None:
@@ -41,7 +41,7 @@ def found(
 def _as_stated(
     graph: GraphProto, image_input: InputDescription, declared: ModelSettings, file: StatedPreprocessing
 ) -> Decision:
-    """As a file beside the graph says. Raises InvalidInput where that does not fit, or the graph does it itself."""
+    """Use the preprocessing of a file. Raises InvalidInput if it does not fit, or the graph has its own."""
     if why := pixel_detection.prepares(graph, image_input):
         raise InvalidInput(why)
     steps, choices = _described(graph, image_input, preprocessing_files.with_pixels(declared, file))
@@ -53,6 +53,7 @@ def _as_stated(
 
 
 def _described(graph: GraphProto, image_input: InputDescription, declared: ModelSettings) -> Decision:
+    """Use the declared settings, and guess the others from the graph."""
     limits, range_choice = pixel_detection.pixel_range(graph, image_input, declared)
     colours = pixel_detection.channels(graph, image_input, declared)
     normalisation = pixel_detection.normalisation(graph, image_input, limits, declared)

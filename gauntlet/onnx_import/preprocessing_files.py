@@ -1,8 +1,8 @@
-"""How pixels are prepared, as files of Hugging Face and timm that come with a model say it.
+"""Parser of the preprocessing in configuration files of Hugging Face transformers and timm that come with a model.
 
 ``preprocessor_config.json`` of transformers: image_mean, image_std, rescale_factor, size and the like.
-``config.json`` of timm: mean, std and input_size of its ``pretrained_cfg``. What they say is put as fields of
-ModelSettings, and counts as a guess: whoever exported the graph may have put the same arithmetic into it.
+``config.json`` of timm: mean, std and input_size of its ``pretrained_cfg``. They are converted to fields of
+ModelSettings, and count as a guess: the exported graph may already contain the same arithmetic.
 """
 
 import json
@@ -19,12 +19,12 @@ from gauntlet.onnx_import.settings import ModelSettings
 
 PREPROCESSOR = "preprocessor_config.json"
 USUAL = (PREPROCESSOR, "config.json")
-"""Looked for beside the model, in this order."""
+"""Files that are looked for beside the model, in this order."""
 
 FIELD = "preprocessing"
 PIXELS = ("pixel_range", "channels", "mean", "std")  # of ModelSettings
 
-LARGE, SMALL = 1e4, 1e-6  # what is beyond is no mean, standard deviation or factor of pixels
+LARGE, SMALL = 1e4, 1e-6  # bounds of plausible means, standard deviations and factors
 Mean = Annotated[float, Field(ge=-LARGE, le=LARGE)]
 Factor = Annotated[float, Field(ge=SMALL, le=LARGE)]
 Sizes = int | list[int] | dict[str, int | None] | None
@@ -32,7 +32,7 @@ Sizes = int | list[int] | dict[str, int | None] | None
 
 @dataclass(frozen=True)
 class StatedPreprocessing:
-    """What a file says: fields of ModelSettings, and the height and width of images, None where it says none."""
+    """The content of a file: fields of ModelSettings, and the height and width of images, None if it has none."""
 
     file: str
     fields: dict[str, Any]
@@ -40,23 +40,23 @@ class StatedPreprocessing:
 
 
 class _Processor(BaseModel):
-    """Image processors of transformers. A pixel of 0..255 is multiplied, shifted, then normalised."""
+    """Configuration of an image processor of transformers: pixels in 0..255 are scaled, shifted, then normalised."""
 
     do_rescale: bool = True
     rescale_factor: Factor = 1 / 255
-    rescale_offset: bool = False  # 1 is subtracted after
+    rescale_offset: bool = False  # 1 is subtracted after rescaling
     do_normalize: bool | None = None
     image_mean: list[Mean] | Mean | None = None
     image_std: list[Factor] | Factor | None = None
-    include_top: bool = False  # EfficientNet's: divided by image_std once more
-    do_flip_channel_order: bool = False  # last
+    include_top: bool = False  # EfficientNet's processor: pixels are divided by image_std once more
+    do_flip_channel_order: bool = False  # after everything else
     do_center_crop: bool = False
     size: Sizes = None
     crop_size: Sizes = None
 
 
 class _Timm(BaseModel):
-    """``pretrained_cfg`` of timm, for pixels of 0..1."""
+    """``pretrained_cfg`` of timm, for pixels in 0..1."""
 
     mean: list[Mean]
     std: list[Factor]
@@ -64,7 +64,7 @@ class _Timm(BaseModel):
 
 
 def read(file: CompanionFile) -> StatedPreprocessing | None:
-    """None where it says nothing of pixels. Raises InvalidInput where what it says cannot be used."""
+    """Parse a file; None if it does not describe preprocessing. Raises InvalidInput if its values cannot be used."""
     try:
         found = json.loads(file.content[:LONGEST].decode("utf-8-sig", errors="replace"))
     except (ValueError, RecursionError):
@@ -82,13 +82,13 @@ def read(file: CompanionFile) -> StatedPreprocessing | None:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"][:1]))
         raise _unusable(file, f"{where}: {problem['msg']}") from error
-    except _Unsaid as error:
+    except _Incomplete as error:
         raise _unusable(file, str(error)) from error
     return StatedPreprocessing(file.name, fields, size)
 
 
-class _Unsaid(Exception):
-    """The file leaves a number to the class that reads it."""
+class _Incomplete(Exception):
+    """The file lacks a number: the class that reads it would use its own default."""
 
 
 def _unusable(file: CompanionFile, reason: str) -> InvalidInput:
@@ -103,12 +103,12 @@ def _of_timm(config: _Timm) -> tuple[dict[str, Any], tuple[int, int] | None]:
 def _of_processor(config: _Processor) -> tuple[dict[str, Any], tuple[int, int] | None]:
     mean, std = _numbers(config.image_mean), _numbers(config.image_std)
     if not (mean and std) and config.do_normalize:
-        raise _Unsaid("it normalises and does not say image_mean and image_std")
+        raise _Incomplete("it normalises and does not say image_mean and image_std")
     if config.do_normalize is False or not (mean and std):
         mean, std = (0.0,), (1.0,)
     if config.include_top:
         std = tuple(value * value for value in std)
-    white = 1.0  # what white is before it is normalised: mean and std of pixels in 0..1 are as many times smaller
+    white = 1.0  # the value of white before normalisation: mean and std are divided by it, for pixels in 0..1
     if config.do_rescale:
         product = 255 * config.rescale_factor
         white = 1.0 if abs(product - 1) < 1e-4 else product
@@ -126,19 +126,22 @@ def _numbers(values: list[float] | float | None) -> tuple[float, ...]:
     return () if values is None else tuple(values) if isinstance(values, list) else (values,)
 
 
-def _size(said: Sizes) -> tuple[int, int] | None:
-    """Height and width; None where neither they nor a shortest edge is said."""
-    if isinstance(said, dict):
-        edge = said.get("shortest_edge")
-        height, width = said.get("height", edge), said.get("width", edge)
+def _size(size: Sizes) -> tuple[int, int] | None:
+    """Return height and width; None if the file has neither them nor a shortest edge."""
+    if isinstance(size, dict):
+        edge = size.get("shortest_edge")
+        height, width = size.get("height", edge), size.get("width", edge)
         return (height, width) if height and width else None
-    if isinstance(said, list):
-        return (said[0], said[1]) if len(said) == 2 else None
-    return None if said is None else (said, said)
+    if isinstance(size, list):
+        return (size[0], size[1]) if len(size) == 2 else None
+    return None if size is None else (size, size)
 
 
 def declared_in(file: CompanionFile, declared: ModelSettings) -> ModelSettings:
-    """What is declared, with what the file says of the pixels. Raises InvalidInput where that is said twice."""
+    """Return the settings with the preprocessing from a file that the user declared.
+
+    Raises InvalidInput if the file has none, or one of its fields is declared as well.
+    """
     found = read(file)
     if found is None:
         wanted = "image_mean and image_std of a preprocessor_config.json, or pretrained_cfg of a config.json"
@@ -149,17 +152,17 @@ def declared_in(file: CompanionFile, declared: ModelSettings) -> ModelSettings:
 
 
 def with_pixels(declared: ModelSettings, found: StatedPreprocessing) -> ModelSettings:
-    """Settings with what a file says of the pixels in them."""
+    """Return the settings with the preprocessing from a file."""
     return declared.model_copy(update=found.fields)
 
 
 def as_companion(file: CompanionFile) -> CompanionFile:
-    """A file that was declared, to lie beside the model as well: it says the size of images."""
+    """Return a declared file as one that lies beside the model: ``from_beside`` then also finds its image size."""
     return replace(file, name=PREPROCESSOR, given=False)
 
 
 def from_beside(files: Sequence[CompanionFile]) -> tuple[StatedPreprocessing | None, str]:
-    """What the first of the usual files that says anything says; or, in words, why it cannot be used."""
+    """Return the preprocessing in the first usual file that has any; or None and, as text, why it cannot be used."""
     for name in USUAL:
         for file in files:
             if file.name == name and not file.given:

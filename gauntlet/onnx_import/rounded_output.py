@@ -1,6 +1,6 @@
-"""The last step of a quantised classifier, a softmax or a sigmoid rounded to bytes, as the same step without rounding.
+"""Removes the rounding after the last softmax or sigmoid of a quantised classifier.
 
-A rounded probability is 0 for most classes, and nothing leads back from there to a logit.
+A probability rounded to 8 bits is 0 for most classes, and its logit cannot be recovered.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ QUANTISED = {"QLinearSoftmax": "Softmax", "QLinearSigmoid": "Sigmoid"}
 
 
 def without_rounding(graph: GraphProto, name: str) -> None:
-    """Take the rounding out between a softmax or sigmoid and the answers called ``name``, in place."""
-    made = graph_edits.producers(graph)
-    end = _skip(made, name)
+    """Remove the rounding between a softmax or sigmoid and the answers called ``name``, in place."""
+    producers = graph_edits.producers(graph)
+    end = _skip(producers, name)
     if end is None or end.op_type != "DequantizeLinear":
         return
-    rounding = _skip(made, end.input[0])
+    rounding = _skip(producers, end.input[0])
     if rounding is None:
         return
     if rounding.op_type == "QuantizeLinear":
-        before = _skip(made, rounding.input[0])
+        before = _skip(producers, rounding.input[0])
         if before is not None and before.op_type in LAST:
             _replace(graph, end, [helper.make_node("Identity", [rounding.input[0]], end.output)])
     elif rounding.op_type in QUANTISED:
@@ -31,6 +31,7 @@ def without_rounding(graph: GraphProto, name: str) -> None:
 
 
 def _in_floats(rounding: NodeProto, end: NodeProto) -> list[NodeProto]:
+    """Return nodes that dequantise the logits and then compute the softmax or sigmoid in floats."""
     given = graph_edits.attributes(rounding)
     axis: dict[str, Any] = {"axis": given.get("axis", -1)} if rounding.op_type == "QLinearSoftmax" else {}
     logits = f"gauntlet.{end.output[0]}"
@@ -40,9 +41,9 @@ def _in_floats(rounding: NodeProto, end: NodeProto) -> list[NodeProto]:
     ]
 
 
-def _skip(made: dict[str, NodeProto], name: str) -> NodeProto | None:
-    """The node that makes a tensor, reshaping left out."""
-    while (node := made.get(name)) is not None and node.op_type in SHAPING:
+def _skip(producers: dict[str, NodeProto], name: str) -> NodeProto | None:
+    """Return the node that computes a tensor, apart from reshapes and casts."""
+    while (node := producers.get(name)) is not None and node.op_type in SHAPING:
         name = node.input[0]
     return node
 

@@ -1,4 +1,4 @@
-"""What somebody says of their model, and what is recorded of how it was taken."""
+"""The settings that a user can declare for a model or a set of images."""
 
 from typing import Annotated, Literal
 
@@ -23,10 +23,10 @@ ClassNames = Annotated[
 
 
 class ModelSettings(Frozen):
-    """What is left out is guessed from the graph, and the answer shows every guess."""
+    """Settings of a model. Those that are not declared are guessed from the graph, and the answer shows every guess."""
 
     name: Name
-    dataset: Name = Field(default="custom", description="what it was trained on; nothing is looked up by it")
+    dataset: Name = Field(default="custom", description="the data set that it was trained on; for information only")
     classes: ClassNames | None = Field(default=None, description="names in the order of the outputs")
     input_shape: tuple[Literal[1, 3], Positive, Positive] | None = Field(
         default=None, description="C, H, W of an image"
@@ -34,24 +34,24 @@ class ModelSettings(Frozen):
     layout: Layout | None = Field(
         default=None, description="flat: C, H, W in a row, whatever the shape; flat-nhwc: H, W, C in a row"
     )
-    pixel_range: Range | None = Field(default=None, description="what black and white are to the model")
+    pixel_range: Range | None = Field(default=None, description="values that the model expects for black and white")
     channels: Colours | None = Field(
-        default=None, description="the order in which the model wants the colours; images are RGB by default"
+        default=None, description="the order of colours that the model expects; rgb by default"
     )
     mean: Annotated[tuple[Float32, ...], Field(fail_fast=True)] | None = Field(
         default=None, description="per channel in the order of channels, or one; subtracted from pixels in pixel_range"
     )
     std: Annotated[tuple[Annotated[Float32, Field(gt=0)], ...], Field(fail_fast=True)] | None = Field(
-        default=None, description="divided by, after"
+        default=None, description="per channel, or one; pixels are divided by it after mean is subtracted"
     )
     output: Output | None = None
     output_name: Annotated[Storable, Field(min_length=1, max_length=200)] | None = Field(
-        default=None, description="which output of the graph has the answers, where it has several"
+        default=None, description="the output of the graph that has the answers, if there are several"
     )
 
 
 class ImageSetSettings(Frozen):
-    """What somebody says of their images."""
+    """Settings of a set of labelled images."""
 
     name: Name
     classes: ClassNames | None = Field(

@@ -1,4 +1,4 @@
-"""How pixels are usually prepared for a network: the one list of the guess, the choice by images and the check."""
+"""The list of usual preprocessings, shared by the guess, the choice by labelled images, and the check of a report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Usual:
-    """(value - mean) / std of pixels in ``pixel_range``, for each channel or the same for all.
+    """A preprocessing: (value - mean) / std of pixels in ``pixel_range``; mean and std per channel, or one for all.
 
     ``bgr``: blue first; mean and std are in that order.
     """
@@ -24,15 +24,15 @@ class Usual:
 
     @property
     def declarable(self) -> bool:
-        """Whether ModelSettings can say it."""
+        """Whether it can be declared with ModelSettings, which require a positive std."""
         return all(value > 0 for value in self.std or ())
 
     def affine(self, channels: int) -> tuple[Numbers, Numbers]:
-        """Scale and offset of each channel: the network gets pixel * scale + offset of pixels in [0, 1]."""
+        """Return scale and offset per channel: the network gets pixel * scale + offset, for pixels in [0, 1]."""
         return affine(self.pixel_range, self.mean, self.std, channels)
 
     def settings(self, channels: int) -> dict[str, Any]:
-        """The fields of ModelSettings that say it."""
+        """Return the fields of ModelSettings that declare it."""
         colours = {"channels": "bgr" if self.bgr else "rgb"} if channels == 3 else {}
         return {"pixel_range": self.pixel_range, "mean": self.mean, "std": self.std, **colours}
 
@@ -56,7 +56,7 @@ USUAL: Mapping[str, Usual] = {
 
 
 def candidates(channels: int) -> dict[str, Usual]:
-    """By name, what images of so many channels are usually prepared with; colours in both orders."""
+    """Return the usual preprocessings, by name, for images of this many channels; colours in both orders."""
     fitting = {name: usual for name, usual in USUAL.items() if len(usual.mean or (0.0,)) in (1, channels)}
     if channels != 3:
         return fitting
@@ -69,7 +69,7 @@ def _reversed(usual: Usual) -> Usual:
 
 
 def undeclared(declared: ModelSettings, channels: int) -> dict[str, Usual]:
-    """By name, the candidates that agree with what was declared. A declared mean or std takes the place of theirs."""
+    """Return the candidates, by name, that agree with the declared settings; a declared mean or std replaces theirs."""
     given = declared.mean is not None or declared.std is not None
     found = {}
     for name, usual in candidates(channels).items():

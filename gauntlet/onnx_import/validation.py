@@ -1,4 +1,4 @@
-"""An ONNX file read as if it were an attack: what is not plainly a small network is refused, with the reason."""
+"""Validation of untrusted ONNX files: only plain graphs of known operators and limited size pass."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from gauntlet.onnx_import import external_weights, local_functions
 from gauntlet.onnx_import.external_weights import Beside, nothing
 from gauntlet.onnx_import.known_operators import DOMAINS, QUANTISED, RUNTIME
 
-MAX_BYTES = 2**31 - 2**20  # of a file, its weights included: no protobuf message is longer
+MAX_BYTES = 2**31 - 2**20  # of a file with its external weights: the limit of a protobuf message
 MAX_NODES = 4000
 MAX_WEIGHTS = 2**30  # numbers in all constants of a file
 MAX_VALUES = 2**24  # numbers in one tensor that is computed, at batch size one
@@ -26,10 +26,10 @@ RANDOM = frozenset(
 
 
 def read(data: bytes, beside: Beside = nothing) -> onnx.ModelProto:
-    """The model in a file that has passed every check, with the weights that it keeps in files ``beside`` it.
+    """Parse and check an ONNX file, and load the weights that it stores in files ``beside`` it.
 
-    Local functions are inlined; what the file declares and does not use is left out. Raises InvalidInput with the
-    field ``file`` and the reason.
+    Local functions are inlined, and unused opset imports removed. Raises InvalidInput with the field ``file`` and the
+    reason.
     """
     if len(data) > MAX_BYTES:
         raise refused(f"it has {len(data)} bytes, at most {MAX_BYTES} are read")
@@ -57,7 +57,7 @@ def read(data: bytes, beside: Beside = nothing) -> onnx.ModelProto:
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """The version of ai.onnx that the file is written for; 0 where it says none."""
+    """Return the version of ai.onnx that the file is written for; 0 if it declares none."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 
 
@@ -69,16 +69,16 @@ def _check_head(model: onnx.ModelProto) -> None:
     if not model.graph.node:
         raise refused("it holds no graph")
     if len(model.graph.node) > MAX_NODES:
-        raise refused(f"it has {len(model.graph.node)} nodes, at most {MAX_NODES} are taken")
+        raise refused(f"it has {len(model.graph.node)} nodes, at most {MAX_NODES} are accepted")
     model.ClearField("training_info")  # a served model does not use it
     if opset(model) not in OPSETS:
-        raise refused(f"it is written for opset {opset(model)}, taken are {OPSETS.start} to {OPSETS.stop - 1}")
+        raise refused(f"it is written for opset {opset(model)}, supported are {OPSETS.start} to {OPSETS.stop - 1}")
     if model.graph.sparse_initializer:
-        raise refused("sparse weights are not taken; export them dense")
+        raise refused("sparse weights are not supported; export them dense")
 
 
 def _open_sizes(model: onnx.ModelProto) -> None:
-    """A size of -1 or 0, as some exporters write it, is one that is left open."""
+    """Clear sizes of -1 or 0, which some exporters write for a size that is left open, in place."""
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value <= 0:
@@ -88,15 +88,15 @@ def _open_sizes(model: onnx.ModelProto) -> None:
 def _check_inner_graphs(node: onnx.NodeProto) -> None:
     inner = {AttributeProto.GRAPH, AttributeProto.GRAPHS}
     if node.op_type in CONTROL or any(part.type in inner for part in node.attribute):
-        raise refused(f"{node.op_type} holds a graph of its own: loops and branches are not taken")
+        raise refused(f"{node.op_type} holds a graph of its own: loops and branches are not supported")
     if any(part.type in {AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS} for part in node.attribute):
-        raise refused("sparse constants are not taken; export them dense")
+        raise refused("sparse constants are not supported; export them dense")
 
 
 def _check_operator(node: onnx.NodeProto) -> None:
     if node.domain not in DOMAINS and not (node.domain == RUNTIME and node.op_type in QUANTISED):
         raise refused(
-            f"the operator {node.domain}.{node.op_type} is not taken, only those of ai.onnx and ai.onnx.ml and the "
+            f"the operator {node.domain}.{node.op_type} is not supported, only those of ai.onnx and ai.onnx.ml and the "
             f"quantised ones of ONNX Runtime; export the model without an optimizer that fuses operators"
         )
     if node.op_type in RANDOM:
@@ -104,7 +104,7 @@ def _check_operator(node: onnx.NodeProto) -> None:
 
 
 def _drop_unused_imports(model: onnx.ModelProto) -> None:
-    """An import without an operator says nothing: ONNX Runtime's optimizer writes every domain that it knows."""
+    """Remove opset imports that no operator uses: ONNX Runtime's optimizer writes every domain that it knows."""
     used = {node.domain for node in model.graph.node} | {"", "ai.onnx"}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
@@ -112,7 +112,7 @@ def _drop_unused_imports(model: onnx.ModelProto) -> None:
 
 
 def tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Every constant in the file: weights, and tensors in attributes."""
+    """Yield every constant in the file: weights, and tensors in attributes."""
     yield from model.graph.initializer
     for node in model.graph.node:
         for attribute in node.attribute:
@@ -142,7 +142,7 @@ def _check_raw(tensor: TensorProto, count: int) -> None:
 
 
 def _check_sizes(model: onnx.ModelProto) -> None:
-    """No tensor that is known before the model runs may be huge. What is not known meets the memory limit."""
+    """Refuse a model with a huge tensor of known shape. Tensors of unknown shape are bounded by the memory limit."""
     try:
         inferred = onnx_skeleton.infer_shapes(model, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
@@ -155,8 +155,8 @@ def _check_sizes(model: onnx.ModelProto) -> None:
         for name in node.output
     }
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        if value.name in weights:  # bounded by the bytes of the file
+        if value.name in weights:  # bounded by the size of the file
             continue
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
         if any(dim < 0 for dim in dims) or math.prod(dims) > MAX_VALUES:
-            raise refused(f"the tensor {value.name[:100]} would hold {dims} numbers, at most {MAX_VALUES} are taken")
+            raise refused(f"the tensor {value.name[:100]} would hold {dims} numbers, at most {MAX_VALUES} are accepted")

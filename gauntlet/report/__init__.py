@@ -1,1 +1,1 @@
-"""Robustness reports: what is asked (schema), what is measured (measure), what is said of it (assemble, page)."""
+"""Robustness reports: request and results (schema), measurement (measure), and their summary (assemble, page)."""

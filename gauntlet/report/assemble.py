@@ -1,4 +1,4 @@
-"""From the results of all cells to the report. Runs no network: the same results give the same report."""
+"""Assembling a report from the results of all cells. Runs no network: the same results give the same report."""
 
 import math
 import platform
@@ -38,16 +38,16 @@ from gauntlet.runtime.classifier import Classifier
 from gauntlet.version import __version__
 
 BINS = 40
-LISTED = 20  # contradictions named one by one, and classes
-EXAMPLE_VALUES = 2**16  # numbers of the examples of a set together, unless one has more
+LISTED = 20  # contradicted images and classes that are listed, at most
+EXAMPLE_VALUES = 2**16  # pixel values of all examples of a set, at most, unless a single one has more
 PACKAGES = ("numpy", "onnx", "onnx2pytorch", installed_packages.onnxruntime(), "torch")
-JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is found in float32
+JACOBIAN_SLACK = 1 + 1e-4  # the Jacobian is computed in float32
 
 
 def assemble(
     request: ReportRequest, results: Sequence[CellResult], models: Mapping[str, Classifier], evalset: EvalSet
 ) -> Report:
-    """The report that the results of ``cells(request)``, in any order, add up to. ValueError if one is missing."""
+    """Return the report of the results of ``cells(request)``, in any order. Raises ValueError if one is missing."""
     by_cell = {result.cell: result for result in results}
     plan = cells(request)
     missing = [cell.key for cell in plan if cell not in by_cell]
@@ -147,7 +147,7 @@ def _model_report(
 def _certificate(model: Classifier, measured: Measured) -> CertificateRecord:
     proved = model.certificate
     certified = measured.correct & (measured.radii > 0)
-    found = measured.measured_l2()
+    distances = measured.measured_l2()
     contradicted = np.flatnonzero(measured.contradicted).tolist()
     steepest = max(measured.clean.slopes)
     return CertificateRecord(
@@ -156,7 +156,7 @@ def _certificate(model: Classifier, measured: Measured) -> CertificateRecord:
         reason=proved.reason,
         slopes=statistics.distribution(np.asarray(measured.clean.slopes)),
         steepest=steepest,
-        ratio=statistics.distribution(found[certified] / measured.radii[certified]) if certified.any() else None,
+        ratio=statistics.distribution(distances[certified] / measured.radii[certified]) if certified.any() else None,
         contradictions=len(contradicted),
         contradicted=contradicted[:LISTED],
         refuted=proved.lipschitz is not None and steepest > proved.lipschitz * JACOBIAN_SLACK,
@@ -164,13 +164,13 @@ def _certificate(model: Classifier, measured: Measured) -> CertificateRecord:
 
 
 def _smoothed(measured: Measured) -> SmoothedReport | None:
-    found = measured.smoothed
-    if found is None:
+    smoothed = measured.smoothed
+    if smoothed is None:
         return None
-    labels, radii = np.asarray(found.labels), np.asarray(found.radii)
+    labels, radii = np.asarray(smoothed.labels), np.asarray(smoothed.radii)
     right = labels == measured.y[: len(labels)]
     return SmoothedReport(
-        smoothing=found.smoothing,
+        smoothing=smoothed.smoothing,
         accuracy=statistics.rate(right),
         abstained=int((labels < 0).sum()),
         radii=statistics.distribution(radii[right]),
@@ -183,28 +183,28 @@ def _bounds(measured: Measured) -> BoundsReport | None:
     methods = []
     for proved in measured.bounds.radii:
         radii = np.asarray(proved.radii)
-        own = statistics.distribution(radii[measured.correct & (radii > 0)])
-        methods.append(BoundsOfMethod(norm=proved.norm, method=proved.method, radii=own))
+        distribution = statistics.distribution(radii[measured.correct & (radii > 0)])
+        methods.append(BoundsOfMethod(norm=proved.norm, method=proved.method, radii=distribution))
     return BoundsReport(reason=measured.bounds.reason, methods=methods)
 
 
 def _robustness(request: ReportRequest, measured: Measured) -> list[Robustness]:
-    """Per norm and eps: the worst of the attacks first, then each attack that worked in the norm."""
+    """Return, per norm and eps, an entry for the worst of the attacks, then one per attack that ran in the norm."""
     entries = []
     for threat in request.threats:
         worst = measured.smallest(threat.norm)
         for eps in sorted(threat.eps):
-            entries.append(_at(measured, threat.norm, eps, None, worst))
+            entries.append(_robustness_at(measured, threat.norm, eps, None, worst))
             entries += [
-                _at(measured, threat.norm, eps, cell.attack, measured.distance(cell, threat.norm))
+                _robustness_at(measured, threat.norm, eps, cell.attack, measured.distance(cell, threat.norm))
                 for cell in measured.attacks
                 if cell.norm == threat.norm and cell.eps in (None, eps)
             ]
     return entries
 
 
-def _at(measured: Measured, norm: Norm, eps: float, attack: str | None, found: Floats) -> Robustness:
-    broken = found <= eps
+def _robustness_at(measured: Measured, norm: Norm, eps: float, attack: str | None, distances: Floats) -> Robustness:
+    broken = distances <= eps
     return Robustness(
         norm=norm,
         eps=eps,
@@ -215,7 +215,7 @@ def _at(measured: Measured, norm: Norm, eps: float, attack: str | None, found: F
 
 
 def _smallest_by(measured: Measured, norm: Norm) -> dict[str | None, Floats]:
-    """Distances (n,) per minimum-norm attack; under None, where there is any, the smallest of them."""
+    """Return distances (n,) per minimum-norm attack and, under None, the smallest of them; empty without any."""
     by_attack: dict[str | None, Floats] = {
         cell.attack: measured.distance(cell, norm) for cell in measured.minimum_norm_cells(norm)
     }
@@ -227,33 +227,33 @@ def _perturbations(measured: Measured, norm: Norm, shared: Bools, edges: Sequenc
         Perturbation(
             norm=norm,
             attack=attack,
-            own=statistics.distribution(found[measured.correct]),
-            shared=statistics.distribution(found[shared]),
-            histogram=np.histogram(found[measured.correct & np.isfinite(found)], bins=np.asarray(edges))[0].tolist(),
+            own=statistics.distribution(sizes[measured.correct]),
+            shared=statistics.distribution(sizes[shared]),
+            histogram=np.histogram(sizes[measured.correct & np.isfinite(sizes)], bins=np.asarray(edges))[0].tolist(),
         )
-        for attack, found in _smallest_by(measured, norm).items()
+        for attack, sizes in _smallest_by(measured, norm).items()
     ]
 
 
 def _edges(measured: Mapping[str, Measured], norm: Norm) -> list[float]:
-    """Common to all models, from 0 to the largest distance found."""
-    everything = [found for model in measured.values() for found in _smallest_by(model, norm).values()]
-    finite = [found[np.isfinite(found)].max(initial=0.0) for found in everything]
-    top = max(finite, default=0.0) or 1.0
+    """Return the edges of the histogram bins, common to all models, from 0 to the largest distance found."""
+    distances = [smallest for model in measured.values() for smallest in _smallest_by(model, norm).values()]
+    largest = [smallest[np.isfinite(smallest)].max(initial=0.0) for smallest in distances]
+    top = max(largest, default=0.0) or 1.0
     return [float(f"{edge:.6g}") for edge in np.linspace(0.0, top * (1 + 1e-5), BINS + 1)]
 
 
 def examples_shown(values: int) -> int:
-    """How many examples of a set, of images of so many numbers: a page and its JSON hold a few MB of pictures."""
+    """Return how many examples of a set to show, for images of ``values`` numbers: limits page and JSON to a few MB."""
     return max(1, min(EXAMPLES, EXAMPLE_VALUES // values))
 
 
-def _examples(measured: Measured, most: int) -> list[ExampleSet]:
-    """One set per attack and norm: of its smallest budget that broke anything."""
+def _examples(measured: Measured, limit: int) -> list[ExampleSet]:
+    """Return one set per attack and norm, from the smallest budget at which the attack broke an image."""
     sets: dict[tuple[str, Norm], ExampleSet] = {}
     for cell, attack in measured.attacks.items():  # budgets in rising order
         if attack.examples and cell.attack and cell.norm:
-            entry = ExampleSet(attack=cell.attack, norm=cell.norm, eps=cell.eps, examples=attack.examples[:most])
+            entry = ExampleSet(attack=cell.attack, norm=cell.norm, eps=cell.eps, examples=attack.examples[:limit])
             sets.setdefault((cell.attack, cell.norm), entry)
     return list(sets.values())
 
@@ -264,7 +264,7 @@ def _transfer(request: ReportRequest, measured: Mapping[str, Measured]) -> list[
     matrices = []
     for first in measured[request.models[0]].attacks:  # every model has the same attacks
         rates = [
-            _shown(measured, source, target, cell)
+            _transfer_rate(measured, source, target, cell)
             for source in request.models
             for cell in [first.model_copy(update={"model": source})]
             for target in request.models
@@ -276,7 +276,7 @@ def _transfer(request: ReportRequest, measured: Mapping[str, Measured]) -> list[
     return matrices
 
 
-def _shown(measured: Mapping[str, Measured], source: str, target: str, cell: Cell) -> TransferRate:
+def _transfer_rate(measured: Mapping[str, Measured], source: str, target: str, cell: Cell) -> TransferRate:
     attack = measured[source].attacks[cell]
     broken = np.asarray(attack.broken, dtype=np.int64)
     fooled = misled(attack.transfer[target], measured[target].y[broken])

@@ -1,4 +1,4 @@
-"""Bounds in a report: the radius that intervals prove of each image, and the distances asked for, by CROWN."""
+"""Bounds in a report: interval arithmetic proves a radius for each image, CROWN tries the requested distances."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from gauntlet.report.records import BoundsMeasurement, BoundsSpec, ProvedRadii
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.unanswered_label import UNANSWERED
 
-SMALLEST = 1e-4  # Linf radius that intervals are asked for
-HALVINGS = 12  # of the logarithm of a radius: it is known within 0.3 %
-CHUNK = 128  # images at once
-SECONDS = 600.0  # that CROWN may take for one image and distance: what ends it is its length, which no machine changes
-INTERVAL_PRICE, CROWN_PRICE = 3 * HALVINGS, 2_000  # passes through the network
+SMALLEST = 1e-4  # the smallest Linf radius that intervals try
+HALVINGS = 12  # bisection steps on the logarithm of a radius, which is then known within 0.3 %
+CHUNK = 128  # images per batch
+SECONDS = 600.0  # timeout of CROWN per image and distance; so long that its fixed work ends first, on any machine
+INTERVAL_PRICE, CROWN_PRICE = 3 * HALVINGS, 2_000  # passes through the network per image
 
 
 def cost(spec: BoundsSpec, n: int, distances: int) -> int:
-    """Passes through the network, about: CROWN's depend on the network."""
+    """Return the approximate number of passes through the network; the true cost of CROWN depends on the network."""
     return n * INTERVAL_PRICE + min(n, spec.images) * distances * CROWN_PRICE
 
 
@@ -35,32 +35,33 @@ def measure(
     check_cancelled: Callable[[], None],
     on_images: Callable[[int], None],
 ) -> BoundsMeasurement:
-    """Of images (n, C, H, W), the class being the model's own answer: intervals on all, CROWN on the first of them.
+    """Prove that the predicted class of images (n, C, H, W) holds: by intervals for all, by CROWN for the first ones.
 
-    Intervals bisect the Linf radius; CROWN tries the ``distances`` in Linf and L2, the nearest first, until one fails.
+    Intervals bisect the Linf radius; CROWN tries ``distances`` in Linf and in L2, the smallest first, until one fails.
+    ``on_images`` receives the number of images done.
     """
     try:
         images = _Images(model, model.bounder, x, model.predict(x))
     except Unboundable as error:
         return BoundsMeasurement(reason=str(error), radii=[])
     linf = images.by_intervals(check_cancelled, lambda done: on_images(done // 2))
-    found = [ProvedRadii(norm="linf", method="interval", radii=linf.tolist())]
+    proved = [ProvedRadii(norm="linf", method="interval", radii=linf.tolist())]
     first = min(len(x), spec.images)
     for norm in ("linf", "l2") if first else ():
-        asked = sorted(eps for kind, eps in distances if kind == norm)
+        requested = sorted(eps for kind, eps in distances if kind == norm)
         radii = [0.0] * len(x)
         for row in range(first):
             check_cancelled()
-            radii[row] = images.by_crown(row, norm, asked, float(linf[row]))
+            radii[row] = images.by_crown(row, norm, requested, float(linf[row]))
             on_images((len(x) + len(x) * row // first) // 2)
         if any(radii):
-            found.append(ProvedRadii(norm=norm, method="crown", radii=radii))
-    return BoundsMeasurement(reason=None, radii=found)
+            proved.append(ProvedRadii(norm=norm, method="crown", radii=radii))
+    return BoundsMeasurement(reason=None, radii=proved)
 
 
 @dataclass(frozen=True)
 class _Images:
-    """Images and what the served model says of them."""
+    """Images and the logits of the served model on them."""
 
     model: Classifier
     bounder: Bounder
@@ -76,9 +77,9 @@ class _Images:
         return torch.from_numpy(self.model.certificate.slack(self.logits))
 
     def by_intervals(self, check_cancelled: Callable[[], None], on_images: Callable[[int], None]) -> Tensor:
-        """Linf radii (n,), 0 where not even the smallest is proved."""
+        """Return the proved Linf radii (n,); 0 where not even the smallest is proved."""
         labels, slack = self.labels, self.slack
-        found = torch.zeros(len(self.x), dtype=torch.float64)
+        radii = torch.zeros(len(self.x), dtype=torch.float64)
         for rows in torch.split((labels != UNANSWERED).nonzero().squeeze(1), CHUNK):
             part = self.x[rows], labels[rows]
             low = torch.zeros(len(rows), dtype=torch.float64)
@@ -88,12 +89,15 @@ class _Images:
                 middle = (low.clamp_min(SMALLEST) * high).sqrt()
                 proved = self.bounder.intervals(*part, middle, slack[rows]) > 0
                 low, high = torch.where(proved, middle, low), torch.where(proved, high, middle)
-            found[rows] = low
+            radii[rows] = low
             on_images(int(rows[-1]) + 1)
-        return found
+        return radii
 
     def by_crown(self, row: int, norm: Norm, distances: list[float], known: float) -> float:
-        """The largest of the distances that is proved, none before it having failed; ``known`` is proved in Linf."""
+        """Return the largest of the ``distances`` that CROWN proves before the first failure; 0: none.
+
+        Distances up to ``known`` are skipped: intervals proved that radius in Linf.
+        """
         best, label = 0.0, int(self.labels[row])
         for eps in distances:
             if eps > known:

@@ -1,4 +1,4 @@
-"""Building a report: the whole way in a loop, and its steps for those who make each shard durable."""
+"""Building a report: all steps in one function, and the single steps for callers that make each shard durable."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,7 +15,7 @@ __all__ = ["Shard", "aligned", "assemble", "build", "cells", "cost", "join", "me
 
 
 def ignore_progress(_: float) -> None:
-    """An ``on_progress`` that nobody listens to."""
+    """Do nothing: the default ``on_progress``."""
 
 
 def build(
@@ -26,9 +26,9 @@ def build(
     on_progress: Callable[[float], None] = ignore_progress,
     check_cancelled: Callable[[], None] = nothing,
 ) -> Report:
-    """Measure every cell and assemble the report: of as much of the request as its budget pays for, if it has one.
+    """Measure every cell and assemble the report. If the request has a time budget, only what fits it is measured.
 
-    ``on_progress`` hears the share of the cost done, rising to 1.
+    ``on_progress`` receives the share of the cost that is done, rising to 1.
 
     Raises InvalidInput as ``validate`` does, and whatever ``check_cancelled`` raises.
     """
@@ -40,9 +40,9 @@ def build(
     results = []
     for cell in cells(request):
 
-        def heard(images: int, cost: int = cell.cost, done: int = done) -> None:
+        def on_images(images: int, cost: int = cell.cost, done: int = done) -> None:
             on_progress((done + cost * images / request.n) / total)
 
-        results.append(measure(cell, request, models, evalset, check_cancelled=check_cancelled, on_images=heard))
+        results.append(measure(cell, request, models, evalset, check_cancelled=check_cancelled, on_images=on_images))
         done += cell.cost
     return assemble(request, results, models, evalset).model_copy(update={"left_out": list(plan.left_out)})

@@ -1,4 +1,4 @@
-"""Has a model become less robust between two reports, or more? The gate of a continuous integration."""
+"""Comparison of two reports: which models became less or more robust. A gate for continuous integration."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,24 +10,24 @@ from gauntlet.report.schema import ModelReport, Report
 
 @dataclass(frozen=True)
 class Comparison:
-    """In words, model by model."""
+    """The changes as sentences, model by model."""
 
     losses: list[str]
     gains: list[str]
 
 
 def compare(before: Report, after: Report, tolerance: float) -> Comparison:
-    """What fell or rose by more than ``tolerance`` (a share, 0.01 is a point). Alarms of the second report are losses.
+    """Return the figures that fell or rose by more than ``tolerance``, a share: 0.01 is one percentage point.
 
-    Every figure and every check of ``before`` must be in ``after``: a gate that skips what it cannot find is none.
-    Raises InvalidInput where the two cannot be compared.
+    Alarms of the second report count as losses. Every figure and every check of ``before`` must be in ``after``: a gate
+    that skipped missing ones would pass without a reason. Raises InvalidInput if the two cannot be compared.
     """
     if (before.evalset.sha256, before.request.n) != (after.evalset.sha256, after.request.n):
         raise InvalidInput("the reports were measured on different images and cannot be compared")
     old_attacks, new_attacks = _attacks(before), _attacks(after)
-    if unlike := [name for name in old_attacks | new_attacks if old_attacks.get(name) != new_attacks.get(name)]:
+    if unequal := [name for name in old_attacks | new_attacks if old_attacks.get(name) != new_attacks.get(name)]:
         raise InvalidInput(
-            f"the reports were made with different attacks or parameters ({', '.join(unlike)}) and cannot be compared"
+            f"the reports were made with different attacks or parameters ({', '.join(unequal)}) and cannot be compared"
         )
     if before.request.smoothing not in (None, after.request.smoothing):
         raise InvalidInput("the reports smooth their models differently and cannot be compared")
@@ -54,10 +54,10 @@ def compare(before: Report, after: Report, tolerance: float) -> Comparison:
 
 
 def _attacks(report: Report) -> dict[str, dict[str, Any]]:
-    """A model looks more robust to weaker attacks: only the same ones compare."""
+    """Return the parameters of each attack; both reports need the same, as weaker attacks make a model look robust."""
     return {attack.name: attack.params for attack in report.attacks}
 
 
 def _figures(model: ModelReport) -> dict[str, float]:
-    """Clean accuracy, robust accuracy under the worst attack per eps, what is certified at the same eps."""
+    """Return, by name, clean accuracy and, at each eps, robust (under the worst attack) and certified accuracy."""
     return {headline.name: headline.rate.value or 0.0 for headline in headlines(model)}

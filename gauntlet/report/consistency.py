@@ -6,7 +6,7 @@ import torch
 
 from gauntlet.attacks import ATTACKS, price
 from gauntlet.certify.smoothing import lower_bound
-from gauntlet.checks import white_box as examined
+from gauntlet.checks import white_box
 from gauntlet.norms import Norm
 from gauntlet.report.model_results import Measured, transferred
 from gauntlet.report.records import SmoothedMeasurement
@@ -21,7 +21,7 @@ def checks(
     certificate: CertificateRecord,
     curves: list[Curve],
 ) -> Iterator[CheckRecord]:
-    """Of the model's answers, of its certificate, if any, and of its attacks beside other models' examples."""
+    """Yield the checks of a model's answers, of its certificates, if any, and of its attacks."""
     yield _answered(measured[name])
     if measured[name].proves:
         yield CheckRecord(
@@ -37,7 +37,7 @@ def checks(
             name="no gradient above the constant",
             passed=not certificate.refuted,
             measured=f"largest Jacobian norm {certificate.steepest:.4g}, proved {certificate.lipschitz:.4g}",
-            meaning="The model is somewhere steeper than what was proved: the certificate is wrong.",
+            meaning="The Jacobian of the model is somewhere larger than the proved constant: the certificate is wrong.",
             advice="Do not rely on the certificate; report the graph to the prover's authors.",
         )
     if (found := measured[name].smoothed) is not None:
@@ -48,23 +48,24 @@ def checks(
         yield _transfer_below_white_box(request, name, measured)
 
 
-NAMED = 10  # images without an answer that are named
+NAMED = 10  # images without an answer that are listed, at most
 
 
 def _answered(own: Measured) -> CheckRecord:
-    silent, n = own.unanswered, len(own.y)
-    which = f": {', '.join(map(str, silent[:NAMED]))}{', ...' if len(silent) > NAMED else ''}" if silent else ""
+    unanswered, n = own.unanswered, len(own.y)
+    more = ", ..." if len(unanswered) > NAMED else ""
+    which = f": {', '.join(map(str, unanswered[:NAMED]))}{more}" if unanswered else ""
     return CheckRecord(
         name="every image is answered",
-        passed=not silent,
-        measured=f"no answer to {len(silent)} of {n} images{which}",
-        meaning="The model answers images with NaN or infinite numbers, which is no class: they count as wrong.",
+        passed=not unanswered,
+        measured=f"no answer to {len(unanswered)} of {n} images{which}",
+        meaning="The model answers some images with NaN or infinite logits, which name no class: they count as wrong.",
         advice="Look for logarithms, roots and divisions at zero; any user can send such an image.",
     )
 
 
 def iterative_attacks_ran(request: ReportRequest, own: Measured) -> CheckRecord:
-    """Of a model with gradients: whether, in each norm, something stronger than noise or a single step was run."""
+    """Check, for a model with gradients, that in each norm an attack stronger than noise or a single step was run."""
     strong = {
         cell.norm
         for cell in own.attacks
@@ -80,24 +81,26 @@ def iterative_attacks_ran(request: ReportRequest, own: Measured) -> CheckRecord:
     )
 
 
-ITERATIVE = 10  # gradient steps of an attack, at least, for its robust accuracy to mean something
-SURPRISING = 0.001  # a check raises an alarm where what it saw is less likely than this
+ITERATIVE = 10  # an attack needs at least so many gradient steps for its robust accuracy to mean something
+SURPRISING = 0.001  # a check raises an alarm if its observation is less likely than this by chance
 
 
 def _smoothed_keeps_its_label(found: SmoothedMeasurement) -> CheckRecord:
-    """A vote refutes a certificate where a majority would lose it with probability ``alpha`` at most.
+    """Check certificates by fresh votes inside their radii.
 
-    Sound certificates are wrong, or refuted by chance, with probability 2 alpha at most each: so many are let pass.
+    A vote refutes a certificate if, at confidence 1 - ``alpha``, most draws are against the label. A sound certificate
+    is wrong, or refuted by chance, with probability at most 2 alpha: that share of refutations is tolerated.
     """
     alpha, shown = found.smoothing.alpha, len(found.shown)
     lost = sum(lower_bound(found.draws - kept, found.draws, alpha) > 0.5 for kept in found.kept)
     return CheckRecord(
         name="the smoothed classifier keeps its label",
         passed=lower_bound(lost, shown, SURPRISING) <= 2 * alpha,
-        measured=f"{lost} of {shown} certified images lose it at 0.99 of their radius, on the way to an example of the "
-        f"network's ({sum(found.inside)} of these lie inside the radius); {found.draws} fresh draws each",
-        meaning="Inside its radius the smoothed classifier answers otherwise, on more images than its alpha allows "
-        f"(probability below {SURPRISING:g}): the smoothed certificates are wrong.",
+        measured=f"{lost} of {shown} certified images lose it when moved by 0.99 of their radius towards an "
+        f"adversarial example of the network ({sum(found.inside)} of these examples lie inside the radius); "
+        f"{found.draws} fresh draws each",
+        meaning="Inside the certified radius, the smoothed classifier changes its answer on more images than its alpha "
+        f"allows (probability below {SURPRISING:g}): the smoothed certificates are wrong.",
         advice="Do not rely on them; report the model to this program's authors.",
     )
 
@@ -135,9 +138,9 @@ def _eps(request: ReportRequest, norm: Norm) -> list[float]:
 
 
 def _outdone(weak: Floats, strong: Floats, norm: Norm, eps: float) -> tuple[bool, int, int, str]:
-    """As ``checks.beats`` for what breaks within eps, and where that is."""
+    """Return the result of ``white_box.beats`` for the images broken within eps, and norm and eps as text."""
     pair = (torch.from_numpy(distances <= eps) for distances in (weak, strong))
-    return *examined.beats(*pair), f"{norm} {eps:g}"
+    return *white_box.beats(*pair), f"{norm} {eps:g}"
 
 
 def _transfer_below_white_box(request: ReportRequest, name: str, measured: Mapping[str, Measured]) -> CheckRecord:

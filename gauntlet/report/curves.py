@@ -1,4 +1,4 @@
-"""Accuracy over eps, from what attacks found and what is proved. Runs no network."""
+"""Curves of accuracy over eps, from the distances that attacks found and from proofs. Runs no network."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -18,31 +18,31 @@ GRID: dict[Norm, tuple[float, ...]] = {
     "l1": tuple(float(step) for step in range(61)),  # 0 .. 60
     "l0": tuple(2.0 * step for step in range(61)),  # 0 .. 120
 }
-"""Where every curve is evaluated, besides the eps asked for."""
+"""Eps at which every curve is evaluated, besides those of the request."""
 
 
 def curves_of(request: ReportRequest, measured: Measured, shape: tuple[int, int, int]) -> list[Curve]:
-    """``robust`` in every norm in which a minimum-norm attack ran; what is certified in L2 and in each norm asked for.
+    """Return ``robust`` curves in every norm with a minimum-norm attack, certified ones in L2 and each requested norm.
 
-    What is proved in L2 holds in another norm as far as its ball, for images of this shape, fits into the L2 ball. The
-    curves are of the best proof there is, image by image.
+    A proof in L2 holds in another norm as far as the ball of that norm, for images of this shape, fits into the L2
+    ball. The certified curves use the best proof of each image.
     """
-    asked = {threat.norm: threat.eps for threat in request.threats}
+    requested = {threat.norm: threat.eps for threat in request.threats}
     curves = []
-    for norm, eps in asked.items():
+    for norm, eps in requested.items():
         if measured.minimum_norm_cells(norm):
             points = statistics.robust_curve(measured.smallest(norm), sorted({*GRID[norm], *eps}))
             curves.append(Curve(kind="robust", norm=norm, derived_from=None, points=points))
     proofs: list[tuple[Literal["certified", "smoothed"], Callable[[Threat], Bools]]] = []
     if measured.proves:
         proofs.append(("certified", lambda threat: measured.certified(threat, shape)))
-    if (found := measured.smoothed) is not None:
-        radii, right = np.asarray(found.radii), np.asarray(found.labels) == measured.y[: len(found.radii)]
+    if (smoothed := measured.smoothed) is not None:
+        radii, right = np.asarray(smoothed.radii), np.asarray(smoothed.labels) == measured.y[: len(smoothed.radii)]
         proofs.append(("smoothed", lambda threat: right & (radii >= threat.enclosing_l2(shape))))
     for kind, proved in proofs:
-        norms: list[Norm] = list(dict.fromkeys(["l2", *asked]))
+        norms: list[Norm] = list(dict.fromkeys(["l2", *requested]))
         for norm in norms:
-            grid = sorted({*GRID[norm], *asked.get(norm, [])})
+            grid = sorted({*GRID[norm], *requested.get(norm, [])})
             points = [CurvePoint(eps=eps, rate=statistics.rate(proved(Threat(norm, eps)))) for eps in grid]
             own = norm == "l2" or (kind == "certified" and norm == "linf" and measured.bounded)
             curves.append(Curve(kind=kind, norm=norm, derived_from=None if own else "l2", points=points))
@@ -50,7 +50,7 @@ def curves_of(request: ReportRequest, measured: Measured, shape: tuple[int, int,
 
 
 def bands_of(request: ReportRequest, measured: Measured, shape: tuple[int, int, int]) -> list[Band]:
-    """What is proved, what is broken, and what is neither, at each budget; nothing where nothing is proved."""
+    """Count the images proved, broken, and neither, at each budget; empty if nothing is proved of the model."""
     bands = []
     for threat in request.threats if measured.proves else ():
         for eps in sorted(threat.eps):

@@ -1,4 +1,4 @@
-"""The figures of a model that decide: clean, robust and certified accuracy at each eps asked for."""
+"""The main figures of a model: clean accuracy, and robust and certified accuracy at each requested eps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ class Headline:
 
     @property
     def name(self) -> str:
-        """``robust accuracy at linf 0.03``."""
+        """Its name, such as ``robust accuracy at linf 0.03``."""
         place = "" if self.eps is None else f" at {self.norm} {self.eps:g}"
         return f"{self.kind} accuracy{place}"
 
 
 def headlines(model: ModelReport) -> Iterator[Headline]:
-    """Every decisive figure of the model, in the order of the report."""
+    """Yield the main figures of the model, in the order of the report."""
     yield Headline("clean", None, None, model.clean)
-    asked = {(entry.norm, entry.eps) for entry in model.robustness}
+    requested = {(entry.norm, entry.eps) for entry in model.robustness}
     for entry in model.robustness:
         if entry.attack is None:
             yield Headline("robust", entry.norm, entry.eps, entry.accuracy)
     for curve in model.curves:
         if curve.kind != "robust":
             for point in curve.points:
-                if (curve.norm, point.eps) in asked:
+                if (curve.norm, point.eps) in requested:
                     yield Headline(curve.kind, curve.norm, point.eps, point.rate)

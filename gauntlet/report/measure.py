@@ -1,4 +1,4 @@
-"""Measuring one cell: the only part of a report that runs a network."""
+"""Measuring one cell: the only step of a report that runs a network."""
 
 import base64
 import math
@@ -37,19 +37,19 @@ from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat
 
 CHUNK = {"cpu": 128, "cuda": 1024}
-"""Images held at once, by type of device: bounds memory, and changes no more than rounding does."""
+"""Images per batch, by type of device: limits memory, and changes results by no more than rounding."""
 
-EXAMPLES = 3  # kept per cell
-TOP, FEW_CLASSES = 5, 20  # top-5 accuracy is measured of more classes than these
-PROBED, PROBED_VALUES = 32, 2**18  # images around which the slope is measured, and numbers of them, at most
+EXAMPLES = 3  # stored per cell, at most
+TOP, FEW_CLASSES = 5, 20  # top-5 accuracy is measured for models with more classes than FEW_CLASSES
+PROBED, PROBED_VALUES = 32, 2**18  # images around which the slope is measured, and their pixel values, at most
 
 
 def nothing() -> None:
-    """A ``check_cancelled`` that never stops."""
+    """Do nothing: the default ``check_cancelled``, which never raises."""
 
 
 def ignore(_: int) -> None:
-    """An ``on_images`` that nobody listens to."""
+    """Do nothing: the default ``on_images``."""
 
 
 def measure(
@@ -63,13 +63,14 @@ def measure(
     on_images: Callable[[int], None] = ignore,
     chunk: int | None = None,
 ) -> CellResult:
-    """Run one cell, an attack's on ``images`` (first, behind the last) if only on those.
+    """Measure one cell. The cell of an attack can be limited to a range of ``images`` (first, last + 1).
 
-    ``check_cancelled`` is called before every model evaluation and raises to end it; ``on_images`` is told how many
-    images are done. What is drawn and how each image is attacked do not depend on ``chunk``; rounding does.
+    ``check_cancelled`` is called before every model evaluation and raises if the job is cancelled; ``on_images``
+    receives the number of images done. Random draws and the attack on each image do not depend on ``chunk`` (images
+    per batch); rounding does.
     """
     first, last = images or (0, request.n)
-    assert cell.kind == "attack" or (first, last) == (0, request.n)  # the others look at all their images together
+    assert cell.kind == "attack" or (first, last) == (0, request.n)  # the other kinds need all their images together
     x, y = map(torch.from_numpy, evalset.part(first, last))
     model = models[cell.model]
     task = _Task(model, x, y, first, chunk or CHUNK[model.device.type], check_cancelled, on_images)
@@ -96,23 +97,26 @@ def measure(
 
 
 def rounded(values: Tensor) -> list[float]:
-    """To seven significant digits, which is what float32 images can tell."""
+    """Round to seven significant digits, the precision of float32."""
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 
 def example_size(distance: float) -> float:
-    """By which examples are ranked. Rounded: a fixed budget is used up to a last bit that differs between machines."""
+    """Return the size by which examples are ranked.
+
+    Rounded: attacks with a fixed budget use all of it, up to a last bit that differs between machines.
+    """
     return round(distance, 4)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One model, the images it meets and how they are gone through."""
+    """One model, the images to measure it on, and how to iterate over them in chunks."""
 
     model: Classifier
     x: Tensor  # (n, C, H, W)
     y: Tensor  # (n,)
-    first: int  # index of the first of them
+    first: int  # index of the first image in the evaluation set
     chunk: int
     check_cancelled: Callable[[], None]
     on_images: Callable[[int], None]
@@ -130,7 +134,7 @@ def _measure_clean(task: _Task, seed: int, evalset: EvalSet) -> CleanMeasurement
     for rows in task.chunks():
         parts.append(logits := task.model.predict(task.x[rows]))  # (B, K)
         radius = task.model.certificate.radius(logits)
-        radii += [] if radius is None else radius.tolist()  # not rounded: a radius must not grow
+        radii += [] if radius is None else radius.tolist()  # not rounded: rounding might enlarge a radius
     logits = torch.cat(parts)  # (n, K)
     margins = rounded(margin(logits.double(), task.y))
     judged = probabilities.judged(task.model.manifest, evalset, len(task.x))
@@ -145,7 +149,7 @@ def _measure_clean(task: _Task, seed: int, evalset: EvalSet) -> CleanMeasurement
 
 
 def _probed(x: Tensor) -> int:
-    """Images around which the slope is measured, fewer where they are large: each takes dozens of passes."""
+    """Return how many images the slope is measured around: fewer if they are large, as each takes dozens of passes."""
     return min(PROBED, max(1, PROBED_VALUES // max(1, x[:1].numel())))
 
 
@@ -197,7 +201,7 @@ def _measure_bounds(task: _Task, request: ReportRequest) -> BoundsMeasurement:
 def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Classifier]) -> AttackMeasurement:
     assert cell.attack is not None
     assert cell.norm is not None
-    kept = _Successes(cell.norm, transfer={name: [] for name in others})
+    successes = _Successes(cell.norm, transfer={name: [] for name in others})
     for rows in task.chunks():
         x, y, threat = task.x[rows], task.y[rows], Threat(cell.norm, cell.eps)
         index = task.first + torch.arange(rows.start, rows.stop)
@@ -205,21 +209,21 @@ def _measure_attack(task: _Task, cell: Cell, seed: int, others: Mapping[str, Cla
             task.model, cell.attack, x, y, threat, seed=seed, index=index, check_cancelled=task.check_cancelled
         )
         task.check_cancelled()
-        kept.add(outcome, x, task.first + rows.start, others)
+        successes.add(outcome, x, task.first + rows.start, others)
     return AttackMeasurement(
-        broken=kept.broken,
-        labels=kept.labels,
-        distances=kept.distances,
-        transfer=kept.transfer,
-        queries=kept.queries,
-        by=kept.by,
-        examples=[_example(kept, task.y, task.first, picture) for picture in kept.pictures],
+        broken=successes.broken,
+        labels=successes.labels,
+        distances=successes.distances,
+        transfer=successes.transfer,
+        queries=successes.queries,
+        by=successes.by,
+        examples=[_example(successes, task.y, task.first, picture) for picture in successes.pictures],
     )
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A candidate for an example: ``position`` is its place among the successes."""
+    """A candidate for the examples of the cell; ``position`` is its index among the successes."""
 
     size: float
     position: int
@@ -229,7 +233,7 @@ class _Picture:
 
 @dataclass
 class _Successes:
-    """What is kept of the images that an attack broke, in order of their index."""
+    """The results on the images that an attack broke, in order of their index."""
 
     norm: Norm
     transfer: dict[str, list[int]]
@@ -241,7 +245,7 @@ class _Successes:
     pictures: list[_Picture] = field(default_factory=list)
 
     def add(self, outcome: Outcome, x: Tensor, first: int, others: Mapping[str, Classifier]) -> None:
-        """Take in the outcome for x (B, C, H, W), the images from index ``first`` on."""
+        """Append the outcome for x (B, C, H, W), the images from index ``first`` on."""
         won = outcome.success.nonzero().squeeze(1)  # (S,)
         start = len(self.broken)
         self.broken += (won + first).tolist()
@@ -260,14 +264,14 @@ class _Successes:
         self.pictures = sorted(self.pictures, key=lambda picture: (picture.size, picture.position))[:EXAMPLES]
 
 
-def _example(kept: _Successes, y: Tensor, first: int, picture: _Picture) -> Example:
-    index = kept.broken[picture.position]
+def _example(successes: _Successes, y: Tensor, first: int, picture: _Picture) -> Example:
+    index = successes.broken[picture.position]
     return Example(
         index=index,
         label=int(y[index - first]),
-        adversarial_label=kept.labels[picture.position],
-        l2=kept.distances["l2"][picture.position],
-        linf=kept.distances["linf"][picture.position],
+        adversarial_label=successes.labels[picture.position],
+        l2=successes.distances["l2"][picture.position],
+        linf=successes.distances["linf"][picture.position],
         clean=_base64(picture.clean),
         adversarial=_base64(picture.adversarial),
         noise=_base64(image_conversion.amplified(picture.adversarial - picture.clean)),

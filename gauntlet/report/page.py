@@ -15,7 +15,7 @@ SHARP = 64  # pixels: the width up to which a picture is enlarged pixel by pixel
 
 
 def render(report: Report) -> str:
-    """The same report gives the same bytes."""
+    """Return the HTML of the page. The same report gives the same bytes."""
     return (
         _environment()
         .get_template("template.html.j2")
@@ -62,12 +62,12 @@ def _environment() -> jinja2.Environment:
 
 
 def is_large(picture: str) -> bool:
-    """Whether a base64 PNG is shown as a photograph, and not pixel by pixel: its width is in its header."""
+    """Return whether a base64 PNG, whose header has its width, is shown as a photograph and not pixel by pixel."""
     return int.from_bytes(base64.b64decode(picture[:32])[16:20], "big") > SHARP
 
 
 def certified_at(model: ModelReport, norm: Norm, eps: float) -> Rate | None:
-    """Certified accuracy at an eps asked for; None without a certificate."""
+    """Return certified accuracy at a requested eps; None without a certificate."""
     rates = [
         point.rate
         for curve in model.curves
@@ -79,7 +79,7 @@ def certified_at(model: ModelReport, norm: Norm, eps: float) -> Rate | None:
 
 
 def by_attack(model: ModelReport, norm: Norm) -> dict[str | None, list[Robustness]]:
-    """The rows of the table of a norm: per attack (None: the worst of them) one entry per eps."""
+    """Return the rows of the table of a norm: per attack (None: the worst of them) one entry per eps."""
     rows: dict[str | None, list[Robustness]] = {}
     for entry in model.robustness:
         if entry.norm == norm:
@@ -88,19 +88,19 @@ def by_attack(model: ModelReport, norm: Norm) -> dict[str | None, list[Robustnes
 
 
 def transfer_rate(matrix: TransferMatrix, source: str, target: str) -> TransferRate | None:
-    """None on the diagonal."""
+    """Return the rate at which examples made on ``source`` fool ``target``; None on the diagonal."""
     return next((rate for rate in matrix.rates if (rate.source, rate.target) == (source, target)), None)
 
 
 def command(report: Report) -> str:
-    """The command line that measures the same again."""
+    """Return the command line that repeats the measurement."""
     request = report.request
     threats = [f"{threat.norm}={','.join(f'{eps!r}' for eps in threat.eps)}" for threat in request.threats]
-    words_ = ["python", "-m", "gauntlet", "report", "--dataset", request.dataset, "--n", str(request.n)]
-    words_ += ["--models", *request.models, "--attacks", *request.attacks, "--threats", *threats]
+    arguments = ["python", "-m", "gauntlet", "report", "--dataset", request.dataset, "--n", str(request.n)]
+    arguments += ["--models", *request.models, "--attacks", *request.attacks, "--threats", *threats]
     if request.smoothing is not None:
-        given = request.smoothing.model_dump(exclude_none=True)
-        words_ += ["--smoothing", *(f"{field}={value!r}" for field, value in given.items())]
+        parameters = request.smoothing.model_dump(exclude_none=True)
+        arguments += ["--smoothing", *(f"{field}={value!r}" for field, value in parameters.items())]
     if request.bounds is not None:
-        words_ += ["--bounds", str(request.bounds.images)]
-    return shlex.join([*words_, "--seed", str(request.seed)])
+        arguments += ["--bounds", str(request.bounds.images)]
+    return shlex.join([*arguments, "--seed", str(request.seed)])

@@ -1,4 +1,4 @@
-"""A report class by class: an average hides the class that an attacker would choose. Runs no network."""
+"""The results class by class: an average hides the class that an attacker would choose. Runs no network."""
 
 from collections import Counter
 
@@ -13,13 +13,13 @@ from gauntlet.threat import Threat
 def by_class(
     request: ReportRequest, measured: Measured, classes: int, shape: tuple[int, int, int]
 ) -> list[ClassReport]:
-    """One entry per class that has images, of this shape."""
+    """Return one entry per class that has images. ``classes``: how many there are; ``shape``: of an image (C, H, W)."""
     threats = [Threat(spec.norm, eps) for spec in request.threats for eps in sorted(spec.eps)]
     return [
         ClassReport(
             label=label,
             clean=statistics.rate(measured.correct, among=measured.y == label),
-            budgets=[_at(measured, threat, label, shape) for threat in threats],
+            budgets=[_budget_at(measured, threat, label, shape) for threat in threats],
             taken_for=_taken_for(measured, label),
         )
         for label in range(classes)
@@ -28,29 +28,29 @@ def by_class(
 
 
 def weakest(classes: list[ClassReport], most: int) -> list[ClassReport]:
-    """All, by number; or of more than ``most`` those whose images stand least, at all budgets together."""
+    """Return all classes by number or, of more than ``most``, those of least robust accuracy, summed over budgets."""
 
-    def standing(one: ClassReport) -> float:
+    def robustness(one: ClassReport) -> float:
         return sum(budget.robust.k / budget.robust.n for budget in one.budgets)
 
-    kept = sorted(classes, key=standing)[:most]
-    return sorted(kept, key=lambda one: one.label)
+    selected = sorted(classes, key=robustness)[:most]
+    return sorted(selected, key=lambda one: one.label)
 
 
-def _at(measured: Measured, threat: Threat, label: int, shape: tuple[int, int, int]) -> ClassBudget:
+def _budget_at(measured: Measured, threat: Threat, label: int, shape: tuple[int, int, int]) -> ClassBudget:
     among, certified = measured.y == label, None
     if measured.proves:
         certified = statistics.rate(measured.certified(threat, shape), among=among)
-    standing = measured.smallest(threat.norm) > threat.radius
+    robust = measured.smallest(threat.norm) > threat.radius
     return ClassBudget(
-        norm=threat.norm, eps=threat.radius, robust=statistics.rate(standing, among=among), certified=certified
+        norm=threat.norm, eps=threat.radius, robust=statistics.rate(robust, among=among), certified=certified
     )
 
 
 def _taken_for(measured: Measured, label: int) -> int | None:
-    """The class that attacks most often made of this one; the smaller of two equally frequent ones."""
-    called: Counter[int] = Counter()
+    """Return the class that attacks most often turned this one into; the smaller of two equally frequent ones."""
+    counts: Counter[int] = Counter()
     for attack in measured.attacks.values():
         own = measured.y[np.asarray(attack.broken, dtype=np.int64)] == label
-        called.update(np.asarray(attack.labels, dtype=np.int64)[own].tolist())
-    return min(called, key=lambda other: (-called[other], other), default=None)
+        counts.update(np.asarray(attack.labels, dtype=np.int64)[own].tolist())
+    return min(counts, key=lambda other: (-counts[other], other), default=None)

@@ -1,4 +1,4 @@
-"""From a request to the cells that answer it: is it valid, what must be measured, what does that cost."""
+"""Planning a report: validation of the request, the cells that must be measured, and their cost."""
 
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
@@ -61,13 +61,13 @@ def _check_fit(model: HasManifest, first: HasManifest, evalset: EvalSet, field: 
 
 
 def aligned(request: ReportRequest, models: Mapping[str, HasManifest], evalset: EvalSet) -> EvalSet:
-    """The images with the labels and class names of the models, which ``validate`` has found to be the same."""
+    """Return the images with the labels and class names of the models, which ``validate`` found to be equal."""
     first = models[request.models[0]]
     return matched(evalset, first.manifest.classes, first.name)
 
 
 def cells(request: ReportRequest) -> list[Cell]:
-    """What must be measured, in a fixed order. A minimum-norm attack runs once per norm and serves every eps of it."""
+    """Return what must be measured, in a fixed order. A minimum-norm attack runs once per norm, for every eps of it."""
     return [cell for model in request.models for cell in _cells_of(request, model)]
 
 
@@ -86,18 +86,18 @@ def _cells_of(request: ReportRequest, model: str) -> Iterator[Cell]:
 
 
 def bounded_distances(request: ReportRequest) -> list[tuple[Norm, float]]:
-    """At which bounds that do not give a radius are asked."""
+    """Return norms and eps that CROWN tries to prove: it does not compute a radius of its own."""
     return [(threat.norm, eps) for threat in request.threats if threat.norm in ("linf", "l2") for eps in threat.eps]
 
 
 def _attack_cells(request: ReportRequest, model: str, name: str, threat: ThreatSpec) -> Iterator[Cell]:
     attack = ATTACKS[name]
-    others = len(request.models) - 1  # each is shown the examples
+    others = len(request.models) - 1  # each classifies the examples, to measure transfer
     cost = request.n * (attack.gradient_steps(attack.params()) + others)
     for eps in [None] if attack.sweeps(threat.norm) else sorted(threat.eps):
         yield Cell(model=model, attack=name, norm=threat.norm, eps=eps, cost=cost)
 
 
 def cost(request: ReportRequest) -> int:
-    """Passes through a network times images of the whole report: for its price and its estimated time."""
+    """Return the passes through a network times images of the whole report: for its price and its estimated time."""
     return sum(cell.cost for cell in cells(request))

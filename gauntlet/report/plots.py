@@ -24,7 +24,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Mark:
-    """Robust accuracy at an eps asked for, with its 95 % interval."""
+    """Robust accuracy at a requested eps, with its 95 % interval."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """One model: ``colour`` is its place in the palette; paths are SVG path data, empty where there is no curve."""
+    """One model: ``colour`` is its index in the palette; paths are SVG path data, empty if there is no curve."""
 
     name: str
     colour: int
@@ -77,7 +77,7 @@ class HistogramChart:
 
 
 def ticks(top: float, most: int = 8) -> list[float]:
-    """Round numbers from 0 to at most ``top`` (> 0), no more than ``most`` + 1 of them."""
+    """Return round numbers from 0 to at most ``top`` (> 0), no more than ``most`` + 1 of them."""
     raw = top / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * (1 - 1e-9))
@@ -108,38 +108,39 @@ class _Scale:
 
 
 def curve_charts(report: Report) -> list[CurveChart]:
-    """One chart per norm in which any model has a curve."""
+    """Return one chart per norm in which any model has a curve."""
     norms: list[Norm] = sorted({curve.norm for model in report.models for curve in model.curves})
     return [_curve_chart(report, norm) for norm in norms]
 
 
 def _curve_chart(report: Report, norm: Norm) -> CurveChart:
-    asked = sorted(eps for threat in report.request.threats if threat.norm == norm for eps in threat.eps)
+    requested = sorted(eps for threat in report.request.threats if threat.norm == norm for eps in threat.eps)
     curves = [curve for model in report.models for curve in model.curves if curve.norm == norm]
-    scale = _Scale(_reach(curves, asked))
+    scale = _Scale(_axis_end(curves, requested))
     return CurveChart(
         norm=norm,
         width=WIDTH,
         height=HEIGHT,
         x_ticks=scale.ticks(),
         y_ticks=[Tick(scale.y(share / 4), f"{25 * share} %") for share in range(5)],
-        asked=[scale.x(eps) for eps in asked],
-        series=[_series(scale, model, place, norm, asked) for place, model in enumerate(report.models)],
+        asked=[scale.x(eps) for eps in requested],
+        series=[_series(scale, model, place, norm, requested) for place, model in enumerate(report.models)],
     )
 
 
-def _reach(curves: Sequence[Curve], asked: Sequence[float]) -> float:
+def _axis_end(curves: Sequence[Curve], requested: Sequence[float]) -> float:
+    """Return the first eps of the curves beyond the requested ones at which every curve is below FADED."""
     alive = [point.eps for curve in curves for point in curve.points if (point.rate.value or 0.0) > FADED]
-    beyond = max([*alive, *asked, 0.0])
+    beyond = max([*alive, *requested, 0.0])
     points = [point.eps for curve in curves for point in curve.points if point.eps > beyond]
     return min(points, default=beyond) or 1.0
 
 
-def _series(scale: _Scale, model: ModelReport, place: int, norm: Norm, asked: Sequence[float]) -> Series:
+def _series(scale: _Scale, model: ModelReport, place: int, norm: Norm, requested: Sequence[float]) -> Series:
     curves = {curve.kind: curve for curve in model.curves if curve.norm == norm}
     robust, certified = curves.get("robust"), curves.get("certified")
     upper, lower, smoothed = scale.line(robust), scale.line(certified), scale.line(curves.get("smoothed"))
-    marked = [] if robust is None else [point for point in robust.points if point.eps in asked]
+    marked = [] if robust is None else [point for point in robust.points if point.eps in requested]
     return Series(
         name=model.name,
         colour=place,
@@ -157,7 +158,7 @@ def _series(scale: _Scale, model: ModelReport, place: int, norm: Norm, asked: Se
 
 
 def histogram_charts(report: Report) -> list[HistogramChart]:
-    """Per norm, one row per model: how far the smallest successful perturbations went."""
+    """Return one chart per norm, with one row per model: the distribution of its smallest successful perturbations."""
     charts = (_histogram_chart(report, norm, edges) for norm, edges in report.edges.items())
     return [chart for chart in charts if chart.rows]
 
@@ -178,7 +179,7 @@ def _histogram_chart(report: Report, norm: Norm, edges: Sequence[float]) -> Hist
             outline += [(scale.x(left), height), (scale.x(right), height)]
         outline.append((scale.x(edges[-1]), base))
         median = entry.own.median
-        said = f"median {median:.3g}" if median is not None else "median: more than the attacks found"
+        text = f"median {median:.3g}" if median is not None else "median infinite"
         rows.append(
             HistogramRow(
                 name=model.name,
@@ -187,7 +188,7 @@ def _histogram_chart(report: Report, norm: Norm, edges: Sequence[float]) -> Hist
                 base=base,
                 area=_path(outline) + "Z",
                 median=None if median is None else scale.x(median),
-                label=f"{said}, {entry.own.n - entry.own.failed} of {entry.own.n} broken",
+                label=f"{text}, {entry.own.n - entry.own.failed} of {entry.own.n} broken",
             )
         )
     height = TOP + ROW * len(rows) + BOTTOM - 8

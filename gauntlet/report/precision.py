@@ -1,4 +1,4 @@
-"""A quantised model beside the float model that it was made of: answers, robustness, transfer. Runs no network."""
+"""Comparison of a quantised model with its float original: answers, robustness, transfer. Runs no network."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,32 +14,33 @@ from gauntlet.report.schema import PrecisionBudget, PrecisionComparison, ReportR
 def comparisons(
     request: ReportRequest, models: Mapping[str, HasManifest], measured: Mapping[str, Measured]
 ) -> list[PrecisionComparison]:
-    """One for each quantised model, where the report has a float model as well.
+    """Return one comparison for each quantised model, if the report has a float model as well.
 
-    Of several float models it is compared with the one that gives most images the same answer: nothing in a file says
-    what it was made of.
+    If there are several float models, it is compared with the one that gives the most images the same answer: a
+    quantised file does not name its original.
     """
     quantised = [name for name in request.models if _is_quantised(models[name])]
     floats = [name for name in request.models if name not in quantised]
     if not floats:
         return []
-    return [_compared(request, name, _nearest(measured, name, floats), models, measured) for name in quantised]
+    return [_comparison(request, name, _nearest(measured, name, floats), models, measured) for name in quantised]
 
 
 def _is_quantised(model: HasManifest) -> bool:
     return model.manifest.adoption is not None and model.manifest.adoption.quantised
 
 
-def _same(measured: Mapping[str, Measured], one: str, other: str) -> statistics.Bools:
+def _same_answers(measured: Mapping[str, Measured], one: str, other: str) -> statistics.Bools:
     same: statistics.Bools = np.asarray(measured[one].clean.labels) == np.asarray(measured[other].clean.labels)
     return same
 
 
 def _nearest(measured: Mapping[str, Measured], name: str, floats: list[str]) -> str:
-    return max(floats, key=lambda other: int(_same(measured, name, other).sum()))
+    """Return the float model whose answers are most like those of the model called ``name``."""
+    return max(floats, key=lambda other: int(_same_answers(measured, name, other).sum()))
 
 
-def _compared(
+def _comparison(
     request: ReportRequest,
     quantised: str,
     original: str,
@@ -51,7 +52,7 @@ def _compared(
         original=original,
         quantised=quantised,
         gradients=models[quantised].manifest.gradients,
-        same_answer=statistics.rate(_same(measured, original, quantised)),
+        same_answer=statistics.rate(_same_answers(measured, original, quantised)),
         budgets=[entry for threat in request.threats for entry in _budgets(pair, threat.norm, sorted(threat.eps))],
     )
 

@@ -1,8 +1,9 @@
-"""Would the model be right far more often if its pixels were prepared in another usual way?
+"""A check whether a user's model would be right far more often with another usual preprocessing.
 
-A file does not say which pixels it expects: a network trained on normalised images, opened without normalisation, is
-served, attacked and reported on all the same. Labelled images tell. Each usual preprocessing is composed in front of
-the served model as an affine map of the pixels, so that the network behind it gets what it would have got.
+A file does not state which pixels it expects: a network that was trained on normalised images and opened without
+normalisation could be served, attacked and reported on all the same. Labelled images reveal the mistake. Each usual
+preprocessing is composed in front of the served model as an affine map of the pixels, so that the network inside gets
+the input that this preprocessing gives.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,12 +20,12 @@ from gauntlet.runtime.classifier import Classifier
 
 Predict = Callable[[Tensor], Tensor]
 
-IMAGES = 200  # the first ones, at most
-CLEARLY = 0.05  # of the images: so many more must be right, beside what chance explains
+IMAGES = 200  # used for the check, the first ones, at most
+CLEARLY = 0.05  # of the images: so many more must be right, and more than chance explains
 
 
 def check(model: Classifier, x: Tensor, y: Tensor) -> Iterator[CheckRecord]:
-    """Of somebody's own model, on the first labelled images (n, C, H, W); no check of a model made here."""
+    """Check a user's model on the first labelled images (n, C, H, W); yield no check for a model trained here."""
     adoption = model.manifest.adoption
     if adoption is None or adoption.scale is None or adoption.offset is None:
         return
@@ -39,33 +40,33 @@ def check(model: Classifier, x: Tensor, y: Tensor) -> Iterator[CheckRecord]:
         passed=not clearly_more(best, own),
         measured=f"{int(own.sum())} of {len(y)} images are classified correctly as the model was opened, "
         f"{int(best.sum())} with {name}",
-        meaning=f"The model is right far more often with {name}: it was opened for other pixels than it was trained "
-        "on, and no figure here is of the model that its owner knows.",
+        meaning=f"The model is right far more often with {name}: it was opened with another preprocessing than it was "
+        "trained with, so the figures here are not those of the model that its owner uses.",
         advice="Open the file again with that `pixel_range`, `mean`, `std` and `channels`, or with labelled images, "
-        "which choose among them; put black for white into the file, before its first layer.",
+        "which choose among them; if black and white are exchanged, put that into the file, before its first layer.",
     )
 
 
 def clearly_more(best: Tensor, other: Tensor) -> bool:
-    """Whether so many more images are right (n,) that neither chance nor a detail of the preprocessing explains it."""
+    """Return whether ``best`` (n,) is right more often than ``other`` by more than chance or details would explain."""
     return beats(best, other)[0] and int(best.sum() - other.sum()) > CLEARLY * len(best)
 
 
 def prepared(usual: Usual, x: Tensor) -> Tensor:
-    """Images (n, C, H, W) in [0, 1] as a network wants them that was trained with this."""
+    """Return images (n, C, H, W) in [0, 1] after this preprocessing: the input of a network trained with it."""
     scale, offset = (torch.tensor(numbers).view(-1, 1, 1) for numbers in usual.affine(x.shape[1]))
     return (x.flip(1) if usual.bgr else x) * scale + offset
 
 
 def before(adoption: Adoption, usual: Usual, x: Tensor) -> Tensor:
-    """The pixels (n, C, H, W) that the served model turns into what its network gets with this preprocessing."""
+    """Return the pixels (n, C, H, W) from which the served model makes the input that ``usual`` would give."""
     scale, offset = (torch.tensor(numbers).view(-1, 1, 1) for numbers in (adoption.scale, adoption.offset))
     pixels = (prepared(usual, x) - offset) / scale
     return pixels.flip(1) if adoption.bgr else pixels
 
 
 def right(predict: Predict, x: Tensor, y: Tensor) -> Tensor:
-    """(n,) bool: classified correctly. None, where the model cannot answer such pixels."""
+    """Return which images are classified correctly (n,); all False if the model fails on such pixels."""
     try:
         logits = predict(x.float())
     except ModelFailed:

@@ -1,8 +1,8 @@
-"""The preprocessing that labelled images choose for somebody's model, where its owner declared none.
+"""The choice of a user model's preprocessing by labelled images, if its owner did not declare all of it.
 
-Every usual preprocessing that agrees with what was declared is tried on a few images, and those that are not clearly
-worse than the best on more. The best is taken where it is right clearly more often than the guess, and than the answer
-that most images have: a model that calls everything by one name is right on images of one class.
+Every usual preprocessing that agrees with the declared settings is tried on a few images, and those that are not
+clearly worse than the best on more. The best is taken if it is right clearly more often than both the guess and a
+constant answer, the most frequent class: a model that gives every image the same class is right on that class.
 """
 
 import tempfile
@@ -30,13 +30,13 @@ SCREENED = 40  # images on which every candidate is tried
 def chosen(
     adopted: Adopted, declared: ModelSettings, images: EvalSet, again: Callable[[ModelSettings], Adopted]
 ) -> Adopted:
-    """The file as it was adopted, or adopted ``again`` with the preprocessing that the images choose.
+    """Return the imported model or, imported ``again``, the same file with the preprocessing that the images choose.
 
     Args:
-        adopted: with guesses for what was not declared.
-        declared: what its owner says.
+        adopted: the model, imported with guesses for what was not declared.
+        declared: the settings that its owner declared.
         images: of the model's input shape, labelled as it numbers its classes.
-        again: adopts the same file with other settings.
+        again: imports the same file with other settings.
     """
     manifest = adopted.manifest
     channels, adoption = manifest.input_shape[0], manifest.adoption
@@ -44,7 +44,7 @@ def chosen(
     guess = adoption.scale, adoption.offset, adoption.bgr
     known = usual_preprocessing.undeclared(declared, channels).items()
     usual = {name: one for name, one in known if (*one.affine(channels), one.bgr) != guess}
-    if not usual:  # all was declared
+    if not usual:  # everything was declared
         return adopted
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL_FILE
@@ -66,7 +66,7 @@ def chosen(
 
 
 def _left_open(declared: ModelSettings, channels: int) -> Iterator[str]:
-    """The choices that the owner left to the images."""
+    """Yield the settings that the owner did not declare and the images choose."""
     if declared.pixel_range is None:
         yield "pixel_range"
     if declared.channels is None and channels == 3:
@@ -76,16 +76,17 @@ def _left_open(declared: ModelSettings, channels: int) -> Iterator[str]:
 
 
 def _with(adopted: Adopted, trial: PreprocessingTrial, choices: dict[str, Choice]) -> Adopted:
+    """Return the model with the trial and these choices added to its manifest."""
     adoption = adopted.manifest.adoption
     assert adoption is not None
-    told = adoption.model_copy(update={"trial": trial, "choices": adoption.choices | choices})
-    return Adopted(adopted.graph, adopted.manifest.model_copy(update={"adoption": told}))
+    extended = adoption.model_copy(update={"trial": trial, "choices": adoption.choices | choices})
+    return Adopted(adopted.graph, adopted.manifest.model_copy(update={"adoption": extended}))
 
 
-def _spread(images: EvalSet, most: int) -> tuple[Tensor, Tensor]:
-    """At most so many images (n, C, H, W) and labels (n,), spread over all: they may be sorted by class."""
+def _spread(images: EvalSet, limit: int) -> tuple[Tensor, Tensor]:
+    """Return at most ``limit`` images (n, C, H, W) and labels (n,), evenly spread: the set may be sorted by class."""
     count = len(images.labels)
-    rows: NDArray[np.int64] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+    rows: NDArray[np.int64] = np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(np.int64))
     return torch.from_numpy(images.images[rows].astype(np.float32) / np.float32(255)), torch.from_numpy(
         images.labels[rows]
     )
@@ -94,22 +95,22 @@ def _spread(images: EvalSet, most: int) -> tuple[Tensor, Tensor]:
 def tried(
     predict: Callable[[Tensor], Tensor], adoption: Adoption, usual: dict[str, Usual], x: Tensor, y: Tensor
 ) -> PreprocessingTrial:
-    """What the images x (n, C, H, W) with labels y (n,) say of a model that was adopted with guesses."""
+    """Count how often a model is right on images x (n, C, H, W) with labels y (n,), as guessed and by preprocessing."""
     own = right(predict, x, y)
     few = slice(None, None, max(1, len(y) // SCREENED))
-    found = {name: right(predict, before(adoption, one, x[few]), y[few]) for name, one in usual.items()}
-    leading = max(found.values(), key=_count)
-    kept = [name for name, one in found.items() if not clearly_more(leading, one)]
-    found |= {name: right(predict, before(adoption, usual[name], x), y) for name in kept}
-    best = max(kept, key=lambda name: _count(found[name]))
+    hits = {name: right(predict, before(adoption, one, x[few]), y[few]) for name, one in usual.items()}
+    leading = max(hits.values(), key=_count)
+    finalists = [name for name, one in hits.items() if not clearly_more(leading, one)]
+    hits |= {name: right(predict, before(adoption, usual[name], x), y) for name in finalists}
+    best = max(finalists, key=lambda name: _count(hits[name]))
     constant = y == y.mode().values
-    taken = clearly_more(found[best], own) and clearly_more(found[best], constant)
-    order = sorted(found, key=lambda name: _count(found[name]) / len(found[name]), reverse=True)
+    taken = clearly_more(hits[best], own) and clearly_more(hits[best], constant)
+    order = sorted(hits, key=lambda name: _count(hits[name]) / len(hits[name]), reverse=True)
     order.sort(key=lambda name: name != best)
     return PreprocessingTrial(
         taken=best if taken else None,
         guess=(_count(own), len(own)),
-        right={name: (_count(found[name]), len(found[name])) for name in order},
+        right={name: (_count(hits[name]), len(hits[name])) for name in order},
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether probabilities mean something: the temperature of a report's model, and its calibration error by bins."""
+"""Calibration of a model's probabilities: its temperature, and the calibration error over bins."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from gauntlet.runtime.classifier import Classifier
 
 
 def temperature_of(model: Classifier, evalset: EvalSet) -> Temperature:
-    """The manifest's; an adopted model's without one is fitted on the held-out images of the set."""
+    """Return the manifest's temperature; if an imported model has none, fit it on the held-out images of the set."""
     if is_settled(model.manifest):
         return Temperature(value=model.manifest.temperature, source="manifest")
     found = fitted_temperature(model.predict, evalset)
@@ -25,7 +25,7 @@ def temperature_of(model: Classifier, evalset: EvalSet) -> Temperature:
 
 
 def judged(manifest: ClassifierManifest, evalset: EvalSet, n: int) -> Bools:
-    """Which of the first n images are judged (n,): of an adopted model none of those that are held out."""
+    """Return which of the first n images count (n,): for an imported model, those that are not held out."""
     judged: Bools = np.ones(len(evalset.labels), dtype=bool)
     if manifest.adoption is not None:
         judged[held_out(evalset)] = False
@@ -33,7 +33,7 @@ def judged(manifest: ClassifierManifest, evalset: EvalSet, n: int) -> Bools:
 
 
 def measurement(logits: Tensor, judged: Bools, temperature: Temperature) -> ProbabilityMeasurement:
-    """Of logits (n, K), where the image is judged (n,)."""
+    """Return the probability of the predicted class for logits (n, K), on the images that count (n,)."""
     known = logits.isfinite().all(dim=1)
     top = calibration.top_probabilities(torch.where(known[:, None], logits, 0.0).numpy(), temperature.value)
     pairs = zip(top.tolist(), (known.numpy() & judged).tolist(), strict=True)
@@ -43,7 +43,10 @@ def measurement(logits: Tensor, judged: Bools, temperature: Temperature) -> Prob
 
 
 def calibration_report(measured: ProbabilityMeasurement | None, correct: Bools) -> CalibrationReport | None:
-    """From what was measured and which of the report's images (n,) the model classifies correctly. Runs no network."""
+    """Return the calibration, from the measurement and which of the report's images (n,) are classified correctly.
+
+    None without a measurement. Runs no network.
+    """
     if measured is None:
         return None
     known = np.array([value is not None for value in measured.confidences], dtype=bool)

@@ -1,4 +1,4 @@
-"""What the records of a report are made of, and those of the smoothed classifier. All strict JSON."""
+"""Parts of the records of a report, and the records of smoothing, bounds and calibration. All strict JSON."""
 
 from typing import Annotated, Literal
 
@@ -12,13 +12,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Record(BaseModel):
-    """Immutable, refuses what it does not know, and never NaN or infinite: those are ``None``."""
+    """Immutable; refuses unknown fields, and NaN and infinity, for which ``None`` stands."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Rate(Record):
-    """``k`` of ``n`` with the 95 % Wilson interval; ``value`` is None where there was nothing to count."""
+    """``k`` of ``n`` with the 95 % Wilson interval; ``value`` is None if ``n`` is 0."""
 
     value: Share | None
     low: Share
@@ -28,7 +28,7 @@ class Rate(Record):
 
 
 class Distribution(Record):
-    """Of ``n`` values, ``failed`` of them infinite; a quantile that falls on an infinite one is None."""
+    """Quantiles of ``n`` values, ``failed`` of them infinite; a quantile that falls on an infinite one is None."""
 
     n: Count
     failed: Count
@@ -42,21 +42,21 @@ class Distribution(Record):
 class SmoothingSpec(SmoothingAsked):
     """Certify the smoothed classifier of every model by randomized smoothing, on the first images of the report."""
 
-    images: Annotated[int, Field(ge=1, le=10_000, description="at most; there are no more than n")] = 100
+    images: Annotated[int, Field(ge=1, le=10_000, description="how many are certified, at most n")] = 100
 
 
 class BoundsSpec(Record):
-    """Prove image by image, in Linf and L2, what interval arithmetic and CROWN can: intervals on every image."""
+    """Prove robustness image by image, in Linf and L2: by interval arithmetic for all, by CROWN for the first ones."""
 
     model_config = ConfigDict(strict=True)
 
     images: Annotated[
-        int, Field(ge=0, le=10_000, description="the first of them, for CROWN, which takes far longer; 0: none")
+        int, Field(ge=0, le=10_000, description="number of first images for CROWN, which takes far longer; 0: none")
     ] = 100
 
 
 class ProvedRadii(Record):
-    """What one method proved of each image; 0: nothing, or it was not tried."""
+    """The radius that one method proved for each image; 0: nothing was proved, or it was not tried."""
 
     norm: Norm
     method: str
@@ -64,21 +64,21 @@ class ProvedRadii(Record):
 
 
 class BoundsMeasurement(Record):
-    """Of the classes that the model gives to the images."""
+    """Proofs that the predicted class of an image holds, by method."""
 
     reason: str | None = Field(description="why the graph cannot be bounded; None: it can")
     radii: list[ProvedRadii]
 
 
 class BoundsReport(Record):
-    """Radii that bounds proved of the images that the model classifies correctly, by method."""
+    """Radii that bounds proved, over the images that the model classifies correctly, by method."""
 
     reason: str | None = Field(description="why the graph cannot be bounded; None: it can")
     methods: list["BoundsOfMethod"]
 
 
 class BoundsOfMethod(Record):
-    """Of one method, on the images of which it proved something."""
+    """Radii of one method, over the images that are classified correctly and for which it proved something."""
 
     norm: Norm
     method: str
@@ -86,35 +86,37 @@ class BoundsOfMethod(Record):
 
 
 class SmoothedMeasurement(Record):
-    """Of the smoothed classifier, image by image; ``kept`` and ``inside`` are of the images that were ``shown``."""
+    """Results of the smoothed classifier, image by image; ``kept`` and ``inside`` are aligned with ``shown``."""
 
     smoothing: Smoothing
     labels: list[int] = Field(description="-1: abstained")
     radii: list[float] = Field(description="L2; 0 where it abstained")
-    shown: list[Count] = Field(description="certified images that were moved inside their radius and shown again")
-    inside: list[bool] = Field(description="whether the example that led the way lies inside the radius itself")
-    kept: list[Count] = Field(description="votes for the label after the move, of ``draws``")
+    shown: list[Count] = Field(
+        description="indices of the certified images that were moved inside their radius and classified again"
+    )
+    inside: list[bool] = Field(description="whether the example that an image was moved towards lies inside the radius")
+    kept: list[Count] = Field(description="votes for the label after the move, out of ``draws``")
     draws: Count
 
 
 class SmoothedReport(Record):
-    """Of the smoothed classifier, on the first ``accuracy.n`` images."""
+    """Results of the smoothed classifier, on the first ``accuracy.n`` images."""
 
     smoothing: Smoothing
-    accuracy: Rate = Field(description="right and not abstaining")
+    accuracy: Rate = Field(description="classified correctly, without abstaining")
     abstained: Count
-    radii: Distribution = Field(description="certified L2 radii, where right")
+    radii: Distribution = Field(description="certified L2 radii of the images classified correctly")
 
 
 class Temperature(Record):
-    """Of a classifier's probabilities, softmax(logits / ``value``), and where it comes from."""
+    """Temperature of a classifier's probabilities, softmax(logits / ``value``), and where it comes from."""
 
     value: float = Field(gt=0)
     source: Literal["manifest", "held-out images", "none fitted"]
 
 
 class ProbabilityMeasurement(Record):
-    """How sure the classifier is of its predictions, image by image."""
+    """Confidence of the classifier in its predictions, image by image."""
 
     temperature: Temperature
     confidences: list[float | None] = Field(
@@ -132,7 +134,7 @@ class ReliabilityBin(Record):
 
 
 class CalibrationReport(Record):
-    """Whether probabilities mean what they say (Guo et al., arXiv 1706.04599), on the first ``n`` images."""
+    """Calibration of the probabilities (Guo et al., arXiv 1706.04599), over ``n`` images."""
 
     temperature: Temperature
     n: Count = Field(description="images that were answered and on which no temperature was fitted")

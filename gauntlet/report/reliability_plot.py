@@ -7,7 +7,7 @@ from gauntlet.report.plots import Tick
 from gauntlet.report.records import CalibrationReport, ReliabilityBin
 from gauntlet.report.schema import Report
 
-SIDE, LEFT, TOP = 200, 40, 8  # of the square, and its margins
+SIDE, LEFT, TOP = 200, 40, 8  # side and margins of the square
 GAP = 1.0  # between two bars
 
 
@@ -27,7 +27,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class ReliabilityChart:
-    """The square from (left, top) to (right, bottom); on its rising diagonal probabilities would mean what they say."""
+    """The square from (left, top) to (right, bottom); its rising diagonal is perfect calibration."""
 
     name: str
     colour: int
@@ -41,7 +41,7 @@ class ReliabilityChart:
 
 
 def reliability_charts(report: Report) -> list[ReliabilityChart]:
-    """One chart per model whose probabilities were measured."""
+    """Return one chart per model whose probabilities were measured."""
     return [
         _chart(model.name, place, model.calibration)
         for place, model in enumerate(report.models)

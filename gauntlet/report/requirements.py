@@ -1,4 +1,4 @@
-"""``certified(l2)@36/255>=0.8``: what a model must reach, read from a line and held against a report."""
+"""Requirements such as ``certified(l2)@36/255>=0.8``: parsed from text and compared with a report."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _PATTERN = re.compile(r"(clean|robust|certified)(?:\((\w+)\)@([\d.e/-]+))?\s*>=\
 
 @dataclass(frozen=True)
 class Requirement:
-    """A share of all images: classified correctly, standing against the attacks run, or certified."""
+    """A minimum share of all images that are classified correctly, robust against the attacks run, or certified."""
 
     kind: Literal["clean", "robust", "certified"]
     norm: Norm | None
@@ -26,7 +26,7 @@ class Requirement:
     text: str
 
     def rate(self, model: ModelReport) -> Rate | None:
-        """The figure that must be large enough; None where the report does not have it."""
+        """Return the figure that must be large enough; None if the report does not have it."""
         if self.kind == "clean":
             return model.clean
         if self.kind == "robust":
@@ -42,7 +42,7 @@ class Requirement:
 
 
 def parse(text: str) -> Requirement:
-    """Raises InvalidInput with the form that a requirement has."""
+    """Return the requirement written in a line. Raises InvalidInput, which shows the syntax."""
     match = _PATTERN.fullmatch(text.replace(" ", ""))
     if match is None:
         raise InvalidInput(f"{text!r} is no requirement; write it as {FORM}", "require")
@@ -61,7 +61,7 @@ def parse(text: str) -> Requirement:
 
 
 def fraction(text: str) -> float:
-    """A decimal or a fraction: 0.03 or 8/255. Raises InvalidInput."""
+    """Return the value of a decimal or a fraction: 0.03 or 8/255. Raises InvalidInput."""
     over, _, under = text.partition("/")
     try:
         return float(over) / float(under or 1)
@@ -71,7 +71,7 @@ def fraction(text: str) -> float:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One requirement held against one model."""
+    """The result of one requirement for one model."""
 
     model: str
     requirement: Requirement
@@ -80,16 +80,16 @@ class Outcome:
 
 
 def outcomes(report: Report, requirements: Sequence[Requirement], *, point: bool = False) -> list[Outcome]:
-    """Every requirement held against every model.
+    """Compare every model with every requirement.
 
-    Held against the lower end of the 95 % Wilson interval, so that few images cannot pass by luck; against the share
-    itself with ``point``.
+    The lower end of the 95 % Wilson interval must reach it, so that a model cannot pass by luck on few images; with
+    ``point``, the share itself.
     """
     return [_outcome(model, requirement, point) for model in report.models for requirement in requirements]
 
 
 def failures(report: Report, requirements: Sequence[Requirement], *, point: bool = False) -> list[str]:
-    """The requirements that a model does not meet, in words."""
+    """Return a sentence for each requirement that a model does not meet."""
     missed = (outcome for outcome in outcomes(report, requirements, point=point) if not outcome.met)
     return [f"{outcome.model}: {outcome.requirement.text}: {outcome.text}" for outcome in missed]
 
@@ -106,7 +106,7 @@ def _outcome(model: ModelReport, requirement: Requirement, point: bool) -> Outco
 
 def _missing(model: ModelReport, requirement: Requirement) -> str:
     if requirement.kind == "certified" and model.certificate.lipschitz is None and model.bounds is None:
-        return f"{model.certificate.reason}; bounds were not asked for"
+        return f"{model.certificate.reason}; bounds were not requested"
     if requirement.kind == "certified" and model.bounds is not None and model.bounds.reason is not None:
         return f"{model.certificate.reason}; no bounds: {model.bounds.reason}"
     return f"none was measured at {requirement.norm} {budget(requirement.eps)}"

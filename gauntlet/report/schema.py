@@ -1,4 +1,4 @@
-"""What a robustness report is asked, what one durable unit of its work holds, and what it says. All strict JSON."""
+"""Schemas of a robustness report: its request, the results of one cell, and the report itself. All strict JSON."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -24,7 +24,7 @@ from gauntlet.unanswered_label import UNANSWERED
 
 Eps = Annotated[float, Field(gt=0, le=1000, description="in pixel units: pixels are in [0, 1]")]
 
-# What is asked
+# The request
 
 UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 DEFAULT_ATTACKS: dict[Norm, list[str]] = {
@@ -39,7 +39,7 @@ DEFAULT_THREATS: list[dict[str, Any]] = [{"norm": "l2", "eps": [0.25, 0.5, 1.0]}
 
 
 class ThreatSpec(Record):
-    """One norm and the budgets at which robust accuracy is wanted."""
+    """One norm and the budgets at which robust accuracy is measured."""
 
     model_config = ConfigDict(strict=True)
 
@@ -47,14 +47,14 @@ class ThreatSpec(Record):
     eps: Annotated[list[Eps], Field(min_length=1, max_length=16, json_schema_extra=UNIQUE)]
 
 
-def _usual(data: dict[str, Any]) -> list[str]:
-    """The default attacks for the norms of a request's threats."""
+def _default_attacks(data: dict[str, Any]) -> list[str]:
+    """Return the default attacks for the norms of a request's threats."""
     threats: list[ThreatSpec] = data.get("threats", [])
     return list(dict.fromkeys(name for threat in threats for name in DEFAULT_ATTACKS[threat.norm]))
 
 
 class ReportRequest(Record):
-    """The first ``n`` images of an evaluation set, every model under every attack and threat that go together."""
+    """Measure every model under every attack, in each of its norms that has a threat, on the first ``n`` images."""
 
     model_config = ConfigDict(strict=True)
 
@@ -67,24 +67,24 @@ class ReportRequest(Record):
         default=DEFAULT_THREATS, validate_default=True
     )
     attacks: Annotated[list[Name], Field(min_length=1, max_length=16, json_schema_extra=UNIQUE)] = Field(
-        default_factory=_usual,
+        default_factory=_default_attacks,
         examples=[["fab", "fmn", "apgd"]],
-        description="each in all of its norms that are asked for; by default a few for each norm",
+        description="each runs in all of its norms that have a threat; by default a few attacks for each norm",
     )
-    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # what every JSON reader keeps exact
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # integers that every JSON reader keeps exact
     checked: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="images that the checks examine, at most; by default 64"
+        default=None, description="images that the checks use, at most; by default 64"
     )
     budget_seconds: Annotated[float, Field(ge=1, le=604_800, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="plan a report of about that length on one worker: fewer images, then fewer attacks and checked "
-        "images, measured by passes of the models; `left_out` of the report says what that left out",
+        description="plan a report that takes about so long on one worker: fewer images, then fewer attacks and "
+        "checked images, estimated from timed passes of the models; `left_out` of the report lists what is missing",
     )
     smoothing: SmoothingSpec | None = Field(default=None, description="certify the smoothed classifier as well")
-    bounds: BoundsSpec | None = Field(default=None, description="prove image by image what bounds of the logits can")
+    bounds: BoundsSpec | None = Field(default=None, description="prove robustness image by image by bounds on logits")
 
     @model_validator(mode="after")
-    def _nothing_twice(self) -> Self:
+    def _no_duplicates(self) -> Self:
         lists: dict[str, list[Any]] = {
             "models": self.models,
             "attacks": self.attacks,
@@ -97,11 +97,11 @@ class ReportRequest(Record):
         return self
 
 
-# What is measured
+# The measurements
 
 
 class Cell(Record):
-    """The unit of durable work. ``eps`` None: a minimum-norm attack."""
+    """One measurement of one model. ``eps`` is None for minimum-norm attacks, and if no attack is run."""
 
     model: str
     kind: Literal["clean", "checks", "smoothing", "bounds", "attack"] = "attack"
@@ -112,12 +112,12 @@ class Cell(Record):
 
     @property
     def key(self) -> str:
-        """A name that no other cell of the request has."""
+        """A name that is unique among the cells of the request."""
         parts = (self.model, self.attack or self.kind, self.norm, None if self.eps is None else f"{self.eps!r}")
         return "/".join(part for part in parts if part is not None)
 
 
-Answered = Annotated[int, Field(ge=UNANSWERED, description="a class; -1: the answer is NaN or infinite, which is none")]
+Answered = Annotated[int, Field(ge=UNANSWERED, description="a class; -1: no answer, as the logits are NaN or infinite")]
 
 
 class Example(Record):
@@ -134,14 +134,14 @@ class Example(Record):
 
 
 class CleanMeasurement(Record):
-    """One entry per image, in order."""
+    """Results on clean images: one entry per image, in order."""
 
     labels: list[Answered]
     margins: list[float | None] = Field(
         description="logit of the true class less the largest other: negative if wrong; None: no answer"
     )
     top5: list[bool] | None = Field(
-        default=None, description="whether the class is among the five likeliest; None: 20 classes or fewer"
+        default=None, description="whether the true class is among the five likeliest; None: 20 classes or fewer"
     )
     radii: list[float] | None = Field(description="certified L2 radius of the predicted class; None: no certificate")
     slopes: list[float] = Field(description="local Lipschitz estimates around the first images: each at most L")
@@ -149,19 +149,19 @@ class CleanMeasurement(Record):
 
 
 class AttackMeasurement(Record):
-    """One entry per image broken, aligned with ``broken``, their indices in order."""
+    """Results of an attack: one entry per broken image, aligned with ``broken``, which has their indices in order."""
 
     broken: list[Count]
-    labels: list[Count] = Field(description="what the model says after the attack")
+    labels: list[Count] = Field(description="class that the model predicts after the attack")
     distances: dict[Norm, list[float]]
-    transfer: dict[str, list[Answered]] = Field(description="what each other model says to the same images")
+    transfer: dict[str, list[Answered]] = Field(description="what each other model predicts for the same images")
     queries: Count
-    by: dict[str, Count] = Field(default={}, description="broken, by the attack whose example it is")
+    by: dict[str, Count] = Field(default={}, description="images broken, by the attack that made the example")
     examples: list[Example]
 
 
 class CheckRecord(Record):
-    """One check of whether the evaluation is to be believed; what an alarm means, and what to do about it."""
+    """One check of whether the evaluation is valid; what an alarm means, and what to do about it."""
 
     name: str
     passed: bool
@@ -171,31 +171,31 @@ class CheckRecord(Record):
 
 
 class Probe(Record):
-    """What the checks' own search broke among the first images, whatever attacks the report asked for."""
+    """Images among the first ones that the checks' own search broke, whichever attacks the report has."""
 
     broken: list[Count]
-    l2: list[float] = Field(description="how far it had to go, aligned with ``broken``")
+    l2: list[float] = Field(description="distance of the example found, aligned with ``broken``")
 
 
 class CellResult(Record):
-    """What a finished cell leaves behind; ``CellResult.model_validate_json`` reads it back."""
+    """The result of a finished cell; ``CellResult.model_validate_json`` reads it back."""
 
     cell: Cell
     n: Count
     seconds: float
     clean: CleanMeasurement | None = None
     checks: list[CheckRecord] | None = None
-    probe: Probe | None = Field(default=None, description="beside the checks")
+    probe: Probe | None = Field(default=None, description="present with the checks")
     smoothed: SmoothedMeasurement | None = None
     bounds: BoundsMeasurement | None = None
     attack: AttackMeasurement | None = None
 
 
-# What is reported
+# The report
 
 
 class Robustness(Record):
-    """At one budget. ``attack`` None: the worst of all that were run, sample by sample."""
+    """Accuracy at one budget. ``attack`` None: under the worst of all attacks run, image by image."""
 
     norm: Norm
     eps: float
@@ -205,7 +205,7 @@ class Robustness(Record):
 
 
 class Perturbation(Record):
-    """Smallest distances that minimum-norm attacks needed. ``attack`` None: the smallest of them, sample by sample."""
+    """Smallest distances that minimum-norm attacks needed. ``attack`` None: the smallest of them, image by image."""
 
     norm: Norm
     attack: str | None
@@ -227,7 +227,9 @@ class Curve(Record):
 
     kind: Literal["robust", "certified", "smoothed"]
     norm: Norm
-    derived_from: Norm | None = Field(description="the norm in which all was proved, if another: L2 balls inside")
+    derived_from: Norm | None = Field(
+        description="the norm of the proofs, if it is another one: its ball encloses that of ``norm``"
+    )
     points: list[CurvePoint]
 
 
@@ -239,14 +241,14 @@ class CertificateRecord(Record):
     reason: str
     slopes: Distribution = Field(description="spectral norms of the Jacobian found around single images")
     steepest: float = Field(description="the largest of them; it must not exceed the proved constant")
-    ratio: Distribution | None = Field(description="smallest L2 distance found over certified radius, where correct")
-    contradictions: Count = Field(description="images broken inside a radius that anything certifies: must be 0")
-    contradicted: list[Count] = Field(description="the first of them")
-    refuted: bool = Field(description="the Jacobian found is larger than the constant proved: must be false")
+    ratio: Distribution | None = Field(description="smallest L2 distance found / certified radius, where correct")
+    contradictions: Count = Field(description="images broken inside a certified radius: must be 0")
+    contradicted: list[Count] = Field(description="indices of the first of them")
+    refuted: bool = Field(description="a Jacobian norm exceeds the proved constant: must be false")
 
 
 class Band(Record):
-    """All images at one budget: proved to hold, broken (or wrong from the start), and neither."""
+    """Counts of all images at one budget: proved robust, broken (or wrong from the start), and neither."""
 
     norm: Norm
     eps: float
@@ -265,7 +267,7 @@ class ExampleSet(Record):
 
 
 class ClassBudget(Record):
-    """Of the images of one class, at one budget: what stands against all the attacks, and what is proved."""
+    """Robust accuracy under the worst of the attacks, and certified accuracy, of one class at one budget."""
 
     norm: Norm
     eps: float
@@ -274,12 +276,12 @@ class ClassBudget(Record):
 
 
 class ClassReport(Record):
-    """The images of one class."""
+    """Results on the images of one class."""
 
     label: Count
     clean: Rate
     budgets: list[ClassBudget]
-    taken_for: Count | None = Field(description="what its broken images are most often called; None: none was broken")
+    taken_for: Count | None = Field(description="class that its broken images most often get; None: none was broken")
 
 
 class ModelReport(Record):
@@ -287,16 +289,16 @@ class ModelReport(Record):
     family: str
     sha256: Sha256
     source: str | None = Field(
-        default=None, description="where somebody's file was fetched from, with revision or version; None: a file"
+        default=None, description="where a user's model was downloaded from, with revision or version; None: a file"
     )
-    source_sha256: Sha256 | None = Field(default=None, description="of the file as it came; None: trained here")
+    source_sha256: Sha256 | None = Field(default=None, description="of the file before conversion; None: trained here")
     device: str
     gradients: str | None = Field(
         default=None,
         description="`verified`, `straight-through` (quantised models) or `none` and why; None: an older version",
     )
     preprocessing: PreprocessingTrial | None = Field(
-        default=None, description="how labelled images chose what its owner did not declare; None: they did not"
+        default=None, description="how labelled images chose what the owner did not declare; None: they did not"
     )
     clean: Rate
     top5: Rate | None = Field(
@@ -308,19 +310,19 @@ class ModelReport(Record):
     smoothed: SmoothedReport | None = None
     calibration: CalibrationReport | None = Field(default=None, description="None: measured by an older version")
     bounds: BoundsReport | None = None
-    bands: list[Band] = Field(default=[], description="at each budget asked for, where anything is proved")
+    bands: list[Band] = Field(default=[], description="at each requested budget, if anything is proved")
     robustness: list[Robustness]
     perturbations: list[Perturbation]
     curves: list[Curve]
     classes: list[ClassReport] = Field(
-        description="by number; of more than 20 that have images, the 20 that stand least against the attacks"
+        description="by number; of more than 20 that have images, the 20 of least robust accuracy"
     )
     classes_left_out: Count = Field(default=0, description="classes that have images and are not listed")
     examples: list[ExampleSet]
 
 
 class TransferRate(Record):
-    """Examples that fool ``source``, shown to ``target``: fooled, among those it classifies correctly when clean."""
+    """Share of the examples that fool ``source`` that fool ``target`` too, where it is right on the clean image."""
 
     source: str
     target: str
@@ -352,7 +354,7 @@ class PrecisionBudget(Record):
 
 
 class PrecisionComparison(Record):
-    """A quantised model beside the float model of the report whose answers are most like its own."""
+    """A quantised model compared with the float model of the report whose answers are most like its own."""
 
     original: str
     quantised: str
@@ -374,13 +376,13 @@ class AttackRecord(Record):
     summary: str = Field(description="what it does, and the paper it comes from")
     minimum_norm: bool
     access: Literal["gradient", "score", "label"] | None = Field(
-        default=None, description="the most that it asks of the model; None: a report of an earlier version"
+        default=None, description="what it needs from the model; None: a report of an earlier version"
     )
     params: dict[str, Any]
 
 
 class StandardRecord(Record):
-    """What a framework asks for, and where this report answers it; None where this request leaves it open."""
+    """What a framework requires, and where this report answers it; None if this report does not."""
 
     framework: str
     item: str
@@ -388,7 +390,7 @@ class StandardRecord(Record):
 
 
 class Effort(Record):
-    """What a cell cost; of an ensemble, how many images each member broke, or broke at the smallest distance."""
+    """Cost of a cell; ``by``, of an ensemble: images that each member broke, or broke at the smallest distance."""
 
     cell: Cell
     queries: Count
@@ -405,18 +407,18 @@ class Report(Record):
     attacks: list[AttackRecord]
     models: list[ModelReport]
     shared_correct: Count
-    edges: dict[Norm, list[float]] = Field(description="of the histograms of smallest distances")
+    edges: dict[Norm, list[float]] = Field(description="bin edges of the histograms of smallest distances")
     transfer: list[TransferMatrix]
     precision: list[PrecisionComparison] = Field(
-        default=[], description="each quantised model beside its float original, where the report has both"
+        default=[], description="each quantised model compared with its float original, if the report has both"
     )
     standards: list[StandardRecord]
     versions: dict[str, str]
     effort: list[Effort]
-    left_out: list[str] = Field(default=[], description="what was asked for and not measured, to fit a time")
+    left_out: list[str] = Field(default=[], description="what was requested and not measured, to fit a time")
     seconds: float
 
     @property
     def sound(self) -> bool:
-        """Whether every check passed, of every model."""
+        """Whether every check of every model passed."""
         return all(check.passed for model in self.models for check in model.checks)

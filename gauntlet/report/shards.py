@@ -1,7 +1,7 @@
-"""A report cut into shards that several workers can measure at the same time, and its cells put together again.
+"""Splitting a report into shards that several workers can measure in parallel, and joining their results into cells.
 
-The cut follows from the request alone, and a shard is measured just as that part of its cell is: neither the number of
-workers nor the number of shards changes a result.
+The request alone determines the shards, and a shard is measured exactly as that part of its cell is: neither the number
+of workers nor the number of shards changes a result.
 """
 
 from collections import Counter
@@ -15,11 +15,11 @@ from gauntlet.report.records import Count, Record
 from gauntlet.report.schema import AttackMeasurement, Cell, CellResult, ReportRequest
 
 UNIT = 128
-"""Images that are never parted: whole chunks of ``measure`` and of the referee, so that batches stay the same."""
+"""Images that stay together: whole chunks of ``measure`` and of the referee, so that batches are the same."""
 
 PARTS = 64
-"""An attack that costs more than this part of the report is cut. It bounds what a killed worker loses, and how long
-one of several workers is left alone at the end."""
+"""The cell of an attack is split if it costs more than 1 / PARTS of the report. This limits what is lost when a worker
+is killed, and how long the other workers are idle while the last one finishes."""
 
 
 class Shard(Record):
@@ -32,18 +32,18 @@ class Shard(Record):
 
     @property
     def key(self) -> str:
-        """A name that no other shard of the request has."""
+        """A name that is unique among the shards of the request."""
         return f"{self.cell.key}[{self.first}:{self.last}]"
 
 
 def shards(request: ReportRequest, unit: int = UNIT) -> list[Shard]:
-    """Those of all cells, in their order. Only attacks are cut: the other cells look at their images together."""
+    """Return the shards of all cells, in order. Only attacks are split: the other cells need all images together."""
     plan = cells(request)
     share = sum(cell.cost for cell in plan) / PARTS
-    return [shard for cell in plan for shard in _cut(cell, request.n, share, unit)]
+    return [shard for cell in plan for shard in _split(cell, request.n, share, unit)]
 
 
-def _cut(cell: Cell, n: int, share: float, unit: int) -> Iterator[Shard]:
+def _split(cell: Cell, n: int, share: float, unit: int) -> Iterator[Shard]:
     each = cell.cost / n
     size = unit * max(1, int(share / each / unit)) if cell.kind == "attack" else n
     for first in range(0, n, size):
@@ -52,7 +52,7 @@ def _cut(cell: Cell, n: int, share: float, unit: int) -> Iterator[Shard]:
 
 
 def join(results: Sequence[CellResult]) -> list[CellResult]:
-    """Of whole cells, from those of all their shards in order."""
+    """Return the results of whole cells, from the results of all their shards in order."""
     return [_joined(list(parts)) for _, parts in groupby(results, key=lambda result: result.cell)]
 
 
@@ -60,7 +60,7 @@ def _joined(parts: Sequence[CellResult]) -> CellResult:
     if len(parts) == 1:
         return parts[0]
     attacks = [part.attack for part in parts if part.attack is not None]
-    assert len(attacks) == len(parts)  # nothing else is cut
+    assert len(attacks) == len(parts)  # only attacks are split
     attack = AttackMeasurement(
         broken=[index for part in attacks for index in part.broken],
         labels=[label for part in attacks for label in part.labels],

@@ -1,4 +1,4 @@
-"""The smoothed classifier in a report: certified, then shown what an attack on its network found."""
+"""The smoothed classifier in a report: its certificates, and a fresh vote on images moved towards adversarial ones."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,15 @@ from gauntlet.report.records import SmoothedMeasurement, SmoothingSpec
 from gauntlet.runtime.classifier import Classifier
 from gauntlet.threat import Threat, l2, unit
 
-EXAMINED = 64  # images, the first that are certified, that are moved and shown again
-ATTACK, PARAMS = "ddn", {"steps": 100}  # what shows the way of the move
-BLIND = ("hopskipjump", {"queries": 500})  # the same where there are no gradients
-REACH = 0.99  # of the radius: how far they are moved
-DRAWS = 1_000  # around a moved image
+EXAMINED = 64  # certified images, the first ones, that are moved and classified again
+ATTACK, PARAMS = "ddn", {"steps": 100}  # the attack whose example gives the direction of the move
+GRADIENT_FREE = ("hopskipjump", {"queries": 500})  # the same for models without gradients
+REACH = 0.99  # share of the radius by which they are moved
+DRAWS = 1_000  # noisy copies that vote on a moved image
 
 
 def cost(spec: SmoothingSpec, n: int) -> int:
-    """Passes through the network, at most."""
+    """Return the number of passes through the network, at most."""
     images = min(spec.images, n)
     return images * spec.per_image + min(images, EXAMINED) * (price(ATTACK, PARAMS) + DRAWS)
 
@@ -35,9 +35,10 @@ def measure(
     check_cancelled: Callable[[], None],
     on_images: Callable[[int], None],
 ) -> SmoothedMeasurement:
-    """Certify images (n, C, H, W); move them by 0.99 of their radius towards where DDN broke the network; vote again.
+    """Certify images (n, C, H, W), move each by 0.99 of its radius towards an example of DDN's, and vote again.
 
-    The second vote has noise of its own: neither certificate nor attack has seen it.
+    The second vote draws fresh noise, on which neither the certificate nor the attack depends. ``on_images`` receives
+    the number of images certified.
     """
     labels, radii = [], []
     for i, image in enumerate(x):
@@ -64,17 +65,17 @@ def _shown_again(
     seed: int,
     check_cancelled: Callable[[], None],
 ) -> tuple[list[int], list[bool], list[int]]:
-    """Which images were moved, whether DDN's example lies inside the radius itself, and the votes for the label."""
+    """Return which images were moved, whether the attack's example lies inside the radius, and votes for the label."""
     rows = (labels != ABSTAINED).nonzero().squeeze(1)[:EXAMINED]
     if len(rows) == 0:
         return [], [], []
     x, y, radius = x[rows], labels[rows], radii[rows]
-    attack, params = (ATTACK, PARAMS) if model.manifest.differentiable else BLIND
+    attack, params = (ATTACK, PARAMS) if model.manifest.differentiable else GRADIENT_FREE
     found = referee.run(
         model, attack, x, y, Threat("l2"), seed=seed, index=rows, params=params, check_cancelled=check_cancelled
     )
     won = found.success
-    way = found.images[won] - x[won]
-    moved = x[won] + REACH * radius[won].view(-1, 1, 1, 1) * unit(way)
+    direction = found.images[won] - x[won]
+    moved = x[won] + REACH * radius[won].view(-1, 1, 1, 1) * unit(direction)
     kept = votes(model.predict, moved, y[won], smoothing.sigma, DRAWS, seed=seed + 1, check_cancelled=check_cancelled)
-    return rows[won].tolist(), (l2(way) < radius[won]).tolist(), kept
+    return rows[won].tolist(), (l2(direction) < radius[won]).tolist(), kept

@@ -1,8 +1,8 @@
-"""What frameworks of security and quality ask of an evaluation, and where a report answers it. No network runs here.
+"""What security and quality frameworks require of an evaluation, and where a report answers it. Runs no network.
 
 MITRE ATLAS, release 2026.05; OWASP Machine Learning Security Top 10 (2023) and AI Security Verification Standard 1.0
-as released; ISO/IEC 24029-1 and -2; NIST AI 100-2 E2025; Regulation (EU) 2024/1689 (AI Act), Article 15. The words are
-ours: an item names what a framework is about, it does not quote it, and an answer is evidence for an assessor, no
+as released; ISO/IEC 24029-1 and -2; NIST AI 100-2 E2025; Regulation (EU) 2024/1689 (AI Act), Article 15. The wording
+is ours: an item names what a framework is about and does not quote it, and an answer is evidence for an assessor, not a
 statement of conformity.
 """
 
@@ -12,11 +12,11 @@ from gauntlet.attacks import ATTACKS
 from gauntlet.report.schema import ReportRequest, StandardRecord
 
 ATLAS, AISVS, AI_ACT = "MITRE ATLAS 2026.05", "OWASP AISVS 1.0", "EU AI Act, Article 15"
-NOISE = ("noise", "gaussian")  # attacks that no adversary is needed for
+NOISE = ("noise", "gaussian")  # attacks that need no adversary: random noise
 
 
 def answers(request: ReportRequest, constants: Sequence[float | None]) -> list[StandardRecord]:
-    """Item by item; ``constants`` are the proved Lipschitz constants of the models, None where there is none."""
+    """Return one record per item; ``constants`` are the proved Lipschitz constants of the models, None without one."""
     ran = {access: _named(request, access) for access in ("gradient", "score", "label")}
     white = ran["gradient"]
     black = ", ".join(filter(None, (ran["score"], ran["label"])))
@@ -37,7 +37,7 @@ def answers(request: ReportRequest, constants: Sequence[float | None]) -> list[S
         (ATLAS, "AML.T0042 Verify Attack", verified),
         ("OWASP Top 10 for machine learning", "ML01:2023 Input manipulation attack", everything),
         (AISVS, "11.1.3 evaluated against known attacks of the modality", ", ".join(request.attacks)),
-        (AISVS, "11.1.4 hardened against adversarial inputs", f"{everything}, model beside model"),
+        (AISVS, "11.1.4 hardened against adversarial inputs", f"{everything}, to compare the models"),
         (AISVS, "11.2.2 rate limits sized to the extraction threat", None),
         (AISVS, "11.3.1 query patterns that look like an extraction", None),
         (AISVS, "11.4.1 anomaly detection before inference", None),
@@ -55,5 +55,5 @@ def answers(request: ReportRequest, constants: Sequence[float | None]) -> list[S
 
 
 def _named(request: ReportRequest, access: str) -> str | None:
-    """The attacks of the request that ask this much of the model."""
+    """Return the attacks of the request that need this access to the model, as text; None if there are none."""
     return ", ".join(name for name in request.attacks if ATTACKS[name].access == access) or None

@@ -1,4 +1,4 @@
-"""The arithmetic of a report: rates with their interval, medians over failures, curves. Pure functions."""
+"""Statistics of a report: rates with their intervals, quantiles that include failures, curves. Pure functions."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Z_95 = 1.959963984540054  # two-sided 95 % of the standard normal
 
 
 def wilson(k: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Score interval for a proportion of k in n; (0, 1) for n = 0.
+    """Return the score interval for a proportion of k in n; (0, 1) for n = 0.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927). Unlike the usual
     k/n +- z sqrt(...) it stays inside [0, 1] and has a width at k = 0 and k = n.
@@ -32,7 +32,7 @@ def wilson(k: int, n: int, z: float = Z_95) -> tuple[float, float]:
 
 
 def rate(hits: Bools, among: Bools | None = None) -> Rate:
-    """The share of ``hits`` (n,) among all, or among those that a second mask (n,) names."""
+    """Return the share of ``hits`` (n,) among all, or among those that a second mask (n,) selects."""
     if among is None:
         among = np.ones_like(hits)
     k, n = int((hits & among).sum()), int(among.sum())
@@ -45,7 +45,7 @@ def _finite(value: float) -> float | None:
 
 
 def median(values: Floats) -> float | None:
-    """The middle one (the mean of the two middle ones); None where that is infinite or there are no values."""
+    """Return the median (the mean of the two middle values); None if it is infinite or there are no values."""
     if len(values) == 0:
         return None
     ordered = np.sort(values)
@@ -53,14 +53,17 @@ def median(values: Floats) -> float | None:
 
 
 def quantile(values: Floats, q: float) -> float | None:
-    """The smallest value that at least a share q of all does not exceed: never between a finite and an infinite one."""
+    """Return the smallest value that at least a share q of all does not exceed; None if it is infinite.
+
+    Without interpolation, which is undefined between a finite and an infinite value.
+    """
     if len(values) == 0:
         return None
     return _finite(float(np.sort(values)[max(math.ceil(q * len(values)) - 1, 0)]))
 
 
 def distribution(values: Floats) -> Distribution:
-    """Quantiles of values (n,) of which a failure is infinite."""
+    """Return the quantiles of values (n,), in which a failure is infinite."""
     return Distribution(
         n=len(values),
         failed=int(np.isinf(values).sum()),
@@ -73,7 +76,9 @@ def distribution(values: Floats) -> Distribution:
 
 
 def robust_curve(found: Floats, grid: Sequence[float]) -> list[CurvePoint]:
-    """Share of images that stand at each eps. ``found`` (n,): smallest distance that broke each, 0 if wrong from the
-    start, infinite if nothing broke it. A distance equal to eps is inside the ball.
+    """Return the share of images that are robust at each eps of ``grid``.
+
+    ``found`` (n,): the smallest distance that broke each image, 0 if it was wrong from the start, infinite if nothing
+    broke it. A distance equal to eps is inside the ball.
     """
     return [CurvePoint(eps=eps, rate=rate(found > eps)) for eps in grid]

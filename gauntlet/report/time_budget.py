@@ -1,6 +1,6 @@
-"""A report that fits a time: how many images, which attacks and how many checked images a budget of seconds pays for.
+"""Planning a report that fits a time: how many images, which attacks and how many checked images there is time for.
 
-Fewer images come before weaker attacks; checks get at most a fifth. What is left out is said.
+The number of images is reduced before attacks are left out; checks get at most a fifth. What is left out is reported.
 """
 
 import time
@@ -17,15 +17,15 @@ from gauntlet.report import plan
 from gauntlet.report.schema import ReportRequest
 from gauntlet.runtime.classifier import Classifier
 
-FEWEST = 16  # images, below which attacks are left out rather than images
-CHECKS = 0.2  # of the time, at most
-SPARE = 0.15  # of the time, for what has no price: opening, slopes, pictures
-TIMED = 4  # images of the passes that are timed
+FEWEST = 16  # images: if there is time for fewer, attacks are left out
+CHECKS = 0.2  # share of the time for the checks, at most
+SPARE = 0.15  # share of the time for work without an estimate: opening models, slopes, pictures
+TIMED = 4  # images in a timed pass
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A request that fits, without a budget; sentences on what it leaves out; how long it will take."""
+    """A request that fits the time, without a budget; sentences on what it leaves out; its estimated seconds."""
 
     request: ReportRequest
     left_out: tuple[str, ...]
@@ -33,9 +33,9 @@ class Planned:
 
 
 def planned(request: ReportRequest, models: Mapping[str, Classifier], images: EvalSet) -> Planned:
-    """As much of the request as its ``budget_seconds`` pay for, measured by a pass of each model.
+    """Return as much of the request as its ``budget_seconds`` allow, estimated from timed passes of each model.
 
-    A request without a budget stays what it is.
+    A request without a budget is returned unchanged.
     """
     if request.budget_seconds is None:
         return Planned(request, ())
@@ -44,7 +44,7 @@ def planned(request: ReportRequest, models: Mapping[str, Classifier], images: Ev
 
 
 def seconds_per_pass(model: Classifier, x: Tensor) -> float:
-    """Seconds of one forward and backward pass for one image; x (n, C, H, W) are images of the kind that comes."""
+    """Return the seconds of a forward and backward pass per image; x (n, C, H, W) are images of the report."""
     x = x[:TIMED].to(model.device)
     gradients = model.manifest.differentiable
     times = []
@@ -60,9 +60,9 @@ def seconds_per_pass(model: Classifier, x: Tensor) -> float:
 
 
 def fit(request: ReportRequest, per_pass: Sequence[float], seconds: float) -> Planned:
-    """The request with as much of it as ``seconds`` pay for; ``per_pass`` are those of a pass, model by model.
+    """Return as much of the request as ``seconds`` allow; ``per_pass`` has the seconds of a pass for each model.
 
-    At least one image is attacked and one is checked, whatever it takes.
+    At least one image is attacked and one is checked, however long that takes.
     """
     passes = seconds * (1 - SPARE) / sum(per_pass)
     n, attacks = _affordable(request, request.attacks, passes), list(request.attacks)
@@ -76,17 +76,17 @@ def fit(request: ReportRequest, per_pass: Sequence[float], seconds: float) -> Pl
 
 
 def _affordable(request: ReportRequest, attacks: Sequence[str], passes: float) -> int:
-    """Images that so many passes of a model pay for, once the checks have had their part."""
+    """Return how many images that many passes of a model allow, after the share of the checks."""
     alone = request.model_copy(update={"n": 1, "attacks": list(attacks), "checked": 1, "models": request.models[:1]})
     each = sum(cell.cost for cell in plan.cells(alone) if cell.kind != "checks")
     return min(request.n, int((1 - CHECKS) * passes / each))
 
 
 def _dearest(request: ReportRequest, attacks: Sequence[str]) -> str | None:
-    """The attack to leave out next: that of most passes without which each norm has another; None where none is."""
+    """Return the attack to leave out next: the costliest without which each norm still has one; None without one."""
     norms = [threat.norm for threat in request.threats]
 
-    def spared(name: str) -> bool:
+    def can_be_spared(name: str) -> bool:
         others = [other for other in attacks if other != name]
         return all(any(norm in ATTACKS[other].norms for other in others) for norm in norms)
 
@@ -98,15 +98,16 @@ def _dearest(request: ReportRequest, attacks: Sequence[str]) -> str | None:
         )
         return times * ATTACKS[name].gradient_steps(ATTACKS[name].params())
 
-    return max(filter(spared, attacks), key=cost, default=None)
+    return max(filter(can_be_spared, attacks), key=cost, default=None)
 
 
-def _left_out(asked: ReportRequest, made: ReportRequest, seconds: float) -> list[str]:
+def _left_out(requested: ReportRequest, made: ReportRequest, seconds: float) -> list[str]:
+    """Return a sentence on what ``made`` lacks of the request; none if it lacks nothing."""
     found = []
-    if made.n < asked.n:
-        found.append(f"{asked.n - made.n} of {asked.n} images")
-    if dropped := [name for name in asked.attacks if name not in made.attacks]:
+    if made.n < requested.n:
+        found.append(f"{requested.n - made.n} of {requested.n} images")
+    if dropped := [name for name in requested.attacks if name not in made.attacks]:
         found.append(f"the attacks {', '.join(dropped)}")
-    if made.checked is not None and made.checked < min(asked.n, white_box.EXAMINED):
+    if made.checked is not None and made.checked < min(requested.n, white_box.EXAMINED):
         found.append(f"checks on more than the first {made.checked} images")
     return [f"To end within {seconds:g} s, this was left out: {'; '.join(found)}."] if found else []

@@ -1,4 +1,4 @@
-"""Numbers and findings in words: how a figure is written, and what the verdict says."""
+"""Numbers and findings as text: the format of figures, and the sentences of the verdict."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ NORM_NAMES: dict[Norm, str] = {"l2": "L2", "linf": "L∞", "l1": "L1", "l0": "L0
 HOW = {
     "robust": "against the attacks run",
     "certified": "by proof",
-    "smoothed": "in its smoothed classifier's certificates",
+    "smoothed": "by certificates of its smoothed classifier",
 }
 TEMPERATURE_SOURCES = {
-    "manifest": "kept in the model's manifest",
-    "held-out images": "images drawn from the evaluation set, which are not counted here",
-    "none fitted": "nothing: the evaluation set is too small",
+    "manifest": "the model's manifest",
+    "held-out images": "fitted on images drawn from the evaluation set, which are not counted here",
+    "none fitted": "not fitted: the evaluation set is too small",
 }
 NOT_AVAILABLE = "–"
-CHOSEN = "chosen by the images, not declared"
-TRIED = 3  # other preprocessings in a sentence
+CHOSEN = "chosen by the labelled images"
+TRIED = 3  # other preprocessings that a sentence names, at most
 
 APPLIES = (
     "The duties of Article 15 of the EU AI Act apply from 2 December 2027 to the high-risk systems of its Annex III, "
@@ -39,12 +39,12 @@ APPLIES = (
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Significant digits, a dash for what there is not."""
+    """Return a number with so many significant digits, or a dash for None."""
     return NOT_AVAILABLE if value is None else f"{value:.{digits}g}"
 
 
 def budget(eps: float | None) -> str:
-    """Eps as people write it: 0.5, but 8/255 where that is what the digits mean."""
+    """Return eps as people write it: 0.5, but 8/255 if that is what the digits mean."""
     if eps is None:
         return "any distance"
     levels = round(eps * 255)
@@ -54,14 +54,17 @@ def budget(eps: float | None) -> str:
 
 
 def percent(rate: Rate) -> str:
+    """Return the share in percent, such as ``52.0 %``."""
     return NOT_AVAILABLE if rate.value is None else f"{100 * rate.value:.1f} %"
 
 
 def interval(rate: Rate) -> str:
+    """Return the 95 % interval in percent, such as ``42.1 to 61.8``."""
     return f"{100 * rate.low:.1f} to {100 * rate.high:.1f}"
 
 
 def listed(words: Sequence[str]) -> str:
+    """Return the words joined as in ``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
@@ -74,7 +77,7 @@ class Finding:
 
 
 def verdict(report: Report) -> list[Finding]:
-    """What the report comes to, the most important first."""
+    """Return the findings of the report, the most important first."""
     norms: list[Norm] = [threat.norm for threat in report.request.threats]
     return [
         *_soundness(report),
@@ -106,22 +109,22 @@ def _count_checks(report: Report) -> str:
 
 
 def check_names(report: Report) -> list[str]:
-    """Every check that any model had, in order."""
+    """Return the names of all checks that any model had, in order."""
     return list(dict.fromkeys(check.name for model in report.models for check in model.checks))
 
 
 def check_of(model: ModelReport, name: str) -> CheckRecord | None:
-    """None where the check does not apply to the model."""
+    """Return the model's check of this name; None if it does not apply to the model."""
     return next((check for check in model.checks if check.name == name), None)
 
 
 def worst(model: ModelReport, norm: Norm) -> list[Robustness]:
-    """Robust accuracy under the worst of the attacks, at each eps of the norm."""
+    """Return robust accuracy under the worst of the attacks, at each eps of the norm."""
     return [entry for entry in model.robustness if entry.norm == norm and entry.attack is None]
 
 
 def _ranking(report: Report, norm: Norm) -> list[str]:
-    """Which model resists better, said only where the intervals do not overlap."""
+    """Return which model resists best; one is named only if the intervals do not overlap."""
     if len(report.models) < 2:
         return []
     name = NORM_NAMES[norm]
@@ -142,32 +145,32 @@ def _ranking(report: Report, norm: Norm) -> list[str]:
         _, _, other, best, next_best = max((gap for gap in gaps if gap[1] == winner), key=lambda gap: gap[0])
         sentences.append(
             f"{winner} resists best in {name}: at a distance of {budget(best.eps)}, {percent(best.accuracy)} of all "
-            f"images stand against all the attacks together; next is {other} with {percent(next_best.accuracy)}."
+            f"images withstand all the attacks together; next is {other} with {percent(next_best.accuracy)}."
         )
     return sentences
 
 
 def _quantised(pair: PrecisionComparison) -> str:
-    """What eight bits change, in each norm at one budget."""
+    """Return how a quantised model differs from its float original, in each norm at one budget."""
     one, other = pair.quantised, pair.original
     norms = dict.fromkeys(entry.norm for entry in pair.budgets)
     same = (
         f"{one} is quantised (gradients: {pair.gradients}) and answers {_share(pair.same_answer)} of the clean images"
     )
-    parts = [_quantised_at(other, _telling(pair.budgets, norm)) for norm in norms]
+    parts = [_quantised_at(other, _most_informative(pair.budgets, norm)) for norm in norms]
     return "; ".join([f"{same} as {other} does", *parts]) + "."
 
 
 def _quantised_at(other: str, at: PrecisionBudget) -> str:
     return (
-        f"at {NORM_NAMES[at.norm]} {budget(at.eps)}, {percent(at.quantised)} of all images stand, of {other} "
-        f"{percent(at.original)}; examples made on {other} mislead it on {_share(at.to_quantised)} of those it "
-        f"classifies correctly, its own mislead {other} on {_share(at.to_original)}"
+        f"at {NORM_NAMES[at.norm]} {budget(at.eps)}, its robust accuracy is {percent(at.quantised)}, that of {other} "
+        f"{percent(at.original)}; examples made on {other} fool it on {_share(at.to_quantised)} of the images it "
+        f"classifies correctly, examples made on it fool {other} on {_share(at.to_original)}"
     )
 
 
-def _telling(budgets: Sequence[PrecisionBudget], norm: Norm) -> PrecisionBudget:
-    """The budget of the norm that leaves nearest to half of the float model's images."""
+def _most_informative(budgets: Sequence[PrecisionBudget], norm: Norm) -> PrecisionBudget:
+    """Return the budget of the norm at which the float model's robust accuracy is nearest to one half."""
     return min((entry for entry in budgets if entry.norm == norm), key=lambda e: abs(e.original.k / e.original.n - 0.5))
 
 
@@ -176,15 +179,15 @@ def _share(rate: Rate) -> str:
 
 
 def _preprocessing(model: ModelReport) -> list[str]:
-    """What was chosen by the same images that the figures are of."""
+    """Return a sentence if labelled images, the same that the figures are measured on, chose the preprocessing."""
     found = model.preprocessing
     if found is None or found.taken is None:
         return []
-    return [f"The preprocessing of {model.name}, {found.taken}, was {CHOSEN}: {trial(found)}."]
+    return [f"The preprocessing of {model.name}, {found.taken}, was not declared but {CHOSEN}: {trial(found)}."]
 
 
 def trial(found: PreprocessingTrial) -> str:
-    """How often a model is right with the preprocessing that was taken, as guessed and with the next best."""
+    """Return how often a model is right with the preprocessing that was taken, as guessed, and with the next best."""
     best = next(iter(found.right)) if found.taken is None else found.taken
     guess = f"{_of(found.guess)} as guessed"
     if found.taken is None:
@@ -198,12 +201,12 @@ def _of(tally: tuple[int, int]) -> str:
 
 
 def smallest(model: ModelReport, norm: Norm) -> Perturbation | None:
-    """Of the minimum-norm attacks together."""
+    """Return the smallest perturbations over all minimum-norm attacks; None if none ran in the norm."""
     return next((entry for entry in model.perturbations if entry.norm == norm and entry.attack is None), None)
 
 
 def perturbations(model: ModelReport) -> list[Perturbation]:
-    """The rows worth showing: where a single attack ran in a norm, the smallest of them is that attack."""
+    """Return the rows to show: if a single attack ran in a norm, the row of the smallest of all would repeat it."""
     count = Counter(entry.norm for entry in model.perturbations)
     return [entry for entry in model.perturbations if entry.attack is not None or count[entry.norm] > 2]
 
@@ -213,27 +216,28 @@ def _shared_medians(report: Report, norm: Norm) -> list[str]:
     medians = [(name, entry.shared.median) for name, entry in entries if entry is not None]
     if len(medians) < 2 or report.shared_correct == 0:
         return []
-    said = [
-        f"{name} {number(median) if median is not None else 'more than the attacks found'}" for name, median in medians
+    texts = [
+        f"{name} {number(median) if median is not None else 'infinite (half or more not broken)'}"
+        for name, median in medians
     ]
-    images = f"{report.shared_correct} images that all classify correctly"
-    return [f"On the {images}, the median smallest {NORM_NAMES[norm]} distance that breaks one is: {listed(said)}."]
+    images = f"{report.shared_correct} images that all models classify correctly"
+    return [f"On the {images}, the median smallest {NORM_NAMES[norm]} distance that breaks one is: {listed(texts)}."]
 
 
 def _what_holds(report: Report, model: ModelReport) -> str:
     parts = [f"{model.name} classifies {percent(model.clean)} of {model.clean.n} clean images correctly"]
     if model.top5 is not None:
-        parts.append(f"the class of {percent(model.top5)} is among its five likeliest")
+        parts.append(f"the true class of {percent(model.top5)} is among its five likeliest")
     for curve in model.curves:
         half = [point.eps for point in curve.points if point.eps > 0 and (point.rate.value or 0.0) >= 0.5]
-        reach = (
+        distance = (
             f"up to {NORM_NAMES[curve.norm]} {budget(half[-1])}" if half else f"at no {NORM_NAMES[curve.norm]} distance"
         )
         whole = curve.points[0].rate.n == model.clean.n
         images = "half of all images" if whole else f"half of the first {curve.points[0].rate.n}"
-        parts.append(f"{images} stand {reach} {HOW[curve.kind]}")
+        parts.append(f"{images} are robust {distance} {HOW[curve.kind]}")
     curved = {curve.norm for curve in model.curves if curve.kind == "robust"}
     for norm in (threat.norm for threat in report.request.threats if threat.norm not in curved):
-        said = [f"{percent(entry.accuracy)} at {budget(entry.eps)}" for entry in worst(model, norm)]
-        parts.append(f"in {NORM_NAMES[norm]}, {listed(said)} {HOW['robust']}")
+        texts = [f"{percent(entry.accuracy)} at {budget(entry.eps)}" for entry in worst(model, norm)]
+        parts.append(f"robust accuracy in {NORM_NAMES[norm]} is {listed(texts)} {HOW['robust']}")
     return "; ".join(parts) + "."

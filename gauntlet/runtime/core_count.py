@@ -1,7 +1,7 @@
-"""How many cores this process may use, which is not how many the machine has.
+"""The number of cores that this process may use, which may be fewer than the machine has.
 
-In a container with a share of a big host, libraries left to themselves start a thread for each core of the host, and
-these fight for the few that the container may use.
+In a container with a CPU limit on a large host, libraries start by default one thread for each core of the host, and
+all these threads compete for the few cores that the container may use.
 """
 
 import math
@@ -11,18 +11,18 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
 PROCESS = Path("/proc/self/cgroup")
-CPU = ("", "cpu", "cpu,cpuacct")  # what the hierarchy that has the limit is called: in version 2, and in version 1
+CPU = ("", "cpu", "cpu,cpuacct")  # names of the hierarchy with the CPU limit: of version 2, and two of version 1
 
 
 def available(groups: Path = GROUPS, process: Path = PROCESS) -> int:
-    """The process's affinity, or the limit of its control groups (version 1 or 2), rounded up, if that is less."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([own, *(max(1, math.ceil(limit)) for limit in _limits(groups, process))])
+    """Return the size of the CPU affinity, or the limit of the cgroups (v1 or v2), rounded up, if that is less."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([affinity, *(max(1, math.ceil(limit)) for limit in _limits(groups, process))])
 
 
 def _limits(groups: Path, process: Path) -> Iterator[float]:
-    """In cores: of the process's group, and of those around it as far as they can be seen."""
-    lines = process.read_text().splitlines() if process.exists() else []  # there is none but on Linux
+    """Yield the CPU limits, in cores, of the process's cgroup and of those of its ancestors that are visible."""
+    lines = process.read_text().splitlines() if process.exists() else []  # the file exists only on Linux
     for _, hierarchy, path in (line.split(":", 2) for line in lines):
         if hierarchy in CPU:
             group = groups / hierarchy / path.lstrip("/")

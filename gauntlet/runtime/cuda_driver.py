@@ -1,10 +1,10 @@
-"""The CUDA driver, asked without torch or ONNX Runtime: what it costs to load them is not spent on a question."""
+"""Count CUDA devices with the driver alone, without loading torch or ONNX Runtime, which is expensive."""
 
 import ctypes
 
 
 def cuda_devices() -> int:
-    """How many the driver has for this process; 0 without a driver."""
+    """Return how many CUDA devices this process can use; 0 without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,7 +1,7 @@
-"""Is a torch twin the function that is served, and are its gradients those of that function?
+"""Check that a torch twin computes the served function, and that its gradients are those of this function.
 
-An attack on another function would measure nothing: a twin whose logits disagree with ONNX Runtime, or whose gradients
-disagree with finite differences, is refused.
+An attack on another function would measure nothing. So a twin is refused if its logits disagree with ONNX Runtime, or
+its gradients with finite differences.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from gauntlet.threat import l2, unit
 
 Predict = Callable[[Tensor], Tensor]
 
-PARITY = 1e-4  # logits of the twin and of ONNX Runtime, relative to 1 + the largest logit
-GRADIENT = 1e-2  # autograd against finite differences, relative to the gradient's length
-STEP = 1e-6  # of the finite differences, in L2
-FEWEST, PROBES = 2, 8  # images that are tried
-VALUES = 2**18  # numbers of these images, at most, unless FEWEST have more
+PARITY = 1e-4  # tolerance of logits, twin against ONNX Runtime, relative to 1 + the largest logit
+GRADIENT = 1e-2  # tolerance of directional derivatives, relative to the gradient's length
+STEP = 1e-6  # L2 length of the finite differences' steps
+FEWEST, PROBES = 2, 8  # smallest and largest number of probe images
+VALUES = 2**18  # limit of the number of values in all probe images, unless FEWEST images have more
 
 
 def check(twin: nn.Module, predict: Predict, shape: tuple[int, ...], classes: int, device: torch.device) -> None:
-    """Logits against ``predict``, on noise and a gradient step from it; gradients against finite differences.
+    """Compare the twin's logits with those of ``predict``, and its gradients with finite differences.
 
-    Images have this shape (C, H, W), logits (B, classes). Raises ArtefactError with the reason, or whatever the twin
-    meets when it runs.
+    The logits are compared on noise, and on the same images after a gradient step. ``shape`` is that of an image,
+    (C, H, W); logits are (B, classes). Raises ArtefactError with the reason, or any exception that the twin raises.
     """
     keys = _probes(shape, device)
     x = keys.uniform(0, shape).requires_grad_()
@@ -63,7 +63,10 @@ def _check_logits(twin: nn.Module, predict: Predict, x: Tensor, gradient: Tensor
 
 
 def rounding(twin: nn.Module, predict: Predict, shape: tuple[int, ...], device: torch.device) -> float:
-    """Largest error of a served logit, against the twin in float64, on noise and flat images: certificates need it."""
+    """Return the largest error of a served logit, compared with the twin in float64, on noise and images of one shade.
+
+    Certificates allow for this error.
+    """
     x, double = _probes(shape, device).uniform(0, shape), doubled(twin)
     shades = torch.linspace(0, 1, len(x), device=x.device).view(-1, 1, 1, 1)
     worst = 0.0

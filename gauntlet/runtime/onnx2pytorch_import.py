@@ -1,7 +1,7 @@
-"""onnx2pytorch, imported without torchvision.
+"""Import onnx2pytorch without torchvision.
 
-It imports torchvision for a handful of operators that no graph of ours holds, and that costs every process six seconds
-of CPU and 190 MB. Stand-ins take torchvision's place while onnx2pytorch is imported, and only then.
+onnx2pytorch imports torchvision for a few operators that our graphs do not contain, which costs every process six
+seconds of CPU and 190 MB. While onnx2pytorch is imported, and only then, stub modules replace torchvision.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class _StandIn(ModuleType):
-    """A module whose every function says that it is not there."""
+    """A stub module: each of its functions raises NotImplementedError."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -1,4 +1,4 @@
-"""Artefacts as they are served, by ONNX Runtime alone: arrays in, arrays out. Free of torch."""
+"""Artefacts as they are served, by ONNX Runtime alone: numpy in, numpy out. Does not import torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,11 +18,11 @@ Device = Literal["auto", "cuda", "cpu"]
 DeviceKind = Literal["cuda", "cpu"]
 Floats = NDArray[np.float32]
 
-NO_CUDA = "GAUNTLET_DEVICE=cuda, but there is no usable CUDA device; set it to auto or cpu, or mend the driver"
+NO_CUDA = "GAUNTLET_DEVICE=cuda, but there is no usable CUDA device; set it to auto or cpu, or repair the driver"
 
 
 def device_kind(device: Device = "auto") -> DeviceKind:
-    """Where to serve. Raises DeviceError where CUDA is demanded and the driver or ONNX Runtime lacks it."""
+    """Return the device to serve on. Raises DeviceError if CUDA is required and the driver or ONNX Runtime lacks it."""
     if device == "cpu":
         return "cpu"
     usable = "CUDAExecutionProvider" in ort.get_available_providers() and cuda_devices() > 0
@@ -32,7 +32,7 @@ def device_kind(device: Device = "auto") -> DeviceKind:
 
 
 class ServedClassifier:
-    """Images to logits, with what is proved of them."""
+    """A classifier with its certificate, and its interval bounds if it was trained for them."""
 
     def __init__(self, path: Path, manifest: ClassifierManifest, certificate: Certificate, device: DeviceKind) -> None:
         self.name, self.manifest, self.certificate = manifest.name, manifest, certificate
@@ -40,17 +40,17 @@ class ServedClassifier:
         self.intervals = None if manifest.interval_eps is None else open_intervals(path, manifest.interval_eps)
 
     def predict(self, x: Floats) -> Floats:
-        """Images (B, C, H, W) in [0, 1] to logits (B, K)."""
+        """Return the logits (B, K) of images (B, C, H, W) in [0, 1]."""
         return self._session.run(x)
 
 
 class ServedGenerator:
-    """Latents to images."""
+    """A generator: from latents to images."""
 
     def __init__(self, path: Path, manifest: GeneratorManifest, device: DeviceKind) -> None:
         self.name, self.manifest = manifest.name, manifest
         self._session = Session(path, cuda=device == "cuda", untrusted=manifest.training is None)
 
     def generate(self, latents: Floats) -> Floats:
-        """Standard normal latents (B, latent_dim) to images (B, C, H, W) in [0, 1]."""
+        """Turn standard normal latents (B, latent_dim) into images (B, C, H, W) in [0, 1]."""
         return np.clip(self._session.run(latents), 0, 1)

@@ -1,4 +1,4 @@
-"""An ONNX file as ONNX Runtime serves it: numpy in, numpy out. Imports no torch."""
+"""An ONNX Runtime session for an ONNX file: numpy in, numpy out. Does not import torch."""
 
 import math
 from pathlib import Path
@@ -16,81 +16,85 @@ from gauntlet.runtime.thread_pool import ThreadPool
 
 Floats = NDArray[np.float32]
 
-LEAST, BATCH = 8, 512  # images that one call of ONNX Runtime gets
+LEAST, BATCH = 8, 512  # smallest and largest number of images in one call of ONNX Runtime
 VALUES = 2**22
-"""Numbers of the images that one call gets, at most, unless a single image has more: memory grows with an image's
-size, not with that of a batch. Smaller than BATCH only for images of more than 8,192 values."""
-ERRORS, FATAL = 3, 4  # what ONNX Runtime prints
+"""Limit of the number of values in one call, unless a single image has more: so memory grows with the size of an image,
+not with that of a batch. It reduces a call to fewer than BATCH images only for images of more than 8,192 values."""
+ERRORS, FATAL = 3, 4  # log severity levels of ONNX Runtime
 Providers = list[str | tuple[str, dict[str, str]]]
 EXACT_INT8 = "session.x64quantprecision"
-"""By default, on an x86 processor without VNNI, ONNX Runtime adds products of 8-bit numbers in 16 bits and clips the
-sums, so that a quantised model answers otherwise there than elsewhere. With this option it does not clip."""
+"""By default, on an x86 processor without VNNI, ONNX Runtime adds products of 8-bit numbers in 16 bits, and the sums
+saturate, so a quantised model gives other logits there than elsewhere. With this option they do not saturate."""
 
 THREAD_POOL = ThreadPool(core_count.available())
-"""What computes on the CPU. Calls with a thread each, side by side, take less processor time than one on all cores."""
-ALONE = ThreadPool(1)  # on a GPU
+"""Runs all calls on the CPU. Parallel calls with one thread each take less processor time than one on all cores."""
+GPU_POOL = ThreadPool(1)  # for calls on a GPU
 
 
 class Session:
-    """One input tensor, one output tensor; safe to call from several threads.
+    """A session of a graph with one input and one output tensor; thread-safe.
 
-    Any number of images, also where the graph takes a fixed one: then it is asked as often as needed.
+    It takes any number of images. If the graph has a fixed batch size, they are padded to a multiple of it and split.
     """
 
     def __init__(self, path: Path, *, cuda: bool = False, untrusted: bool = False) -> None:
-        """Raises ArtefactError or DeviceError. The names in an ``untrusted`` file are not printed."""
+        """Open the file. Raises ArtefactError or DeviceError. Names in an ``untrusted`` file are not printed."""
         self._session = open_session(path, cuda=cuda, untrusted=untrusted)
-        self._thread_pool = ALONE if cuda else THREAD_POOL
+        self._thread_pool = GPU_POOL if cuda else THREAD_POOL
         first = self._session.get_inputs()[0]
         self._input = first.name
         self.fixed: int | None = first.shape[0] if isinstance(first.shape[0], int) else None
 
     def run(self, x: Floats) -> Floats:
-        """The answers (B, ...) to a batch (B, ...), float32."""
+        """Return the output (B, ...) for a batch (B, ...), float32."""
         array = np.ascontiguousarray(x, dtype=np.float32)
         if self.fixed is not None:
             array = np.resize(array, (-(-len(x) // self.fixed) * self.fixed, *array.shape[1:]))
-        most = at_once(array.shape[1:])
-        parts = self._thread_pool.parts(len(array), self.fixed or min(LEAST, most), self.fixed or most)
+        largest = at_once(array.shape[1:])
+        parts = self._thread_pool.parts(len(array), self.fixed or min(LEAST, largest), self.fixed or largest)
         return np.concatenate(self._thread_pool.map(self._answer, [array[part] for part in parts]))[: len(x)]
 
     def _answer(self, part: Floats) -> Floats:
-        answer: Any = self._session.run(None, {self._input: part})[0]
-        made: Floats = answer
-        return made
+        output: Any = self._session.run(None, {self._input: part})[0]
+        answer: Floats = output
+        return answer
 
 
 def at_once(shape: tuple[int, ...]) -> int:
-    """How many things of this shape one call gets at most."""
+    """Return the largest number of images (or latents) of this shape in one call."""
     return min(BATCH, max(1, VALUES // max(1, math.prod(shape))))
 
 
 def exact_session(source: Path | bytes, options: ort.SessionOptions, providers: Providers) -> ort.InferenceSession:
-    """A session whose 8-bit sums are not clipped, unless ONNX Runtime cannot compute one of the nodes so."""
+    """Open a session whose 8-bit sums do not saturate, unless ONNX Runtime has no such kernel for one of the nodes."""
     options.add_session_config_entry(EXACT_INT8, "1")
     try:
         return ort.InferenceSession(source, options, providers=providers)
-    except (NoKernel, Fail):  # it may also fail to rewrite the graph for them
+    except (NoKernel, Fail):  # Fail: ONNX Runtime could not rewrite the graph for these kernels
         options.add_session_config_entry(EXACT_INT8, "0")
         return ort.InferenceSession(source, options, providers=providers)
 
 
 def open_session(path: Path, *, cuda: bool = False, untrusted: bool = False) -> ort.InferenceSession:
-    """An ONNX Runtime session; where ``cuda`` is asked for it raises instead of falling back to the CPU.
+    """Open an ONNX Runtime session. With ``cuda``, raises instead of falling back to the CPU.
 
-    What goes wrong is raised. ONNX Runtime prints it too, with the names of nodes as they are in the file, line breaks
-    included: not for an ``untrusted`` one.
+    ONNX Runtime also prints errors, which contain names of nodes exactly as in the file, including line breaks. For an
+    ``untrusted`` file it does not print them.
+
+    Raises:
+        ArtefactError: ONNX Runtime does not accept the file.
+        DeviceError: ONNX Runtime fell back to the CPU.
     """
     options = ort.SessionOptions()
     options.log_severity_level = FATAL if untrusted else ERRORS
-    options.intra_op_num_threads = 1  # a ThreadPool spreads the images
+    options.intra_op_num_threads = 1  # a ThreadPool distributes the images over the cores
     providers: Providers = ["CPUExecutionProvider"]
     if cuda:
         ort.preload_dlls()
         providers = [("CUDAExecutionProvider", {"use_tf32": "0"}), *providers]
     try:
         session = exact_session(path, options, providers)
-    except Exception as error:  # ONNX Runtime's own exceptions share no base
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise ArtefactError(f"{path}: ONNX Runtime refuses it ({error})") from error
     if cuda and "CUDAExecutionProvider" not in session.get_providers():
         raise DeviceError(

@@ -1,8 +1,8 @@
-"""Gradients of a quantised model: those of the model that does not round, taken where the rounding model is.
+"""Straight-through gradients of a quantised model, and the check that they are useful to an attack.
 
-Rounding has the gradient zero almost everywhere, so finite differences say nothing of an attack's use for it. The
-straight-through estimator lets the gradient pass a rounding as if it were not there ("Estimating or Propagating
-Gradients Through Stochastic Neurons for Conditional Computation", arXiv 1308.3432).
+The gradient of rounding is zero almost everywhere, so finite differences cannot show whether a gradient is useful. The
+straight-through estimator rounds in the forward pass and passes the gradient through the rounding unchanged
+("Estimating or Propagating Gradients Through Stochastic Neurons for Conditional Computation", arXiv 1308.3432).
 """
 
 from collections.abc import Callable, Iterable
@@ -16,19 +16,19 @@ from gauntlet.per_sample_random import KeyedRandom
 
 Predict = Callable[[Tensor], Tensor]
 
-PARITY = 0.05  # logits of the twin and of ONNX Runtime, relative to the range of the served ones
-FAINT = 1e-4  # standard deviation of a change of the pixels that nobody sees: a fortieth of a grey level
-UNSTEADY = 2.0  # times what a faint change moves the served logits: so far the twin's may be from them
-FAINT_DRAWS = 2
-ALONE = 1e-4  # a logit of an image alone and in a batch, relative to 1 + the largest
-PROBES, FEWEST = 8, 4  # images that are tried
-VALUES = 2**19  # numbers of these images, at most, unless FEWEST have more
-STEP = 0.1  # Linf, of a step along the gradient and of random ones
-RIVALS = 4  # random steps
+PARITY = 0.05  # tolerance of logits, twin against ONNX Runtime, relative to the range of the served logits
+INVISIBLE = 1e-4  # standard deviation of pixel noise that nobody sees: a fortieth of a grey level
+INVISIBLE_DRAWS = 2
+SENSITIVITY_FACTOR = 2.0  # the twin's logits may be off by this times the change of the served ones under such noise
+BATCH_TOLERANCE = 1e-4  # of a logit of an image alone and in a batch, relative to 1 + the logit
+PROBES, FEWEST = 8, 4  # largest and smallest number of probe images
+VALUES = 2**19  # limit of the number of values in all probe images, unless FEWEST images have more
+STEP = 0.1  # Linf length of a step along the gradient, and of random steps
+RANDOM_STEPS = 4
 
 
 class _Round(torch.autograd.Function):
-    """Half to even, as ONNX rounds; the gradient passes."""
+    """Applies a rounding function in the forward pass, and passes the gradient unchanged in the backward pass."""
 
     @staticmethod
     def forward(_: Any, x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
@@ -40,7 +40,7 @@ class _Round(torch.autograd.Function):
 
 
 class StraightThrough(nn.Module):
-    """A rounding operator whose gradient is one."""
+    """A module that applies a rounding operator whose gradient is taken to be one."""
 
     def __init__(self, rounding: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -52,19 +52,19 @@ class StraightThrough(nn.Module):
 
 
 def pass_gradients(twin: nn.Module, operators: Iterable[str]) -> None:
-    """Make these children of a converted graph, which round, straight-through, in place."""
+    """Replace, in place, these rounding operators of a converted graph by straight-through ones."""
     for name in operators:
         setattr(twin, name, StraightThrough(getattr(twin, name)))
 
 
 def check(twin: nn.Module, predict: Predict, shape: tuple[int, ...], device: torch.device) -> None:
-    """Logits against ``predict``; and whether a step along the gradient misleads the served model more than chance.
+    """Compare logits with ``predict``, and check that a gradient step misleads the served model more than a random one.
 
-    Both models round at the same places, but a sum that lies between two numbers may be rounded to either (ONNX Runtime
-    fuses operators, and adds in another order), and each such step moves others behind it. Logits that agree within a
-    few steps of the quantiser are taken for the same, and so are those that are no farther apart than the served ones
-    move by themselves under a change of the pixels that nobody sees: no twin can come nearer to those. Images have this
-    shape (C, H, W).
+    Both models round at the same places, but a sum close to the middle of two quantisation levels may be rounded to
+    either (ONNX Runtime fuses operators, and adds in another order), and each such difference causes others in later
+    layers. Logits that agree within a few quantisation levels are accepted. So are logits that differ by no more than
+    the served logits change under invisible pixel noise: no twin can be closer to those. ``shape`` is that of an image,
+    (C, H, W).
 
     Raises:
         ArtefactError: the reason why attacks could not use these gradients.
@@ -76,12 +76,12 @@ def check(twin: nn.Module, predict: Predict, shape: tuple[int, ...], device: tor
     y = served.argmax(dim=1)
     gradient = _ascent(twin, x, y.to(device))
     _check_logits(twin, predict, (x, _moved(x, gradient)), keys)
-    if not torch.allclose(predict(x[:1]), served[:1], rtol=ALONE, atol=ALONE):
+    if not torch.allclose(predict(x[:1]), served[:1], rtol=BATCH_TOLERANCE, atol=BATCH_TOLERANCE):
         raise ArtefactError("its answer to an image depends on the rest of the batch")
     before = _excess(served, y)
     gain = _excess(predict(_moved(x, gradient)), y) - before
-    strays = [_excess(predict(_moved(x, keys.normal(1 + i, shape))), y) - before for i in range(RIVALS)]
-    chance = torch.stack(strays).mean(dim=1).max()
+    random_gains = [_excess(predict(_moved(x, keys.normal(1 + i, shape))), y) - before for i in range(RANDOM_STEPS)]
+    chance = torch.stack(random_gains).mean(dim=1).max()
     if not gain.mean() > max(float(chance), 0.0):
         raise ArtefactError(
             f"a step along its straight-through gradients raises the served margin by {float(gain.mean()):.3g}, "
@@ -101,7 +101,7 @@ def _ascent(twin: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _excess(logits: Tensor, y: Tensor) -> Tensor:
-    """How far the best other class is above class y, (n,)."""
+    """Return by how much the largest logit of another class exceeds that of class y, (n,)."""
     own = logits.gather(1, y[:, None]).squeeze(1)
     return logits.scatter(1, y[:, None], -torch.inf).amax(dim=1) - own
 
@@ -117,16 +117,16 @@ def _check_logits(twin: nn.Module, predict: Predict, batches: Iterable[Tensor], 
         spread = float(served.max() - served.min())
         if gap <= PARITY * spread:
             continue
-        unsteady = _unsteady(predict, images, served, keys)
-        if not gap <= UNSTEADY * unsteady:
+        sensitivity = _sensitivity(predict, images, served, keys)
+        if not gap <= SENSITIVITY_FACTOR * sensitivity:
             raise ArtefactError(
                 f"its straight-through twin and ONNX Runtime disagree by {gap:.3g} in a logit, of a range of "
-                f"{spread:.3g}; a change of the pixels by {FAINT:g} moves ONNX Runtime's own by {unsteady:.3g}"
+                f"{spread:.3g}; a change of the pixels by {INVISIBLE:g} moves ONNX Runtime's own by {sensitivity:.3g}"
             )
 
 
-def _unsteady(predict: Predict, images: Tensor, served: Tensor, keys: KeyedRandom) -> float:
-    """How far a faint change of the pixels moves a served logit, at most."""
+def _sensitivity(predict: Predict, images: Tensor, served: Tensor, keys: KeyedRandom) -> float:
+    """Return the largest change of a served logit under invisible pixel noise."""
     shape = tuple(images.shape[1:])
-    faint = [images + FAINT * keys.normal(100 + i, shape) for i in range(FAINT_DRAWS)]
-    return max(float((predict(changed.clamp(0, 1)) - served).abs().max()) for changed in faint)
+    noisy = [images + INVISIBLE * keys.normal(100 + i, shape) for i in range(INVISIBLE_DRAWS)]
+    return max(float((predict(changed.clamp(0, 1)) - served).abs().max()) for changed in noisy)

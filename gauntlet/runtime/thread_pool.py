@@ -1,4 +1,4 @@
-"""Work on all cores: each part takes one, and as many are under way as there are cores, whoever asked for them."""
+"""A thread pool for work on all cores: at most as many parts run at once as there are cores, over all callers."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -11,24 +11,24 @@ B = TypeVar("B")
 
 
 class ThreadPool:
-    """So many at work. Threads start with the first work: a process may be forked before."""
+    """At most ``size`` threads at work. They start with the first work, so the process may fork before that."""
 
     def __init__(self, size: int) -> None:
         self.resize(size)
 
     def resize(self, size: int) -> None:
-        """Before there is work."""
+        """Change the number of threads. Must be called before the first work."""
         self.size = size
         self._free = threading.Semaphore(size)
         self._pool = ThreadPoolExecutor(size)
 
     def parts(self, n: int, least: int, most: int) -> list[slice]:
-        """Of n things: one part for each of the crew, of ``least`` things or more, of ``most`` at the most."""
+        """Split n items over the threads, into parts of ``least`` (the last may have fewer) to ``most`` items."""
         size = min(most, max(least, -(-n // self.size)))
         return [slice(first, first + size) for first in range(0, max(1, n), size)]
 
     def map(self, work: Callable[[A], B], parts: Sequence[A]) -> list[B]:
-        """The work on each part, in their order. One alone is done where it is asked for, and waits for nobody."""
+        """Apply ``work`` to each part, and return the results in order. A single part runs at once, in the caller."""
         if len(parts) == 1:
             return [work(parts[0])]
         return list(self._pool.map(partial(self._in_turn, work), parts))

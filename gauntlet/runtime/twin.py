@@ -1,4 +1,4 @@
-"""A served ONNX file as a torch module, its twin: what gradients come from. ``gradient_check`` judges it."""
+"""The twin: a served ONNX file converted into a torch module, for gradients. ``gradient_check`` verifies it."""
 
 import copy
 import functools
@@ -17,41 +17,41 @@ from gauntlet.runtime.onnx2pytorch_import import STANDARD_LAYERS, ConvertModel, 
 
 
 def open_twin(path: Path) -> nn.Module:
-    """The file as a torch module in evaluation mode, parameters frozen. Raises whatever the conversion meets."""
-    made = convert(onnx_file.read(path)).eval().requires_grad_(False)
-    for tensor in itertools.chain(made.parameters(), made.buffers()):
-        if tensor.dim() == 4:  # the only rank that has this order
+    """Return the file as a torch module in evaluation mode, parameters frozen. Raises any error of the conversion."""
+    twin = convert(onnx_file.read(path)).eval().requires_grad_(False)
+    for tensor in itertools.chain(twin.parameters(), twin.buffers()):
+        if tensor.dim() == 4:  # the only rank that has this memory format
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)  # on CPUs twice as fast
-    return made
+    return twin
 
 
 def convert(model: onnx.ModelProto) -> nn.Module:
-    """The graph as a torch module; where it is quantised, one that rounds as it does and lets gradients pass."""
+    """Return the graph as a torch module; if it is quantised, one with straight-through gradients of its roundings."""
     model, rounded = quantised_graph.as_floats(model) if quantised_graph.is_quantised(model) else (model, [])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # onnx2pytorch warns of what the gradient check decides
-        made = _Converted(onnx_file.for_twin(model))
-    straight_through.pass_gradients(made, [made.mapping[name] for name in rounded])
-    return made
+        warnings.simplefilter("ignore")  # whether the conversion is correct is decided by the gradient check
+        twin = _Converted(onnx_file.for_twin(model))
+    straight_through.pass_gradients(twin, [twin.mapping[name] for name in rounded])
+    return twin
 
 
 class _Converted(ConvertModel):  # type: ignore[misc]
-    """A converted graph that keeps no second copy of its layers' weights."""
+    """A converted graph that does not keep a second copy of its layers' weights."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         super().__init__(model)
-        nodes = onnx.ModelProto()  # a new one: no memory of a message is freed before all of it is
+        nodes = onnx.ModelProto()  # a new message: protobuf frees no memory of a message before the whole message
         nodes.graph.node.extend(model.graph.node)
         self.onnx_model = nodes
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Only what a forward pass looks for: layers have their own."""
-        if name in self._read:
+        """Register only the buffers that a forward pass reads: layers have their own copies."""
+        if name in self._names_read:
             super().register_buffer(name, tensor, persistent)
 
     @functools.cached_property
-    def _read(self) -> frozenset[str]:
-        """Buffers that nodes read which are no layers. Known once all nodes have been converted."""
+    def _names_read(self) -> frozenset[str]:
+        """Names of the buffers that are read by nodes other than layers. Known after all nodes have been converted."""
         nodes = self.onnx_model.graph.node
         others = [
             node for node in nodes if not isinstance(getattr(self, self.mapping[node.output[0]]), STANDARD_LAYERS)
@@ -60,24 +60,24 @@ class _Converted(ConvertModel):  # type: ignore[misc]
 
 
 def doubled(twin: nn.Module) -> nn.Module:
-    """A twin that computes in float64, all of it: a layer normalisation would sum in float32 otherwise.
+    """Return a twin that computes everything in float64, including the sums of a layer normalisation.
 
-    Its weights are those of ``twin``. Each layer has them in float64 while it computes, and no longer.
+    It shares the weights of ``twin``. Each layer has a float64 copy only while it computes.
     """
     weights = [*twin.parameters(), *twin.buffers()]
-    made = copy.deepcopy(twin, {id(weight): weight for weight in weights})
+    double = copy.deepcopy(twin, {id(weight): weight for weight in weights})
     if not weights:
-        return made.double()
-    for part in made.modules():
+        return double.double()
+    for part in double.modules():
         if getattr(part, "accumulation_dtype", None) is torch.float32:
             part.accumulation_dtype = torch.float64  # type: ignore[assignment]
-    _widen_while_computing(made)
-    return made
+    _widen_while_computing(double)
+    return double
 
 
 def _widen_while_computing(module: nn.Module) -> None:
-    """Give each layer its weights in float64 for the time of its pass."""
-    calling = isinstance(module, (ConvertModel, Batched))  # any other may use its children's weights without a call
+    """Add hooks to each layer that convert its weights to float64 before its forward pass and restore them after it."""
+    calling = isinstance(module, (ConvertModel, Batched))  # other modules may use a child's weights without calling it
     weights = [
         (part, name, weight)
         for part in ([module] if calling else module.modules())
@@ -102,7 +102,7 @@ def _widen_while_computing(module: nn.Module) -> None:
 
 
 class Batched(nn.Module):
-    """A network that takes a fixed number of images at once, as one that takes any number."""
+    """Wrapper of a network with a fixed batch size that accepts any number of images."""
 
     def __init__(self, inner: nn.Module, size: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Batched(nn.Module):
 
 
 class Opaque(nn.Module):
-    """In the place of a twin where there is none: the served logits, without gradients."""
+    """Replacement for a twin if there is none: a module that returns the served logits, without gradients."""
 
     def __init__(self, predict: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

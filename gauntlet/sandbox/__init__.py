@@ -1,5 +1,6 @@
-"""Somebody's file is read, and somebody's model run, only in a child process that the kernel confines.
+"""Sandbox for uploaded files and models: they are read and run only in child processes that the kernel confines.
 
-A fork server imports what such a child needs once, and forks: a child is ready in milliseconds. It gets one job or one
-model, a clean environment, a socket, and limits on memory and time. What it says is data, checked like a client's.
+A fork server imports what a child needs once, and forks: a child is ready in milliseconds. It gets one file or one
+model, a clean environment, a socket, and limits on memory and time. Its answers are untrusted data, and are validated
+like a client's.
 """

@@ -1,4 +1,4 @@
-"""The loop of a child process: receive a request, answer it, or say what is wrong."""
+"""The main loop of a child process: receive a request, answer it with a result or an error."""
 
 import os
 import resource
@@ -13,19 +13,23 @@ from gauntlet.sandbox import protocol
 from gauntlet.sandbox.protocol import Array, Message
 
 Answer = tuple[Message, Sequence[Array]]
-GRACE = 5  # seconds: the asker's own limit comes first, this one holds if the asker is gone
-MAX_REASON = 1000  # characters
+GRACE = 5  # seconds beyond the parent's own timeout: this limit only matters if the parent is gone
+MAX_REASON = 1000  # characters of an error message
 MAX_FRAMES = 4  # of a traceback
 
 
 def serve(line: socket.socket, answers: dict[str, Callable[[Message, list[Array]], Answer]]) -> None:
-    """Answer until the asker hangs up. Every exception is an answer: what it says, and ``where`` it came from."""
+    """Answer requests until the parent closes the socket.
+
+    ``answers`` maps the name of a request to its handler. An exception is answered with its message; an unforeseen one
+    also with the last frames of its traceback, as ``where``.
+    """
     while True:
         try:
             message, arrays = protocol.receive(line)
         except EOFError:
             return
-        if message == protocol.CANCEL:  # of an answer that was given just before
+        if message == protocol.CANCEL:  # it arrived after the answer that it should cancel
             continue
         _limit_cpu_time(float(message["seconds"]))
         try:
@@ -36,21 +40,21 @@ def serve(line: socket.socket, answers: dict[str, Callable[[Message, list[Array]
             reply, made = {"failed": str(error)[:MAX_REASON]}, ()
         except MemoryError:
             reply, made = {"failed": "it needs more memory than it may have"}, ()
-        except Exception as error:  # whatever somebody's file leads a library to
+        except Exception as error:  # the libraries raise errors of any type for hostile files
             reply, made = {"failed": reason(error), "where": _where(error)}, ()
         protocol.send(line, reply, *made)
 
 
 def _where(error: Exception) -> str:
-    """The last frames, innermost last, in one line."""
+    """Return the last frames of the traceback, innermost last, on one line."""
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     return " > ".join(f"{frame.name} ({Path(frame.filename).name}:{frame.lineno})" for frame in frames)
 
 
 def _limit_cpu_time(seconds: float) -> None:
-    """Processor time for the next answer, of all threads together."""
+    """Limit the processor time, of all threads together, for the next answer; ``seconds`` are of wall-clock time."""
     spent = time.process_time()
     cores = len(os.sched_getaffinity(0))
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    most = int(spent + (seconds + GRACE) * cores) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (min(most, hard), hard))
+    soft = int(spent + (seconds + GRACE) * cores) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, hard), hard))

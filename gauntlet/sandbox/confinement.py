@@ -1,8 +1,8 @@
-"""What a child may do, before it reads anything of a client: whatever code gets into it later may do no more.
+"""Confinement of a child process, before it reads any client data: code injected later has no more rights.
 
-Landlock leaves it the files that Python and the libraries load, and one folder of its own. The seccomp filter leaves it
-no sockets, no processes and no hold on others (``syscall_filter``). Capabilities go too, so a service that root runs is
-confined alike.
+Landlock restricts it to the files that Python and the libraries load, and one folder of its own. The seccomp filter
+denies it new sockets, new processes and access to other processes (``syscall_filter``). Capabilities are dropped too,
+so a service that runs as root is confined in the same way.
 """
 
 import contextlib
@@ -20,22 +20,22 @@ LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc
 SYSTEM = ("/sys/devices/system/cpu", "/proc/cpuinfo", "/dev/urandom")
 DISCARD = "/dev/null"
 
-FILES = 256  # open at once
-LONGEST_FILE = 2**31
+FILES = 256  # open at the same time
+LONGEST_FILE = 2**31  # bytes
 CPU_LIFETIME = 24 * 3600  # seconds of each core; each answer has a shorter limit, which the child sets itself
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
 CAPABILITY_VERSION = 0x20080522
 
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every machine
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 VERSION_QUERY, PATH_BENEATH = 1, 1
 WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5
 MAKE_DIR, MAKE_FILE, TRUNCATE = 1 << 7, 1 << 8, 1 << 14
 READ = READ_FILE | READ_DIR
 OWN = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_FILE | TRUNCATE
-"""In the folder of a child: no links, which might lead whoever deletes the folder elsewhere."""
-FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}  # by the ABI that brings them: how many rights there are
+"""Rights in the folder of a child. It cannot create links: they could lead the deletion of the folder elsewhere."""
+FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}  # number of file rights, by the ABI version that introduced them
 NETWORK_ABI, SCOPE_ABI = 4, 6
 TCP, SCOPES = 0b11, 0b11  # bind and connect; abstract Unix sockets and signals
 
@@ -50,7 +50,7 @@ class _Beneath(ctypes.Structure):
 
 
 def missing() -> list[str]:
-    """What this machine lacks of the confinement, in words; nothing where it is complete."""
+    """Describe the parts of the confinement that this machine does not support; empty if it supports all."""
     lacks = []
     if landlock_abi() == 0:
         lacks.append("Landlock (Linux 5.13 or later, switched on): it can read and write the files of this user")
@@ -60,14 +60,14 @@ def missing() -> list[str]:
 
 
 def landlock_abi() -> int:
-    """The version of the kernel's Landlock; 0: it has none, or it is switched off."""
+    """Return the version of the kernel's Landlock; 0 if it has none, or Landlock is switched off."""
     return max(0, int(LIBC.syscall(CREATE_RULESET, None, 0, VERSION_QUERY)))
 
 
 def confine(folder: str) -> None:
-    """From here on this process, which has one thread, is confined, for good, as far as ``missing`` says it can be.
+    """Confine this process, which must have one thread, irrevocably, with all that ``missing`` does not list.
 
-    Raises OSError where the kernel has something and refuses it.
+    Raises OSError if the kernel supports a part of the confinement, but refuses it.
     """
     _call(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _call(LIBC.prctl, PR_SET_DUMPABLE, 0, 0, 0, 0)  # other processes of this user cannot read its memory
@@ -80,9 +80,10 @@ def confine(folder: str) -> None:
 
 
 def limit(memory: int) -> None:
-    """Bytes beyond what this process has now, files, and processor time: hard limits, which it cannot raise.
+    """Set hard limits, which this process cannot raise, on memory, files and processor time.
 
-    None on tasks (RLIMIT_NPROC): that counts all tasks of the user, the service's too, and memory bounds its threads.
+    ``memory`` is in bytes beyond those that the process has now. There is no limit on tasks (RLIMIT_NPROC): it would
+    count all tasks of the user, including the service's; the threads of the process are bounded by its memory.
     """
     initial = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for kind, most in {
@@ -98,15 +99,15 @@ def limit(memory: int) -> None:
 
 
 def close_all_but(kept: Collection[int]) -> None:
-    """Close every other descriptor of this process."""
+    """Close all file descriptors of this process except ``kept``."""
     for entry in Path("/proc/self/fd").iterdir():
         if int(entry.name) not in kept:
-            with contextlib.suppress(OSError):  # the listing's own is closed by now
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself is already closed
                 os.close(int(entry.name))
 
 
 def readable() -> Iterator[str]:
-    """What Python and the libraries may still load when it is first needed."""
+    """Yield the paths from which Python and the libraries may still load files when they first need them."""
     yield str(PACKAGE)
     yield str(Path(sys.base_prefix, "lib"))
     yield from (entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages"))
@@ -114,6 +115,7 @@ def readable() -> Iterator[str]:
 
 
 def _restrict_files(folder: str, abi: int) -> None:
+    """Apply Landlock: read and write in ``folder`` and DISCARD, read in ``readable``, nothing else; raise OSError."""
     count = FILE_RIGHTS[max(version for version in FILE_RIGHTS if version <= abi)]
     handled = (1 << count) - 1
     wanted = _Ruleset(handled, TCP if abi >= NETWORK_ABI else 0, SCOPES if abi >= SCOPE_ABI else 0)
@@ -129,7 +131,7 @@ def _restrict_files(folder: str, abi: int) -> None:
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
-    """These rights to a file, or to all below a folder; nothing where there is none."""
+    """Add a rule with these rights to a file, or to everything below a folder, if it exists."""
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -148,7 +150,7 @@ def _drop_capabilities() -> None:
 
 
 def _call(function: Callable[..., int], *arguments: object) -> int:
-    """Its result. Raises OSError."""
+    """Call a C function and return its result. Raises OSError if it is negative."""
     result = function(*(ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments))
     if result < 0:
         number = ctypes.get_errno()

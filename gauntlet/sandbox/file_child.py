@@ -1,4 +1,4 @@
-"""A child's work: reading somebody's file. Without torch, so that a bad one is refused at once."""
+"""The child process that reads an uploaded file. Without torch, so that a bad file is refused at once."""
 
 import os
 import socket
@@ -13,11 +13,12 @@ from gauntlet.sandbox.protocol import Array, Message
 
 
 def run(line: socket.socket, _: int, files: list[int]) -> None:
+    """Answer requests about the open ``files`` until the parent closes the socket."""
     serve(line, {"adopt": partial(_adopt, files), "pictures": partial(_pictures, files)})
 
 
 def _adopt(files: list[int], message: Message, _: list[Array]) -> Answer:
-    """Of the files the first is the model, the last is where its graph is to be written."""
+    """Convert a model. The first of the files is the model; the converted graph is written to the last."""
     model, *more, graph = files
     count = len(message["beside"])
     beside = {name: partial(_content, file) for name, file in zip(message["beside"], more[:count], strict=True)}

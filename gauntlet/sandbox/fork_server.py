@@ -1,4 +1,4 @@
-"""Asks the fork server (fork_server_main) for child processes, and talks to them.
+"""Client of the fork server (fork_server_main): starts child processes and exchanges messages with them.
 
 A fork of a process that has imported torch but computed nothing is ready in milliseconds; an import takes seconds.
 """
@@ -31,14 +31,14 @@ Work = Literal["files", "models"]
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR", "OMP_NUM_THREADS")
-"""Of the environment. The rest may hold secrets, as the address of the job database does."""
+"""Inherited environment variables. Others may hold secrets, as the address of the job database does."""
 SERVER_MODULE = "gauntlet.sandbox.fork_server_main"
-START_TIMEOUT = 120.0  # seconds that importing torch may take on a busy machine
-EXIT_TIMEOUT = 1.0  # ... a killed child may take to end
-POLL = 0.1  # ... between two looks whether an answer is still wanted
-STOP_TIMEOUT = 10.0  # ... a child may take until it stops computing
-MAX_OUTPUT = 2**16  # bytes of what a child printed that are kept
-LOGGED_OUTPUT = 2000  # ... that reach the log
+START_TIMEOUT = 120.0  # seconds for the import of torch on a busy machine
+EXIT_TIMEOUT = 1.0  # seconds for a killed child to end
+POLL = 0.1  # seconds between two calls of check_cancelled
+STOP_TIMEOUT = 10.0  # seconds for a child to stop computing after a cancellation
+MAX_OUTPUT = 2**16  # bytes of the output of a child that are kept
+LOGGED_OUTPUT = 2000  # bytes of it that reach the log
 CLOSED = "it was closed"
 LOGGER = logging.getLogger("gauntlet.sandbox")
 
@@ -52,17 +52,17 @@ SIGNAL_REASONS: dict[int, str] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a child may take, and whether there is none where this machine cannot confine it."""
+    """Limits of a child process, and whether it may run on a machine that cannot confine it completely."""
 
-    memory: int = 2 * 2**30  # bytes beyond what it has at its start
+    memory: int = 2 * 2**30  # bytes beyond those that it has when it starts
     threads: int = 0  # of one computation; 0: all cores
     require_confinement: bool = False
 
 
 class Child:
-    """A process that answers one question at a time, and is stopped in between.
+    """A child process that answers one request at a time, and is stopped (SIGSTOP) in between.
 
-    Safe to ask from several threads. Its files go with it.
+    Thread-safe. Its folder is deleted when it ends.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Child:
         printed: IO[bytes],
         ended: Callable[[], int | None],
     ) -> None:
-        """``printed`` holds what it prints; ``ended`` gives its wait status once it is gone, where that is known."""
+        """``handle`` is its pidfd, ``printed`` its output; ``ended`` returns its wait status, None if unknown."""
         self._line, self._handle, self._folder, self._printed, self._ended = line, handle, folder, printed, ended
         self._lock, self._ending = threading.Lock(), threading.Lock()
         self._cause: str | None = None
 
     @property
     def alive(self) -> bool:
-        """Whether its process still runs: one that ended while nobody asked it is noticed here."""
+        """Whether its process still runs. This also detects that it ended between two requests."""
         with self._ending:
             ended = self._cause is None and select.select([self._handle], [], [], 0)[0]
         if ended:
@@ -95,10 +95,11 @@ class Child:
         most: int = 0,
         check_cancelled: Callable[[], None] | None = None,
     ) -> tuple[Message, list[Array]]:
-        """Its answer. Raises ModelFailed with the reason where it gives none; then it is gone.
+        """Send a request and return the answer. Raises ModelFailed if there is none in time; then the child is ended.
 
-        The arrays of an answer have at most ``most`` bytes: it cannot make who asks take more memory.
-        ``check_cancelled`` is called while it computes. Where that raises, the child is told to stop, and stays.
+        The arrays of an answer may have at most ``most`` bytes, so that the child cannot exhaust this process's memory.
+        ``check_cancelled`` is called while the child computes. If it raises, the request is cancelled, the exception is
+        passed on, and the child remains usable.
         """
         with self._lock:
             if self._cause is not None:
@@ -118,18 +119,18 @@ class Child:
             except protocol.Garbled as error:
                 cause = f"it does not keep to the protocol ({error})"
             else:
-                self._signal(signal.SIGSTOP)  # nobody asked it to compute anything more
+                self._signal(signal.SIGSTOP)  # it must not compute between requests
                 return answer
             raise ModelFailed(self._end(cause))
 
     def _signal(self, number: int) -> None:
-        """Nothing where it is gone."""
+        """Send a signal to the process, if it still runs."""
         with self._ending, contextlib.suppress(ProcessLookupError):
             if self._cause is None:
                 signal.pidfd_send_signal(self._handle, number)
 
     def _wait(self, deadline: float, check_cancelled: Callable[[], None], most: int) -> None:
-        """Until it answers, or the deadline."""
+        """Wait for the answer, at most until the deadline. If ``check_cancelled`` raises, cancel and raise the same."""
         while not self._readable(deadline):
             try:
                 check_cancelled()
@@ -138,7 +139,7 @@ class Child:
                 raise
 
     def _readable(self, deadline: float) -> bool:
-        """Whether there is something to read, or no time left to wait for it. Raises OSError once it is closed."""
+        """Whether there is something to read, or the deadline has passed. Raises OSError if the child was closed."""
         left = deadline - time.monotonic()
         try:
             return left <= 0 or bool(select.select([self._line], [], [], min(POLL, left))[0])
@@ -146,23 +147,23 @@ class Child:
             raise OSError(CLOSED) from error
 
     def _cancel(self, most: int) -> None:
-        """Make it stop computing. Its answer, whatever it is, is of no use to anybody."""
+        """Make the child stop computing, and discard its answer."""
         try:
             protocol.send(self._line, protocol.CANCEL)
             protocol.receive(self._line, time.monotonic() + STOP_TIMEOUT, most)
             self._signal(signal.SIGSTOP)
         except (OSError, EOFError, protocol.Garbled):
-            self._end("it did not stop when it was told to")
+            self._end("it did not stop when its request was cancelled")
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """End the process, whatever it is doing."""
         self._end(CLOSED)
 
     def _end(self, cause: str | None) -> str:
-        """Make sure that it is gone. Why it is: the cause that was first known, by default how its process ended."""
+        """Kill the process and free its resources, once. Return the first known cause, by default its exit reason."""
         with self._ending:
             if self._cause is None:
-                if cause is None:  # who hangs up is about to end
+                if cause is None:  # a process that closes its socket is about to end
                     select.select([self._handle], [], [], EXIT_TIMEOUT)
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._handle, signal.SIGKILL)
@@ -179,7 +180,7 @@ class Child:
 
 
 def _output_file() -> IO[bytes]:
-    """In memory, and of a fixed length: what a child prints beyond is lost, and no disk fills."""
+    """Create a file in memory for the output of a child, of fixed size: more output is lost, and fills no disk."""
     handle = os.memfd_create("sandbox-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(handle, MAX_OUTPUT)
     fcntl.fcntl(handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
@@ -187,20 +188,20 @@ def _output_file() -> IO[bytes]:
 
 
 def _remove(folder: TemporaryDirectory[str]) -> None:
-    """With all that a child left in it: folders may lie in each other deeper than Python can follow."""
+    """Delete the folder of a child with rm: its subfolders may be nested deeper than Python can follow."""
     with contextlib.suppress(OSError):
         subprocess.run(["/bin/rm", "-rf", folder.name], check=False, stderr=subprocess.DEVNULL)  # noqa: S603 - our name
     folder.cleanup()
 
 
 def printed_end(file: IO[bytes]) -> str:
-    """The end of what a child printed, on one line, escaped: it may be anything."""
+    """Return the end of a child's output, on one line, escaped: it is untrusted."""
     printed = os.pread(file.fileno(), MAX_OUTPUT, 0).rstrip(b"\0")
     return escaped(printed[-LOGGED_OUTPUT:].decode("utf-8", "replace").strip())
 
 
 def exit_reason(status: int | None, printed: str) -> str:
-    """What a wait status means, and what was printed, for whoever asked the process."""
+    """Describe to the user why a process ended, from its wait status and its output."""
     if status is None:
         return "the process that started it has ended too"
     if os.WIFEXITED(status):
@@ -213,7 +214,7 @@ def exit_reason(status: int | None, printed: str) -> str:
 
 
 class ForkServer:
-    """Starts when it is first asked for a child. Its children end with it, and it ends with this process."""
+    """The fork server, started with the first child. Its children end with it, and it ends with this process."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -226,20 +227,20 @@ class ForkServer:
 
     @property
     def unconfined(self) -> str:
-        """What this machine lacks to confine a child; empty where it lacks nothing."""
+        """What this machine lacks to confine a child; empty if nothing."""
         return "; ".join(f"without {lack}" for lack in self._missing)
 
     @property
     def pid(self) -> int | None:
-        """Of the process, once it has been started."""
+        """The pid of the fork server; None if it has not been started."""
         return None if self._process is None else self._process.pid
 
     def child(self, work: Work, files: Sequence[IO[bytes]] = ()) -> Child:
-        """A new one, for reading files (light) or for running models (torch).
+        """Start a child for reading files (without torch) or for running models (with torch).
 
-        It gets the ``files`` open, as they are open here: none of them is ever whole in the memory of this process.
+        It inherits the open ``files``, so that their content need not be in the memory of this process.
 
-        Raises ModelFailed where none starts, Unconfined where none may.
+        Raises ModelFailed if it cannot be started, Unconfined if it must be confined and this machine cannot do that.
         """
         if self._limits.require_confinement and self._missing:
             raise Unconfined(f"this machine cannot confine the process that would read or run it: {self.unconfined}")
@@ -259,10 +260,11 @@ class ForkServer:
         raise ModelFailed("no process could be started for it")
 
     def _order(self, work: Work, passed: Sequence[socket.socket | IO[bytes]], folder: str) -> tuple[int, int]:
+        """Make the fork server fork, and return the child's pid and pidfd. Raises OSError or EOFError."""
         if self._line is None:
             self._start()
         assert self._line is not None
-        threads = self._limits.threads or core_count.available()  # a child cannot read the limits of its group
+        threads = self._limits.threads or core_count.available()  # a child cannot read the limits of its cgroup
         order = f"{work} {self._limits.memory} {threads} {folder}".encode()
         self._line.settimeout(START_TIMEOUT)
         socket.send_fds(self._line, [order], [one.fileno() for one in passed])
@@ -272,7 +274,7 @@ class ForkServer:
         return int(pid), handles[0]
 
     def _ended(self, process: "subprocess.Popen[bytes] | None", pid: int) -> int | None:
-        """The wait status of a child of that process; None where nobody knows it."""
+        """Return the wait status of a child of that fork server; None if it is unknown."""
         with self._lock:
             if self._line is None or self._process is not process:
                 return None
@@ -288,7 +290,7 @@ class ForkServer:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - every argument is ours
+            self._process = subprocess.Popen(  # noqa: S603 - no argument is untrusted
                 [sys.executable, "-P", "-m", SERVER_MODULE, str(theirs.fileno())],
                 env={**environment, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
                 stdin=subprocess.DEVNULL,
@@ -304,6 +306,6 @@ class ForkServer:
         self._line = self._process = None
 
     def close(self) -> None:
-        """End it and all its children."""
+        """End the fork server and all its children."""
         with self._lock:
             self._stop()

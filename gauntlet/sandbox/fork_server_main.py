@@ -1,4 +1,4 @@
-"""``python -m gauntlet.sandbox.fork_server_main FD``: imports what children need, and forks them when asked to."""
+"""The fork server, ``python -m gauntlet.sandbox.fork_server_main FD``: imports what children need, and forks them."""
 
 import importlib
 import os
@@ -13,14 +13,14 @@ from gauntlet.sandbox import confinement
 
 PR_SET_PDEATHSIG = 1
 MODULES = {"files": "gauntlet.sandbox.file_child", "models": "gauntlet.sandbox.model_child"}
-"""What a child runs, by its work."""
+"""The module that a child runs, by its kind of work."""
 ENDED = "ended "
 MOST_FILES = 16
-"""That a child gets open at its start."""
+"""The largest number of open files that a child can inherit."""
 
 
 def _redirect(printed: int) -> None:
-    """What this process and its libraries print goes to the asker's file: no log gets it raw."""
+    """Redirect stdout and stderr to the parent's file: raw output of a child must not reach a log."""
     for stream in (sys.stdout, sys.stderr):
         os.dup2(printed, stream.fileno())
     os.close(printed)
@@ -29,7 +29,7 @@ def _redirect(printed: int) -> None:
 def _run_child(
     line: socket.socket, files: list[int], work: str, memory: int, threads: int, folder: str, parent: int
 ) -> None:
-    """All that a child does. Its own files lie in the folder, others it gets open. It is confined before it reads."""
+    """Confine this child and serve requests. It may write files in ``folder`` only, and inherits ``files`` open."""
     confinement.LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return
@@ -43,7 +43,7 @@ def _run_child(
 
 
 def _child_main(passed: list[int], order: str, parent: int) -> None:
-    """In a fork: never returns."""
+    """Run as a child after the fork. Never returns."""
     status = 1
     line, printed, *files = passed
     try:
@@ -58,7 +58,7 @@ def _child_main(passed: list[int], order: str, parent: int) -> None:
 
 
 def _reap_children(statuses: dict[int, int]) -> None:
-    """Note how every child ended that has ended: its wait status by its pid."""
+    """Record the wait status of every child that has ended, by its pid."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -70,11 +70,11 @@ def _reap_children(statuses: dict[int, int]) -> None:
 
 
 def main() -> None:
-    """Fork children, and tell how they ended, until nobody asks any more.
+    """Fork children, and report how they ended, until the parent closes the control socket.
 
-    An order is ``WORK MEMORY THREADS FOLDER``, with the child's end of a socket, a file for what it prints, and the
-    files that it works on: the answer is its pid, with a pidfd. Or it is ``ended PID``: the answer is its wait status,
-    or ``unknown``.
+    An order is ``WORK MEMORY THREADS FOLDER``, with the child's end of a socket, a file for its output, and the files
+    that it works on: the answer is its pid, with a pidfd. Or the order is ``ended PID``: the answer is the wait status
+    of that child, or ``unknown``.
     """
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides

@@ -1,4 +1,4 @@
-"""A child's work: one model of somebody's, opened once and asked for logits and gradients."""
+"""The child process that runs one uploaded model: it opens it once, and computes logits, gradients and bounds."""
 
 import os
 import socket
@@ -19,10 +19,11 @@ from gauntlet.sandbox import protocol
 from gauntlet.sandbox.child_loop import Answer, serve
 from gauntlet.sandbox.protocol import Array, Message
 
-PROBED = 4  # noise images at which the steepest slope is looked for
+PROBED = 4  # noise images at which the largest slope is measured
 
 
 def run(line: socket.socket, threads: int, files: list[int]) -> None:
+    """Answer requests until the parent closes the socket; the last of the ``files`` is the graph."""
     use_threads(threads)
     host = _Host(line, files)
     answers = {
@@ -38,7 +39,7 @@ def run(line: socket.socket, threads: int, files: list[int]) -> None:
 
 
 class _Host:
-    """The model, and the last forward pass with its graph."""
+    """The model, and the last forward pass with its autograd graph."""
 
     def __init__(self, line: socket.socket, files: list[int]) -> None:
         self._line, self._files = line, files
@@ -53,7 +54,7 @@ class _Host:
         return self._model
 
     def open(self, message: Message, _: list[Array]) -> Answer:
-        """Make it runnable. A new one without usable gradients is opened without; a known one must be as it was."""
+        """Open the model. A new one may turn out to have no usable gradients; any other must match its manifest."""
         manifest = ClassifierManifest.model_validate_json(message["manifest"])
         with tempfile.TemporaryDirectory() as root:
             with os.fdopen(self._files.pop(), "rb") as graph:
@@ -61,23 +62,23 @@ class _Host:
             self._model = model = open_saved(folder, manifest, new=message["new"], device="cpu")
         proved = model.certificate
         slope = None
-        if message["new"] and proved.lipschitz is not None:  # what is proved is held against it
+        if message["new"] and proved.lipschitz is not None:  # the proved constant is checked against this slope
             x = KeyedRandom.span(0, 0, PROBED).uniform(0, manifest.input_shape)
             slope = max(local_slopes(model, x, 0))
-        found = {
+        reply = {
             "manifest": model.manifest.model_dump_json(),
             "lipschitz": proved.lipschitz,
             "reason": proved.reason,
             "rounding": proved.rounding,
             "slope": slope,
         }
-        return found, [] if proved.pairwise is None else [proved.pairwise]
+        return reply, [] if proved.pairwise is None else [proved.pairwise]
 
     def predict(self, _: Message, arrays: list[Array]) -> Answer:
         return {}, [self.model.predict(torch.from_numpy(arrays[0])).numpy()]
 
     def forward(self, message: Message, arrays: list[Array]) -> Answer:
-        """Logits of the twin; with ``gradient`` the pass is kept for ``backward``."""
+        """Compute logits with the twin; with ``gradient`` the pass is kept for ``backward``."""
         x = torch.from_numpy(arrays[0].copy())
         if not message["gradient"]:
             with torch.no_grad():
@@ -88,7 +89,10 @@ class _Host:
         return {"pass": self._passes}, [self._last[2].detach().numpy()]
 
     def backward(self, message: Message, arrays: list[Array]) -> Answer:
-        """The gradient at x of the logits times ``arrays[1]``; an older pass is done again."""
+        """Compute the vector-Jacobian product of ``arrays[1]`` and the logits at x = ``arrays[0]``.
+
+        If the pass is not the last one, it is computed again.
+        """
         if self._last is None or self._last[0] != message["pass"]:
             self._keep(message["pass"], torch.from_numpy(arrays[0].copy()))
         assert self._last is not None
@@ -97,7 +101,7 @@ class _Host:
         return {}, [gradient.numpy()]
 
     def boundable(self, _: Message, __: list[Array]) -> Answer:
-        """Whether there are bounds: None, or why not."""
+        """Return why the model has no bounds; None if it has."""
         try:
             self.model.bounder  # noqa: B018  reads the graph
         except Unboundable as error:
@@ -108,11 +112,11 @@ class _Host:
         return {}, [self.model.bounder.intervals(*map(torch.from_numpy, arrays)).numpy()]
 
     def prove(self, message: Message, arrays: list[Array]) -> Answer:
-        asked = {name: message[name] for name in ("label", "norm", "eps", "slack", "methods")}
+        arguments = {name: message[name] for name in ("label", "norm", "eps", "slack", "methods")}
         limits = {"seconds": message["until"], "check_cancelled": lambda: protocol.check_cancelled(self._line)}
-        proof = self.model.bounder.prove(torch.from_numpy(arrays[0]), **asked, **limits)
-        told = {"method": proof.method, "branches": proof.branches, "complete": proof.complete}
-        return told, [proof.margins.numpy()]
+        proof = self.model.bounder.prove(torch.from_numpy(arrays[0]), **arguments, **limits)
+        outcome = {"method": proof.method, "branches": proof.branches, "complete": proof.complete}
+        return outcome, [proof.margins.numpy()]
 
     def _keep(self, number: int, x: Tensor) -> None:
         x.requires_grad_()

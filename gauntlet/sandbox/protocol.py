@@ -18,18 +18,18 @@ Message = dict[str, Any]
 
 HEAD = struct.Struct("!I")
 MAX_JSON = 2**24
-MAX_ARRAYS = 2**32  # bytes of all arrays of a message, where who receives it expects no less
+MAX_ARRAYS = 2**32  # bytes of all arrays of a message, unless the receiver sets a lower limit
 CANCEL: Message = {"ask": "cancel"}
-"""While an answer is computed: it is not wanted any more. Has no answer of its own."""
+"""Sent while an answer is computed, to cancel the request. It has no answer of its own."""
 DTYPES = frozenset({"uint8", "int64", "float32", "float64"})
 
 
 class Garbled(Exception):
-    """What came is not a message."""
+    """The received bytes are not a valid message."""
 
 
 def send(to: socket.socket, message: Message, *arrays: Array) -> None:
-    """Raises OSError where nobody listens any more."""
+    """Send a message. Raises OSError if the other end is closed."""
     described = [[array.dtype.name, list(array.shape)] for array in arrays]
     head = json.dumps({"message": message, "arrays": described}).encode()
     to.sendall(HEAD.pack(len(head)) + head)
@@ -38,17 +38,26 @@ def send(to: socket.socket, message: Message, *arrays: Array) -> None:
 
 
 def check_cancelled(source: socket.socket) -> None:
-    """Raises Cancelled where the asker says ``CANCEL``, or hangs up: it says nothing else until it has an answer."""
+    """Raise Cancelled if anything arrived: while an answer is computed, the parent only sends CANCEL or hangs up."""
     if select.select([source], [], [], 0)[0]:
-        raise Cancelled("nobody wants the answer any more")
+        raise Cancelled("the request was cancelled")
 
 
 def receive(
     source: socket.socket, deadline: float | None = None, most: int = MAX_ARRAYS
 ) -> tuple[Message, list[Array]]:
-    """The next message, until ``deadline`` on the monotonic clock, whose arrays have at most so many bytes.
+    """Receive the next message.
 
-    Raises EOFError at the end, TimeoutError, Garbled for what is none, OSError.
+    Args:
+        source: the socket.
+        deadline: on the monotonic clock; None: the timeout of the socket applies.
+        most: bytes of all arrays of the message together.
+
+    Raises:
+        EOFError: the other end is closed.
+        TimeoutError: the deadline passed.
+        Garbled: it is not a valid message, or its arrays are too large.
+        OSError: the socket failed.
     """
     (length,) = HEAD.unpack(_exactly(source, HEAD.size, deadline))
     if length > MAX_JSON:
@@ -56,7 +65,7 @@ def receive(
     try:
         head = json.loads(_exactly(source, length, deadline))
         message, described = head["message"], [(str(dtype), [int(n) for n in shape]) for dtype, shape in head["arrays"]]
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:  # JSON here knows Infinity
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:  # Python's JSON accepts Infinity
         raise Garbled("its head is not what it should be") from error
     if not isinstance(message, dict) or any(
         name not in DTYPES or min(shape, default=0) < 0 for name, shape in described

@@ -1,4 +1,4 @@
-"""A classifier whose network lives in a child: to the attacks, the referee and the reports it is one like any other."""
+"""A classifier whose network runs in a child process; attacks, referee and reports use it like any other."""
 
 import functools
 import math
@@ -28,12 +28,12 @@ from gauntlet.sandbox.protocol import Array, Message
 
 Ask = Callable[..., tuple[Message, Tensor]]
 
-READING = 15.0  # seconds that a file may take to be read and tried
-PICTURES = 30.0  # ... all of a set of pictures to be decoded
-OPENING = 60.0  # ... its gradients to be verified and its certificate to be proved
-PACE = 2**22  # bytes of a file for which it may take a second more
-ANSWERING = 60.0  # ... one batch to be answered
-FLOAT64 = 8  # bytes of a number
+READING = 15.0  # seconds to read and convert a model file
+PICTURES = 30.0  # seconds to decode a set of pictures
+OPENING = 60.0  # seconds to verify the gradients of a model and prove its certificate
+PACE = 2**22  # bytes of a file for each further second
+ANSWERING = 60.0  # seconds to answer one batch
+FLOAT64 = 8  # bytes of a float64 or int64
 GARBLED = "it does not keep to the protocol"
 
 
@@ -46,20 +46,31 @@ def adopt(
     *,
     graph: IO[bytes],
 ) -> ClassifierManifest:
-    """Convert a file in a child of its own, into the empty file ``graph``. Raises InvalidInput or ModelFailed.
+    """Convert an uploaded file, in a child of its own, into the empty file ``graph``, and return the manifest.
 
-    All files are files of this system: the child gets them open, and they are never whole in the memory of this
-    process. ``beside`` has those, by name, in which the model may keep its weights, and ``names`` one that its owner
-    gives for the names of its classes. What is in ``graph`` afterwards is the child's word: hold it against its sha256.
+    All files must have a file descriptor: the child inherits it, so that they are never whole in the memory of this
+    process. The content of ``graph`` is untrusted: compare it with the sha256 in the manifest.
+
+    Args:
+        fork_server: starts the child.
+        file: the model.
+        declared: the settings that the user declared.
+        beside: further files by name, in which the model may store its weights.
+        names: by name, the file that the user declared for the class names, if any.
+        graph: receives the converted graph.
+
+    Raises:
+        InvalidInput: the file is refused.
+        ModelFailed: the child gave no valid answer.
     """
     more, named = dict(beside or {}), dict(names or {})
     given = [file, *more.values(), *named.values()]
     child = fork_server.child("files", [*given, graph])
     try:
-        said = declared.model_dump(mode="json")
-        asked = {"ask": "adopt", "declared": said, "beside": list(more), "names": list(named)}
+        settings = declared.model_dump(mode="json")
+        request = {"ask": "adopt", "declared": settings, "beside": list(more), "names": list(named)}
         seconds = READING + sum(map(_size, given)) / PACE
-        message, _ = _request(child, asked, seconds=seconds)
+        message, _ = _request(child, request, seconds=seconds)
         return ClassifierManifest.model_validate_json(message["manifest"])
     except (KeyError, ValidationError) as error:
         raise ModelFailed(GARBLED) from error
@@ -68,12 +79,12 @@ def adopt(
 
 
 def read_pictures(fork_server: ForkServer, file: IO[bytes], declared: ImageSetSettings) -> Pictures:
-    """``labelled_images.read`` in a child of its own. Raises InvalidInput or ModelFailed."""
+    """Run ``labelled_images.read`` in a child of its own. Raises InvalidInput or ModelFailed."""
     child = fork_server.child("files", [file])
     try:
-        asked = {"ask": "pictures", "declared": declared.model_dump(mode="json")}
+        request = {"ask": "pictures", "declared": declared.model_dump(mode="json")}
         most = labelled_images.MAX_BYTES + FLOAT64 * labelled_images.MAX_IMAGES  # pixels and labels
-        message, (images, labels) = _request(child, asked, seconds=PICTURES, most=most)
+        message, (images, labels) = _request(child, request, seconds=PICTURES, most=most)
         classes = tuple(map(str, message["classes"]))
         fits = images.ndim == 4 and images.dtype == np.uint8 and labels.dtype == np.int64
         if not fits or labels.shape != images.shape[:1] or not 0 <= labels.min() <= labels.max() < len(classes):
@@ -88,15 +99,16 @@ def read_pictures(fork_server: ForkServer, file: IO[bytes], declared: ImageSetSe
 def open_sandboxed(
     fork_server: ForkServer, graph: IO[bytes], manifest: ClassifierManifest, *, new: bool = False
 ) -> "SandboxedClassifier":
-    """Make an adopted graph, in a file that is open for reading, runnable in a child. Raises ModelFailed.
+    """Open a converted graph, in a file that is open for reading, in a child of its own.
 
-    A ``new`` one is tried: without usable gradients its manifest says so. Any other must be as its manifest says.
+    The gradients of a ``new`` model are verified, and the result is in the manifest of the returned classifier. Any
+    other model must match its manifest. Raises InvalidInput or ModelFailed.
     """
     child = fork_server.child("models", [graph])
     try:
-        asked = {"ask": "open", "manifest": manifest.model_dump_json(), "new": new}
+        request = {"ask": "open", "manifest": manifest.model_dump_json(), "new": new}
         seconds, count = OPENING + _size(graph) / PACE, len(manifest.classes)
-        message, arrays = _request(child, asked, seconds=seconds, most=FLOAT64 * count**2)
+        message, arrays = _request(child, request, seconds=seconds, most=FLOAT64 * count**2)
         settled = ClassifierManifest.model_validate_json(message["manifest"])
         return SandboxedClassifier(settled, child, _certificate(message, arrays, count), message["slope"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -132,7 +144,7 @@ def _request(
     most: int = 0,
     check_cancelled: Callable[[], None] | None = None,
 ) -> tuple[Message, list[Array]]:
-    """An answer that is none of its errors."""
+    """Send a request and return the answer. Raises InvalidInput or ModelFailed if the child answers with an error."""
     reply, made = child.ask(message, *arrays, seconds=seconds, most=most, check_cancelled=check_cancelled)
     if "refused" in reply:
         raise InvalidInput(str(reply["refused"]), reply.get("field"))
@@ -146,14 +158,14 @@ def _request(
 
 
 class SandboxedClassifier:
-    """Somebody's classifier, on the CPU, in a child. Every call raises ModelFailed once the child is gone."""
+    """An uploaded classifier in a child process, on the CPU. Calls raise ModelFailed after the child has ended."""
 
     def __init__(
         self, manifest: ClassifierManifest, child: Child, certificate: Certificate, slope: float | None
     ) -> None:
         self.name, self.manifest, self.certificate = manifest.name, manifest, certificate
         self.device = torch.device("cpu")
-        self.slope = slope  # the steepest found when it was new: below the proved constant, if one is
+        self.slope = slope  # the largest measured when it was new, to check the proved constant; None: not measured
         self._child = child
         self.twin: nn.Module = _Twin(self.ask, torch.float32) if manifest.differentiable else Opaque(self.predict)
 
@@ -165,13 +177,13 @@ class SandboxedClassifier:
         self._child.close()
 
     def predict(self, x: Tensor) -> Tensor:
-        """As every classifier's: images (B, C, H, W) in [0, 1] to logits (B, K)."""
+        """Classify images (B, C, H, W) in [0, 1]: logits (B, K)."""
         images = torch.split(x.detach().cpu().float(), at_once(self.manifest.input_shape))
         parts = [self.ask({"ask": "predict"}, part)[1] for part in images]
         return torch.cat(parts)
 
     def ask(self, message: Message, x: Tensor, *more: Tensor) -> tuple[Message, Tensor]:
-        """One tensor: logits, or for ``more`` a gradient of the shape of x."""
+        """Send a request whose answer is one tensor: logits (B, K), or with ``more`` a gradient of the shape of x."""
         wanted = tuple(x.shape) if more else (len(x), len(self.manifest.classes))
         most = math.prod(wanted) * x.element_size()
         reply, made = self.request(message, x, *more, seconds=ANSWERING, most=most)
@@ -180,13 +192,13 @@ class SandboxedClassifier:
         return reply, torch.from_numpy(made[0].copy())
 
     def garbled(self) -> ModelFailed:
-        """The error for an answer that is none; whoever gave it gives no other."""
+        """End the child, and return the error for an invalid answer."""
         self.close()
         return ModelFailed(f"{self.name}: {GARBLED}")
 
     @functools.cached_property
     def bounder(self) -> Bounder:
-        """The child's. Raises Unboundable."""
+        """The interface to the bounds that the child computes. Raises Unboundable."""
         reason = self.request({"ask": "boundable"}, seconds=OPENING)[0].get("reason")
         if reason is not None:
             raise Unboundable(str(reason))
@@ -200,7 +212,7 @@ class SandboxedClassifier:
         most: int = 0,
         check_cancelled: Callable[[], None] | None = None,
     ) -> tuple[Message, list[Array]]:
-        """What the child answers, whatever that is, in ``most`` bytes. ``check_cancelled`` ends it by raising."""
+        """Send a request to the child and return its answer, not validated; see ``Child.ask`` for the parameters."""
         arrays = [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
         try:
             return _request(self._child, message, *arrays, seconds=seconds, most=most, check_cancelled=check_cancelled)
@@ -209,7 +221,7 @@ class SandboxedClassifier:
 
 
 class _Bounder:
-    """The bounds of the child's graph."""
+    """The bounds of the child's graph, computed in the child."""
 
     def __init__(self, model: SandboxedClassifier) -> None:
         self._model = model
@@ -234,18 +246,18 @@ class _Bounder:
         seconds: float,
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> Proof:
-        asked: Message = {"ask": "prove", "label": label, "norm": norm, "eps": eps, "slack": slack}
-        asked |= {"methods": list(methods), "until": seconds}
+        request: Message = {"ask": "prove", "label": label, "norm": norm, "eps": eps, "slack": slack}
+        request |= {"methods": list(methods), "until": seconds}
         longest = ANSWERING + max(0.0, seconds)
         count = len(self._model.manifest.classes) - 1
-        told, made = self._model.request(
-            asked, x, seconds=longest, most=FLOAT64 * count, check_cancelled=check_cancelled
+        reply, made = self._model.request(
+            request, x, seconds=longest, most=FLOAT64 * count, check_cancelled=check_cancelled
         )
         margins = self._margins(made, count)
         try:
-            if told["method"] not in METHODS:
+            if reply["method"] not in METHODS:
                 raise self._model.garbled()
-            return Proof(margins, told["method"], int(told["branches"]), bool(told["complete"]))
+            return Proof(margins, reply["method"], int(reply["branches"]), bool(reply["complete"]))
         except (KeyError, TypeError, ValueError) as error:
             raise self._model.garbled() from error
 
@@ -256,7 +268,7 @@ class _Bounder:
 
 
 class _Twin(nn.Module):
-    """Logits with gradients, both from the twin in the child."""
+    """A module that computes logits and their gradients with the twin in the child."""
 
     def __init__(self, ask: Ask, dtype: torch.dtype) -> None:
         super().__init__()
@@ -270,7 +282,7 @@ class _Twin(nn.Module):
         return self._ask({"ask": "forward", "gradient": False}, x)[1]
 
     def double(self) -> Self:
-        """The same in float64; this one stays what it is."""
+        """Return the same module in float64; this one is not changed."""
         return type(self)(self._ask, torch.float64)
 
     def __deepcopy__(self, _: dict[int, Any]) -> Self:
@@ -278,7 +290,7 @@ class _Twin(nn.Module):
 
 
 class _Pass(torch.autograd.Function):
-    """A forward pass in the child, which keeps its graph until the next one."""
+    """A forward pass in the child, which keeps its autograd graph until the next pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ask: Ask) -> Tensor:

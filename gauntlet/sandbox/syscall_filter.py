@@ -1,7 +1,7 @@
-"""The seccomp filter of a child: the kernel calls that it may not make. The rest is allowed.
+"""The seccomp filter of a child: a list of system calls that it may not make. All others are allowed.
 
-Written here instead of with libseccomp or pyseccomp: slim images lack the library that both need, and a filter that is
-missing where it is not installed protects nobody.
+It does not use libseccomp or pyseccomp: slim images lack the library that both need, and without it there would be no
+filter.
 """
 
 import ctypes
@@ -35,7 +35,7 @@ REFUSED: dict[str, str] = {
     "io_uring_enter 426 426, io_uring_register 427 427, io_uring_setup 425 425, keyctl 250 219, modify_ldt 154 -, "
     "perf_event_open 298 241, personality 135 92, request_key 249 218, syslog 103 116, userfaultfd 323 282",
 }
-"""By what they are for: each call with its number on x86_64 and on aarch64."""
+"""System calls by purpose, each with its number on x86_64 and on aarch64; - if it does not exist there."""
 CONDITIONAL = "clone 56 220, clone3 435 435, fcntl 72 25, ioctl 16 29, kill 62 129, prctl 157 167, prlimit64 302 261, "
 CONDITIONAL += "sched_setaffinity 203 122, tgkill 234 131"
 
@@ -55,7 +55,7 @@ PR_GET_SECCOMP, PR_SET_SECCOMP, FILTER = 21, 22, 2
 
 
 class Instruction(NamedTuple):
-    """Of the classic BPF: a jump goes on behind so many instructions, ``yes`` or ``no``."""
+    """A classic BPF instruction: a jump skips ``yes`` instructions if its condition holds, ``no`` if not."""
 
     code: int
     value: int
@@ -68,14 +68,14 @@ PASS = Instruction(RETURN, ALLOW)
 
 
 def numbers(table: str, machine: str) -> dict[str, int]:
-    """The calls of a table by name, without those that the machine does not have."""
+    """Return the numbers of the calls in a table, by name, without those that the machine does not have."""
     rows = (entry.split() for entry in table.rstrip(", ").split(", "))
     column = 1 + MACHINES[machine][1]
     return {row[0]: int(row[column]) for row in rows if row[column] != "-"}
 
 
 def program(machine: str, pid: int) -> list[Instruction]:
-    """The filter for the process ``pid``. A call of another architecture, as of 32 bits, ends the process."""
+    """Return the filter for the process ``pid``. A call of another architecture, such as 32 bits, kills the process."""
     known = numbers(CONDITIONAL, machine)
     refused = [number for table in REFUSED.values() for number in numbers(table, machine).values()]
     lines = [
@@ -88,31 +88,33 @@ def program(machine: str, pid: int) -> list[Instruction]:
         lines += [Instruction(AT_LEAST, FOREIGN_NUMBERS, no=1), REFUSE]
     for number in refused:
         lines += [Instruction(EQUAL, number, no=1), REFUSE]
-    lines += [Instruction(EQUAL, known["clone3"], no=1), Instruction(RETURN, FAIL | errno.ENOSYS)]  # glibc takes clone
+    lines += [Instruction(EQUAL, known["clone3"], no=1), Instruction(RETURN, FAIL | errno.ENOSYS)]  # glibc uses clone
     lines += _where(known["clone"], _only_threads())
     for name, place, allowed in (("kill", 0, (pid,)), ("tgkill", 0, (pid,)), ("prlimit64", 0, (0, pid))):
         lines += _where(known[name], _only(place, allowed))
     lines += _where(known["sched_setaffinity"], _only(0, (0, pid)))
     for name, place, forbidden in (("fcntl", 1, SIGNAL_OWNER), ("ioctl", 1, TERMINAL_INPUT)):
         lines += _where(known[name], _none(place, forbidden))
-    lines += _where(known["prctl"], _none(0, (PR_SET_PDEATHSIG,)))  # it would survive who started it
+    lines += _where(known["prctl"], _none(0, (PR_SET_PDEATHSIG,)))  # without it the child would survive its parent
     return [*lines, PASS]
 
 
 def _where(number: int, body: Iterator[Instruction]) -> list[Instruction]:
-    """Decide about this call by the ``body``, which ends with an answer."""
+    """Apply ``body``, which ends with a return, to the call of this number."""
     lines = list(body)
     return [Instruction(EQUAL, number, no=len(lines)), *lines]
 
 
 def _only(place: int, allowed: tuple[int, ...]) -> Iterator[Instruction]:
-    yield Instruction(LOAD, ARGUMENTS + 8 * place)  # the lower half: the kernel reads no more of these
+    """Allow the call only if the argument at ``place`` is one of these."""
+    yield Instruction(LOAD, ARGUMENTS + 8 * place)  # the lower 32 bits: the kernel ignores the others
     for value in allowed:
         yield from (Instruction(EQUAL, value, no=1), PASS)
     yield REFUSE
 
 
 def _none(place: int, forbidden: tuple[int, ...]) -> Iterator[Instruction]:
+    """Refuse the call if the argument at ``place`` is one of these."""
     yield Instruction(LOAD, ARGUMENTS + 8 * place)
     for value in forbidden:
         yield from (Instruction(EQUAL, value, no=1), REFUSE)
@@ -120,7 +122,7 @@ def _none(place: int, forbidden: tuple[int, ...]) -> Iterator[Instruction]:
 
 
 def _only_threads() -> Iterator[Instruction]:
-    """A new task shares memory and process with this one, and has no namespace of its own."""
+    """Allow clone only for threads: tasks in this process, with its memory, and without new namespaces."""
     yield Instruction(LOAD, ARGUMENTS)
     yield from (Instruction(ANY_BIT, NAMESPACES, no=1), REFUSE)
     yield Instruction(AND, THREAD)
@@ -142,12 +144,12 @@ class _Program(ctypes.Structure):
 
 
 def install(libc: ctypes.CDLL, lines: list[Instruction]) -> None:
-    """From now on, for good. Needs PR_SET_NO_NEW_PRIVS. Raises OSError."""
+    """Install the filter in this process, irrevocably. Needs PR_SET_NO_NEW_PRIVS. Raises OSError."""
     filters = (_Filter * len(lines))(*(_Filter(line.code, line.yes, line.no, line.value) for line in lines))
     if libc.prctl(PR_SET_SECCOMP, FILTER, ctypes.byref(_Program(len(lines), filters)), 0, 0):
         raise OSError(ctypes.get_errno(), "seccomp refuses its filter")
 
 
 def supported(libc: ctypes.CDLL) -> bool:
-    """Whether the kernel has such filters, and the numbers of this machine's calls are known here."""
+    """Whether the kernel supports seccomp filters, and the call numbers of this architecture are in the tables."""
     return os.uname().machine in MACHINES and libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0

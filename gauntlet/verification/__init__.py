@@ -1,1 +1,1 @@
-"""Verdicts: attacks first, then bounds. ``images`` for one image each, ``properties`` for VNN-LIB files."""
+"""Verification: attacks first, then bounds. ``images`` verifies single images, ``properties`` VNN-LIB files."""

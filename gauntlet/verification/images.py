@@ -1,4 +1,4 @@
-"""A verdict for each image: certified, falsified with a counterexample, or unknown."""
+"""Verification of single images: certified, falsified with a counterexample, or unknown."""
 
 import math
 import time
@@ -26,19 +26,19 @@ Status = Literal["certified", "falsified", "unknown"]
 Method = Literal["lipschitz"] | prover.Method
 METHODS: tuple[Method, ...] = ("lipschitz", *prover.METHODS)
 
-ATTACKED = 0.25  # of the time, for the attack before the bounds
-FINE = 1.01  # a largest radius is searched for until it is known within this factor
-TRIES = 12  # radii that one method tries, at most
+ATTACKED = 0.25  # share of the time for the attack that runs before the bounds
+FINE = 1.01  # the largest radius is searched for to within this factor
+TRIES = 12  # maximal number of radii that one method tries
 REACH = 1e-6  # the smallest radius that is tried, as a share of the largest
 
 
 @dataclass(frozen=True)
 class ImageVerdict:
-    """What is known of one image within ``eps``; for a largest radius, ``eps`` is what was certified.
+    """The verdict on one image within ``eps``; in a search for the largest radius, ``eps`` is the certified radius.
 
-    ``bound`` is a lower bound of the least margin, less the allowance for float32 (None where nothing was bounded).
-    ``distance`` is of the counterexample: the smallest one found, also where a smaller radius is certified.
-    ``reason`` says why nothing can be bounded, if nothing can.
+    ``bound`` is a lower bound of the smallest margin, minus the allowance for float32 (None if no bound was computed).
+    ``distance`` is that of the smallest counterexample found, also if a smaller radius is certified.
+    ``reason`` says why no bounds can be computed, if none can.
     """
 
     status: Status
@@ -67,10 +67,11 @@ def certify(
 ) -> list[ImageVerdict]:
     """Prove or refute that no image of [0, 1] within ``eps`` of x (n, C, H, W) in Linf or L2 changes the class.
 
-    Without an ``eps`` the largest radius that can be certified is searched for. Without labels y (n,) the class is the
-    model's own. The images share the seconds; attacks come first, and ONNX Runtime judges them; with ``eight_bit`` only
-    counterexamples that PNG keeps count. A graph that cannot be bounded is attacked, and held against its Lipschitz
-    constant. ``check_cancelled`` raises to end it. Raises InvalidInput for what does not fit.
+    Without an ``eps``, search for the largest radius that can be certified. Without labels y (n,), use the classes that
+    the model predicts. The images share ``seconds``. Attacks run first, and ONNX Runtime classifies their images; with
+    ``eight_bit`` only counterexamples of 8-bit pixels count. A graph that cannot be bounded is attacked, and certified
+    by its Lipschitz constant if it has one. ``check_cancelled`` ends the run by raising. Raises InvalidInput for a norm
+    or method that is not supported, and for arguments that the attack rejects.
     """
     if norm not in ("linf", "l2"):
         raise InvalidInput(f"bounds are computed in linf and l2, not in {norm}", "norm")
@@ -101,14 +102,14 @@ def certify(
         if answered[row] == UNANSWERED:
             found.append(ImageVerdict("unknown", label, eps or 0.0, "none", None, 0.0, reason=NO_ANSWER))
             continue
-        one = _Image(model, bounder, x[row], logits[row], label, norm, tuple(methods), check_cancelled)
-        verdict = one.at(eps, outcome, row, until) if eps is not None else one.largest(outcome, row, until)
+        image = _Image(model, bounder, x[row], logits[row], label, norm, tuple(methods), check_cancelled)
+        verdict = image.at(eps, outcome, row, until) if eps is not None else image.largest(outcome, row, until)
         found.append(replace(verdict, reason=reason))
     return found
 
 
 def _bounder(model: Classifier) -> tuple[Bounder | None, str | None]:
-    """The model's, or why there is none."""
+    """Return the model's bounder, or None and the reason why there is none."""
     try:
         return model.bounder, None
     except Unboundable as error:
@@ -125,7 +126,7 @@ def _attack(model: Classifier, threat: Threat) -> str:
 
 @dataclass(frozen=True)
 class _Image:
-    """One image, and how it may be proved."""
+    """One image, and the methods that may verify it."""
 
     model: Classifier
     bounder: Bounder | None
@@ -137,7 +138,7 @@ class _Image:
     check_cancelled: Callable[[], None]
 
     def at(self, eps: float, outcome: Outcome, row: int, deadline: float) -> ImageVerdict:
-        """The verdict within eps."""
+        """Return the verdict within eps."""
         start = time.perf_counter()
         refuted = self._refuted(eps, outcome, row)
         if refuted is not None:
@@ -152,7 +153,7 @@ class _Image:
         return ImageVerdict(status, self.label, eps, proof.method, bound, time.perf_counter() - start)
 
     def largest(self, outcome: Outcome, row: int, deadline: float) -> ImageVerdict:
-        """The largest radius found, method by method, each starting from what the one before could prove."""
+        """Search for the largest certified radius; each method starts from the radius of the one before."""
         start = time.perf_counter()
         broken = float(outcome.minimal[self.norm][row]) if bool(outcome.success[row]) else math.inf
         if not bool(outcome.correct[row]):
@@ -167,12 +168,12 @@ class _Image:
             now = time.perf_counter()
             until = now + (deadline - now) / (len(self._bounding) - number)
             low, high = radius, min(broken, widest)
-            for tried in range(TRIES):
+            for attempt in range(TRIES):
                 if time.perf_counter() > until or (low > 0 and high / low < FINE):
                     break
                 middle = math.sqrt(max(low, REACH * high) * high)
-                rest = until - time.perf_counter()
-                proof = self._exclude(middle, (name,), time.perf_counter() + rest / min(4, TRIES - tried))
+                remaining = until - time.perf_counter()
+                proof = self._exclude(middle, (name,), time.perf_counter() + remaining / min(4, TRIES - attempt))
                 if proof.excluded:
                     low, method, bound = middle, name, float(proof.margins.min())
                 else:
@@ -180,8 +181,8 @@ class _Image:
             radius = low
         counterexample = outcome.images[row] if math.isfinite(broken) else None
         status: Status = "certified" if radius > 0 else "unknown"
-        taken, distance = time.perf_counter() - start, broken if math.isfinite(broken) else None
-        return ImageVerdict(status, self.label, radius, method, bound, taken, counterexample, distance)
+        duration, distance = time.perf_counter() - start, broken if math.isfinite(broken) else None
+        return ImageVerdict(status, self.label, radius, method, bound, duration, counterexample, distance)
 
     def _refuted(self, eps: float, outcome: Outcome, row: int) -> ImageVerdict | None:
         if not bool(outcome.correct[row]):
@@ -192,7 +193,7 @@ class _Image:
         return ImageVerdict("falsified", self.label, eps, outcome.by[row], None, 0.0, outcome.images[row], distance)
 
     def _proved(self) -> float:
-        """The radius that the network's Lipschitz constant proves: in Linf, of the cube inside the L2 ball."""
+        """Return the radius that the Lipschitz constant certifies: in Linf, that of the cube inside the L2 ball."""
         radii = self.model.certificate.radius(self.logits[None])
         if radii is None or int(self.logits.argmax()) != self.label:
             return 0.0
@@ -200,13 +201,16 @@ class _Image:
 
     @property
     def _bounding(self) -> list[prover.Method]:
-        """The methods that need the graph."""
+        """The requested methods that compute bounds on the graph; empty if it cannot be bounded."""
         return [name for name in prover.METHODS if name in self.methods and self.bounder is not None]
 
     def _exclude(self, eps: float, methods: Sequence[prover.Method], deadline: float) -> Proof:
-        """All other classes, by more than four float32 logits can be off together, as in the Lipschitz certificate."""
+        """Try to prove that all other classes lose, by more than the joint rounding error of four float32 logits.
+
+        This is the same allowance as in the Lipschitz certificate.
+        """
         assert self.bounder is not None
         self.check_cancelled()
         slack = float(self.model.certificate.slack(self.logits[None])[0])
-        asked = self.x, self.label, self.norm, eps, slack, methods
-        return self.bounder.prove(*asked, deadline - time.perf_counter(), self.check_cancelled)
+        arguments = self.x, self.label, self.norm, eps, slack, methods
+        return self.bounder.prove(*arguments, deadline - time.perf_counter(), self.check_cancelled)

@@ -1,4 +1,4 @@
-"""A verdict on a VNN-LIB property of an ONNX network: sat with a witness, unsat, unknown or timeout."""
+"""Verification of a VNN-LIB property of an ONNX network: sat with a witness, unsat, unknown or timeout."""
 
 import time
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ from gauntlet.verification.vnnlib import Array, Case
 Answer = Literal["sat", "unsat", "unknown", "timeout"]
 
 ROUNDING = 1e-6
-"""An output computed in float32 is taken to lie within this times the largest one (at least one) of its exact value: a
-conjunction is excluded only where it fails by twice that."""
-STARTS, STEPS = 8, 60  # of the first search for a witness, and
-MORE = 6  # times as many of the second, on what bounds have left
-SHARE = 0.15  # of the time that the second search may take
+"""Assumed rounding error of a float32 output, as a share of the largest output (or of 1, if that is larger): a
+conjunction is excluded only if it fails by twice that."""
+STARTS, STEPS = 8, 60  # starts and steps of the first search for a witness
+MORE = 6  # factor of the starts in the second search, on the conjunctions that the bounds did not exclude
+SHARE = 0.15  # share of the remaining time that the second search may take
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``witness`` (inputs, outputs), flat, where the answer is sat. ``method``: what decided, or was last tried."""
+    """An answer; if it is sat, with a flat ``witness`` (inputs, outputs). ``method`` decided, or was tried last."""
 
     answer: Answer
     method: str
@@ -42,14 +42,14 @@ class Verdict:
     witness: tuple[Array, Array] | None = None
 
     def text(self) -> str:
-        """In the competition's format: the answer, then the witness."""
+        """Return the verdict in the format of the competition (VNN-COMP): the answer, then the witness."""
         return self.answer if self.witness is None else f"{self.answer}\n{vnnlib.witness(*self.witness)}"
 
 
 def verify(network: Path, prop: Path, seconds: float = 60.0, seed: int = 0) -> Verdict:
-    """Decide whether some input satisfies a property, within so many seconds.
+    """Decide whether some input satisfies the property in the file ``prop``, within ``seconds``.
 
-    Raises Unboundable where the network has a node without a rule, InvalidInput for a property that cannot be used.
+    Raises Unboundable if the network has an operator without a rule, InvalidInput if the property cannot be used.
     """
     start = time.perf_counter()
     deadline = start + seconds
@@ -86,22 +86,22 @@ def _decide(network: Network, session: ort.InferenceSession, case: Case, deadlin
     if any(len(bounds) == 0 for _, bounds in case.conjunctions):
         return Verdict("unknown", "centre", time.perf_counter() - start)
     goal = _goal(case, network, judge.largest)
-    searched = {"judge": judge, "seed": seed, "starts": STARTS, "steps": STEPS}
-    if find(network, region, goal, **searched, deadline=deadline):  # type: ignore[arg-type]
+    search = {"judge": judge, "seed": seed, "starts": STARTS, "steps": STEPS}
+    if find(network, region, goal, **search, deadline=deadline):  # type: ignore[arg-type]
         return sat("search")
     before = time.perf_counter()
     proof = exclude(network, region, goal, before + 0.5 * (deadline - before), ("crown", "alpha-crown"))
     if not proof.excluded:
-        left = goal.at((~(proof.margins > 0)).nonzero().squeeze(1))
+        undecided = goal.at((~(proof.margins > 0)).nonzero().squeeze(1))
         until = time.perf_counter() + SHARE * (deadline - time.perf_counter())
-        more = {**searched, "starts": STARTS * MORE, "seed": seed + 1}
-        if find(network, region, left, **more, deadline=until):  # type: ignore[arg-type]
+        settings = {**search, "starts": STARTS * MORE, "seed": seed + 1}
+        if find(network, region, undecided, **settings, deadline=until):  # type: ignore[arg-type]
             return sat("search")
-        proof = exclude(network, region, left, deadline, judge=judge)
+        proof = exclude(network, region, undecided, deadline, judge=judge)
     if proof.found:
         return sat("branch-and-bound")
-    late = not proof.complete and time.perf_counter() >= deadline
-    answer: Answer = "unsat" if proof.excluded else "timeout" if late else "unknown"
+    timed_out = not proof.complete and time.perf_counter() >= deadline
+    answer: Answer = "unsat" if proof.excluded else "timeout" if timed_out else "unknown"
     return Verdict(answer, proof.method, time.perf_counter() - start)
 
 
@@ -110,26 +110,26 @@ def _shaped(values: Array, network: Network) -> Tensor:
 
 
 def _goal(case: Case, network: Network, largest: float) -> Goal:
-    """The case's conjunctions, each made as long as the longest, their bounds raised by rounding."""
-    most = max(len(bounds) for _, bounds in case.conjunctions)
-    rows = np.stack([np.resize(rows, (most, rows.shape[1])) for rows, _ in case.conjunctions])
-    bounds = np.stack([np.resize(bounds, most) for _, bounds in case.conjunctions])
+    """Return the case's conjunctions, repeated to the length of the longest, the rounding error added to bounds."""
+    longest = max(len(bounds) for _, bounds in case.conjunctions)
+    rows = np.stack([np.resize(rows, (longest, rows.shape[1])) for rows, _ in case.conjunctions])
+    bounds = np.stack([np.resize(bounds, longest) for _, bounds in case.conjunctions])
     slack = 2 * ROUNDING * max(1.0, largest) * np.abs(rows).max(axis=2, initial=0.0)
     shape = (*rows.shape[:2], *network.output_shape)
     return Goal(torch.from_numpy(rows).view(shape), torch.from_numpy(bounds + slack))
 
 
 class OnnxJudge:
-    """Shows points to ONNX Runtime and holds its answers against the case: what it accepts is a witness."""
+    """Evaluates points with ONNX Runtime and keeps the first one that satisfies the case: the witness."""
 
     def __init__(self, session: ort.InferenceSession, network: Network, case: Case) -> None:
         self._session, self._shape, self._case = session, network.input_shape, case
         self._lower, self._upper = _inside(case.lower, case.upper)
         self.witness: tuple[Array, Array] | None = None
-        self.largest = 0.0  # output seen so far
+        self.largest = 0.0  # largest absolute output so far
 
     def __call__(self, points: Tensor) -> bool:
-        """Points (n, *input_shape); True once one of them, as float32 inside the box, satisfies a conjunction."""
+        """Return whether one of the points (n, *input_shape), as float32 inside the box, satisfies a conjunction."""
         for point in points.flatten(1).numpy():
             x = np.clip(point.astype(np.float32), self._lower, self._upper)
             name = self._session.get_inputs()[0].name
@@ -142,9 +142,9 @@ class OnnxJudge:
 
 
 def _inside(lower: Array, upper: Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The box rounded inwards to float32; where no float32 lies inside, the nearest one."""
+    """Return the box rounded inwards to float32; where no float32 lies inside, the nearest one."""
     low, high = lower.astype(np.float32), upper.astype(np.float32)
     low = np.where(low < lower, np.nextafter(low, np.float32(np.inf)), low)
     high = np.where(high > upper, np.nextafter(high, np.float32(-np.inf)), high)
-    narrow, nearest = low > high, ((lower + upper) / 2).astype(np.float32)
-    return np.where(narrow, nearest, low), np.where(narrow, nearest, high)
+    empty, nearest = low > high, ((lower + upper) / 2).astype(np.float32)
+    return np.where(empty, nearest, low), np.where(empty, nearest, high)

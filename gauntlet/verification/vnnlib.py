@@ -1,7 +1,7 @@
-"""Properties in VNN-LIB, as the verification competition writes them: a box of inputs and a formula on the outputs.
+"""Parser of VNN-LIB properties, in the dialect of the competition VNN-COMP: a box of inputs, a formula on the outputs.
 
 ``X_i`` and ``Y_i`` are the flattened input and output. Assertions are and/or over linear inequalities; a single
-inequality holds inputs or outputs, not both. An assignment that satisfies all assertions is what is searched for: the
+inequality has inputs or outputs, not both. The verifier searches for an assignment that satisfies all assertions: the
 property holds if there is none.
 """
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from gauntlet.errors import InvalidInput
 
 Array = NDArray[np.float64]
-MOST = 100_000  # conjunctions that a formula may be multiplied out to
-DEEPEST = 100  # parentheses
+MAX_CONJUNCTIONS = 100_000  # limit of the disjunctive normal form
+MAX_DEPTH = 100  # limit of nested parentheses
 TOKEN = re.compile(r"[()]|[^\s();]+|;[^\n]*")
 VARIABLE = re.compile(r"([XY])_(\d+)")
 DECLARATION = ("declare-const", "declare-fun")
@@ -27,7 +27,7 @@ DECLARATION = ("declare-const", "declare-fun")
 
 @dataclass(frozen=True)
 class Inequality:
-    """Sum of coefficients times variables (by name) + constant <= 0."""
+    """The inequality: sum of coefficients times variables (by name) + constant <= 0."""
 
     coefficients: dict[str, float]
     constant: float
@@ -35,9 +35,10 @@ class Inequality:
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs between ``lower`` and ``upper`` (n,) whose output y satisfies a conjunction: rows y <= bounds.
+    """A box of inputs, ``lower`` to ``upper`` (n,), and conjunctions (rows @ y <= bounds) on the output y.
 
-    Each of ``conjunctions`` is a pair (S, outputs), (S,). One that has no inequality is satisfied by any input.
+    The case is satisfied by an input whose output satisfies one of ``conjunctions``, each a pair of rows (S, outputs)
+    and bounds (S,). A conjunction without inequalities is satisfied by any input.
     """
 
     lower: Array
@@ -46,7 +47,7 @@ class Case:
 
 
 def parse(text: str, inputs: int, outputs: int) -> tuple[Case, ...]:
-    """The cases of a property of a network with so many inputs and outputs. Raises InvalidInput with the reason."""
+    """Return the cases of a property of a network with so many inputs and outputs. Raises InvalidInput."""
     declared: set[str] = set()
     formula: list[list[Inequality]] = [[]]
     for expression in _expressions(text):
@@ -69,18 +70,18 @@ def parse(text: str, inputs: int, outputs: int) -> tuple[Case, ...]:
 
 
 def _expressions(text: str) -> Iterator[Any]:
-    """Nested lists of words."""
+    """Yield each S-expression of the text as nested lists of words."""
     stack: list[list[Any]] = [[]]
     for word in TOKEN.findall(text):
         if word.startswith(";"):
             continue
         if word == "(":
             stack.append([])
-            if len(stack) > DEEPEST:
-                raise InvalidInput(f"the property is nested more than {DEEPEST} deep")
+            if len(stack) > MAX_DEPTH:
+                raise InvalidInput(f"parentheses in the property are nested more than {MAX_DEPTH} deep")
         elif word == ")":
             if len(stack) == 1:
-                raise InvalidInput("a parenthesis too many is closed in the property")
+                raise InvalidInput("the property has one closing parenthesis too many")
             done = stack.pop()
             stack[-1].append(done)
         else:
@@ -91,7 +92,7 @@ def _expressions(text: str) -> Iterator[Any]:
 
 
 def _cases(body: Any) -> list[list[Inequality]]:
-    """A formula as a disjunction of conjunctions."""
+    """Return a formula in disjunctive normal form: a list of conjunctions."""
     match body:
         case ["and", *parts]:
             found: list[list[Inequality]] = [[]]
@@ -111,13 +112,14 @@ def _cases(body: Any) -> list[list[Inequality]]:
 
 
 def _both(first: list[list[Inequality]], second: list[list[Inequality]]) -> list[list[Inequality]]:
-    if len(first) * len(second) > MOST:
-        raise InvalidInput(f"the property has more than {MOST} conjunctions")
+    """Return the conjunction of two formulas in disjunctive normal form, in that form."""
+    if len(first) * len(second) > MAX_CONJUNCTIONS:
+        raise InvalidInput(f"the property has more than {MAX_CONJUNCTIONS} conjunctions")
     return [a + b for a, b in itertools.product(first, second)]
 
 
 def _linear(term: Any) -> Inequality:
-    """A linear expression, as the left side of an inequality."""
+    """Parse a linear expression, returned as the left side of an inequality."""
     match term:
         case str() if VARIABLE.fullmatch(term):
             return Inequality({term: 1.0}, 0.0)
@@ -159,7 +161,7 @@ def _subtract(left: Inequality, right: Inequality) -> Inequality:
 
 
 def _grouped(formula: list[list[Inequality]], inputs: int, outputs: int) -> tuple[Case, ...]:
-    """Conjunctions with the same box belong to one case; those with an empty box to none."""
+    """Group the conjunctions by their input box into cases; drop those with an empty box."""
     boxes: dict[tuple[bytes, bytes], list[tuple[Array, Array]]] = {}
     for conjunction in formula:
         lower, upper = np.full(inputs, -np.inf), np.full(inputs, np.inf)
@@ -169,7 +171,7 @@ def _grouped(formula: list[list[Inequality]], inputs: int, outputs: int) -> tupl
             if kinds == {"X"}:
                 _limit(inequality, lower, upper)
             elif "X" in kinds:
-                raise InvalidInput("an inequality holds inputs and outputs")
+                raise InvalidInput("an inequality mixes inputs and outputs")
             else:
                 row = np.zeros(outputs)
                 for name, value in inequality.coefficients.items():
@@ -186,7 +188,7 @@ def _grouped(formula: list[list[Inequality]], inputs: int, outputs: int) -> tupl
 
 def _limit(inequality: Inequality, lower: Array, upper: Array) -> None:
     if len(inequality.coefficients) != 1:
-        raise InvalidInput("an inequality holds several inputs; there are only bounds of single ones here")
+        raise InvalidInput("an inequality has several inputs; only bounds of single inputs are supported")
     ((name, factor),) = inequality.coefficients.items()
     place, value = _place(name, len(lower)), -inequality.constant / factor
     if factor > 0:
@@ -208,7 +210,7 @@ def _show(expression: Any) -> str:
 
 
 def witness(x: Array, y: Array) -> str:
-    """An assignment in the competition's format: ((X_0 0.5) ... (Y_0 1.25) ...)."""
+    """Return an assignment in the format of VNN-COMP: ((X_0 0.5) ... (Y_0 1.25) ...)."""
     pairs = [f"(X_{i} {v!r})" for i, v in enumerate(map(float, x))] + [
         f"(Y_{i} {v!r})" for i, v in enumerate(map(float, y))
     ]

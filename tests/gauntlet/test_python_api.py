@@ -43,7 +43,7 @@ def test_a_file_that_leaves_its_size_open_is_opened_for_the_images(tmp_path, pic
     images = pictures[0].permute(0, 2, 3, 1).numpy()
     made = python_api.robustness_report([tmp_path / "open.onnx"], images, pictures[1], **ASKED)
     assert made.models[0].clean.n == 12
-    with pytest.raises(InvalidInput, match="say input_shape"):
+    with pytest.raises(InvalidInput, match="declare input_shape"):
         python_api.open_classifier(tmp_path / "open.onnx")
 
 

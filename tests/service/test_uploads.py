@@ -393,7 +393,7 @@ def test_a_file_of_the_upload_names_the_classes(client: httpx.Client):
     manifest = answer.json()["manifest"]
     assert manifest["classes"] == list("vwxyz")
     choice = manifest["adoption"]["choices"]["classes"]
-    assert (choice["given"], choice["reason"]) == (True, "said; the file 'config.json', by its keys")
+    assert (choice["given"], choice["reason"]) == (True, "declared; the file 'config.json', by its keys")
     assert client.delete("/models/named").status_code == 204
 
 

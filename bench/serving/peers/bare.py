@@ -1,4 +1,4 @@
-"""ONNX Runtime alone, images that are there already: `python -m bench.serving.peers.bare SECONDS BATCH`, images/s."""
+"""ONNX Runtime alone, on images already in memory: `python -m bench.serving.peers.bare SECONDS BATCH`, images/s."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from bench.serving.peers.model import open_session
 
 
 def main() -> None:
-    """One line: images per second."""
+    """Print one line: images per second."""
     seconds, batch = float(sys.argv[1]), int(sys.argv[2])
     session = open_session(Path(os.environ["PEER_MODEL"]), int(os.environ["PEER_THREADS"]))
     image_input = session.get_inputs()[0]

@@ -16,7 +16,7 @@ IN_THREAD = os.environ["PEER_IN_THREAD"] == "1"
 
 
 class Asked(BaseModel):
-    """As /classify has it."""
+    """The body of /classify."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -15,7 +15,7 @@ from bench.serving.peers.model import Floats, Model
 class Api(litserve.LitAPI):
     """Decodes and predicts in its worker; with a batch size above 1, for several requests at once."""
 
-    def setup(self, device: str) -> None:  # noqa: ARG002  the processor
+    def setup(self, device: str) -> None:  # noqa: ARG002  always the CPU
         self.model = Model()
 
     def decode_request(self, request: dict[str, Any]) -> Floats:

@@ -1,4 +1,4 @@
-"""What every peer does with an image: decoding, network and fields of /classify, as lean as NumPy lets it be."""
+"""The work of every peer on an image: decoding, network, and the fields of /classify, as fast as NumPy allows."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ Floats = NDArray[Any]
 
 
 class Model:
-    """Of the folder PEER_MODEL, with what we proved of it in the file PEER_PROOF and PEER_THREADS threads."""
+    """The model in the folder PEER_MODEL, with our proof in the file PEER_PROOF and PEER_THREADS threads."""
 
     def __init__(self) -> None:
         folder = Path(os.environ["PEER_MODEL"])
@@ -32,7 +32,7 @@ class Model:
         self._input = self._session.get_inputs()[0].name
 
     def decode(self, image: str) -> Floats:
-        """Base64 of a PNG to floats (C, H, W)."""
+        """Decode a base64 PNG to floats (C, H, W) in [0, 1]."""
         picture = Image.open(io.BytesIO(base64.b64decode(image)), formats=("PNG", "JPEG", "WEBP"))
         if picture.size != (self.width, self.height) or picture.mode != ("L" if self.channels == 1 else "RGB"):
             raise ValueError("an image of another size or colour mode")
@@ -43,7 +43,7 @@ class Model:
         return np.stack([self.decode(image) for image in images])
 
     def outputs(self, x: Floats) -> tuple[Floats, Floats, Floats, Floats | None]:
-        """Images (n, C, H, W) to logits, probabilities (n, K), margins and certified radii (n,)."""
+        """Compute logits, probabilities (n, K), margins and certified radii (n,) of images (n, C, H, W)."""
         logits: Floats = self._session.run(None, {self._input: x})[0]
         second, top = np.partition(logits, -2, axis=1)[:, -2:].T
         z = logits.astype(np.float64)
@@ -61,7 +61,7 @@ class Model:
         return radii
 
     def classify(self, x: Floats) -> dict[str, Any]:
-        """Images (n, C, H, W) to the answer."""
+        """Return the answer of /classify for images (n, C, H, W)."""
         _, probabilities, margins, radii = self.outputs(x)
         rows = zip(
             probabilities.tolist(),
@@ -96,7 +96,7 @@ class Model:
         }
 
     def raw(self, body: bytes) -> tuple[bytes, int]:
-        """Float32 pixels to the outputs as bytes, behind a head in JSON; and the head's length."""
+        """Classify float32 pixels; return a JSON head followed by the outputs as bytes, and the head's length."""
         logits, probabilities, _, radii = self.outputs(np.frombuffer(body, np.float32).reshape(-1, *self.shape))
         radii = np.zeros(len(logits)) if radii is None else radii
         label = probabilities.argmax(axis=1)

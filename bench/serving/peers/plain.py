@@ -1,5 +1,5 @@
 # mypy: disable-error-code="untyped-decorator"
-"""A BentoML endpoint as its tutorial writes it: `bentoml serve bench.serving.peers.plain:Plain`."""
+"""A BentoML endpoint as in its tutorial: `bentoml serve bench.serving.peers.plain:Plain`."""
 
 import os
 from http import HTTPStatus

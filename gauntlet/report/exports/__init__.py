@@ -1,4 +1,4 @@
-"""A report as the files that pipelines read; the ending of a path says which."""
+"""Exports of a report to the file formats that pipelines read; the ending of the path selects the format."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ ENDINGS = ", ".join(f"*{ending}" for ending in WRITERS)
 
 
 def writer(path: Path) -> Writer:
-    """What turns a report into the text of such a file. Raises InvalidInput where nothing does."""
+    """Return the function that renders a report as such a file. Raises InvalidInput for an unknown ending."""
     fitting = [ending for ending in WRITERS if path.name.endswith(ending)]
     if not fitting:
         raise InvalidInput(f"{path}: a report is written to one of {ENDINGS}")
@@ -32,12 +32,12 @@ def writer(path: Path) -> Writer:
 
 
 def write(report: Report, path: Path, gate: Gate) -> None:
-    """Write the report. Raises InvalidInput for an ending that nothing writes, or where the file cannot be written."""
+    """Write the report. Raises InvalidInput if the ending is unknown, or if the file cannot be written."""
     write_text(path, writer(path)(report, gate))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8. Raises InvalidInput where it cannot be written."""
+    """Write a file in UTF-8. Raises InvalidInput if it cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

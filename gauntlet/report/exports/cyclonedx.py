@@ -14,7 +14,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:gauntlet:ml-bom")
 
 
 def render(report: Report, gate: Gate) -> str:
-    """The same report gives the same bytes: the serial number is derived from it, and there is no timestamp."""
+    """Return the JSON. The same report gives the same bytes: its serial number derives from it, without a timestamp."""
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",

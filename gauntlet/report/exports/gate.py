@@ -1,4 +1,4 @@
-"""What an export knows beside the report: what it was held against, and the files of the models."""
+"""What an export uses besides the report: requirements, changes since an earlier report, the files of the models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +11,10 @@ from gauntlet.report.schema import Report
 
 @dataclass(frozen=True)
 class Gate:
-    """``point``: hold the share itself against the requirements, not the lower end of its interval.
+    """The requirements that a report must meet, and what else its exports show.
 
-    ``files``: the path of a model's file by the model's name, where it is known. ``changes``: since an earlier report.
+    ``point``: the share itself must meet the requirements, not the lower end of its interval. ``files``: the path of
+    a model's file by the model's name, if it is known. ``changes``: since an earlier report.
     """
 
     required: Sequence[Requirement] = ()
@@ -22,13 +23,13 @@ class Gate:
     changes: Comparison | None = None
 
     def outcomes(self, report: Report) -> list[Outcome]:
-        """Every requirement held against every model of the report."""
+        """Return the outcome of every requirement for every model of the report."""
         return requirements.outcomes(report, self.required, point=self.point)
 
     def missed(self, report: Report) -> list[Outcome]:
-        """Those that do not hold."""
+        """Return the outcomes of the requirements that are not met."""
         return [outcome for outcome in self.outcomes(report) if not outcome.met]
 
     def file(self, model: str) -> str:
-        """Where the model's file is, for tools that show findings beside a file."""
+        """Return the path of the model's file, for tools that show findings beside a file."""
         return self.files.get(model, f"{model}.onnx")

@@ -11,7 +11,7 @@ from gauntlet.report.schema import CheckRecord, ModelReport, Report
 
 
 def render(report: Report, gate: Gate) -> str:
-    """A missed requirement is a ``failure``; a check that raises an alarm an ``error``: its figures are not valid."""
+    """Return the XML: ``failure`` for a missed requirement, ``error`` for a check's alarm: figures are not valid."""
     outcomes = gate.outcomes(report)
     suites = [] if gate.changes is None else [_changes(gate.changes)]
     suites += [

@@ -1,4 +1,4 @@
-"""A report as Markdown: a summary of a job, and a model card for Hugging Face."""
+"""A report as Markdown: a summary for the page of a CI job, and a model card for Hugging Face."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from gauntlet.report.wording import NORM_NAMES, budget, interval, percent, verdi
 
 
 def summary(report: Report, gate: Gate) -> str:
-    """Outcome, requirements, accuracies with their 95 % Wilson intervals, verdict: a page to read in a minute."""
+    """Return one page: outcome, requirements, accuracies with their 95 % Wilson intervals, and verdict."""
     request = report.request
     attacks = ", ".join(attack.name for attack in report.attacks)
     outcomes = gate.outcomes(report)
@@ -33,13 +33,13 @@ def summary(report: Report, gate: Gate) -> str:
 
 
 def model_card(report: Report, gate: Gate) -> str:
-    """The summary under a front matter with the ``model-index`` that Hugging Face reads."""
+    """Return the summary after a front matter with the ``model-index`` that Hugging Face reads."""
     entries = [f"- {json.dumps(_index(report, model), ensure_ascii=False)}" for model in report.models]
     return "\n".join(["---", "model-index:", *entries, "---", "", summary(report, gate)])
 
 
 def changes(found: Comparison) -> str:
-    """What got worse and better between two reports, for a comment on a merge request."""
+    """Return what got worse and better between two reports, for a comment on a merge request."""
     return "\n".join(["## Robustness since the last report", "", *_changes(found)]) + "\n"
 
 
@@ -92,11 +92,11 @@ def _cell(what: str, rate: Rate | None) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table of plain text: what would end a cell is escaped."""
+    """Return the lines of a table; in the cells, which are plain text, ``|`` is escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
 
 
 def _escaped(text: str) -> str:
-    """Text of a check may quote somebody's file: nothing in it is markup."""
+    """Return the text with all markup escaped: the text of a check may quote a user's file."""
     return "".join(f"\\{character}" if character in r"\`*_[]<>#|" else character for character in escaped(text))

@@ -23,12 +23,12 @@ def log(report: Report, gate: Gate) -> str:
         mlflow.log_text(report.model_dump_json(indent=1), "report.json")
         mlflow.log_text(page.render(report), "report.html")
         mlflow.log_text(markdown.summary(report, gate), "report.md")
-        found: str = run.info.run_id
-    return found
+        run_id: str = run.info.run_id
+    return run_id
 
 
 def metrics(report: Report) -> dict[str, float]:
-    """``MODEL/robust_accuracy/linf/0.03`` and, with ``_low`` and ``_high``, the ends of its 95 % interval."""
+    """Return metrics such as ``MODEL/robust_accuracy/linf/0.03``; ``_low`` and ``_high`` are the 95 % interval."""
     found: dict[str, float] = {}
     for model in report.models:
         for headline in headlines(model):

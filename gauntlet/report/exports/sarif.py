@@ -32,8 +32,8 @@ REQUIREMENT = {
 
 
 def render(report: Report, gate: Gate) -> str:
-    """Missed requirements and alarms are errors; an attack that succeeds is a warning where a requirement at that norm
-    and eps is missed, and a note elsewhere. Fingerprints depend on model, attack, norm and eps alone.
+    """Return the JSON. Missed requirements and alarms are errors; an attack that succeeds is a warning if a requirement
+    at that norm and eps is missed, else a note. Fingerprints depend on model, attack, norm and eps alone.
     """
     missed = gate.missed(report)
     results = [
@@ -122,7 +122,7 @@ def _alarm(gate: Gate, model: ModelReport, check: CheckRecord) -> dict[str, Any]
 
 
 def _result(gate: Gate, model: str, rule: str, level: str, text: str, place: str = "") -> dict[str, Any]:
-    """``place``: what tells results of the same rule and model apart; without it the text up to its figures does."""
+    """``place`` distinguishes results of the same rule and model; without it, the text before its first colon does."""
     key = "\n".join((model, rule, place or text.split(":", maxsplit=1)[0]))
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
     location = {"artifactLocation": {"uri": gate.file(model)}, "region": {"startLine": 1}}

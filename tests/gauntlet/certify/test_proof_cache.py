@@ -1,9 +1,14 @@
 """What was proved is found again, and only for the same model, code and device."""
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import gauntlet
 from gauntlet.artifacts import artefact_folders
 from gauntlet.certify import proof_cache
 from gauntlet.certify.lipschitz import Certificate
@@ -74,7 +79,7 @@ def test_a_model_opens_without_a_folder_for_its_proof_and_the_log_says_why(tmp_p
     artefact = artefact_folders.load(tiny.linear(tmp_path / "tiny"))
     opened = classifier.open_model(artefact, "cpu", ProofCache(tmp_path / "file"))
     assert opened.certificate.lipschitz is not None
-    assert "the certificate of tiny is not kept" in caplog.text
+    assert "the certificate of tiny is not saved in the cache" in caplog.text
 
 
 def test_a_model_proved_before_opens_without_being_proved_and_is_the_same(tmp_path, monkeypatch):
@@ -98,3 +103,30 @@ def test_one_other_byte_is_proved_again(tmp_path):
     second = classifier.open_model(artefact_folders.load(folder), "cpu", cache)
     assert second.certificate.lipschitz != first.certificate.lipschitz
     assert len(list(cache.folder.iterdir())) == 2
+
+
+ROOT = Path(gauntlet.__file__).parent
+PROVING = ("certify/lipschitz.py", "runtime/gradient_check.py", "runtime/straight_through.py", "runtime/twin.py")
+IRRELEVANT = {ROOT / "errors.py"}
+
+
+def imported(path: Path) -> Iterator[Path]:
+    """The files of gauntlet that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gauntlet"):
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                file = ROOT.parent.joinpath(*name.split(".")).with_suffix(".py")
+                if file.is_file():
+                    yield file
+
+
+def test_every_file_that_computes_a_proof_is_in_the_digest():
+    found, waiting = set[Path](), [ROOT / name for name in PROVING]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting.extend(imported(path))
+    covered = {file for name in proof_cache.CODE for file in ((ROOT / name), *(ROOT / name).glob("**/*.py"))}
+    assert len(found) > len(PROVING)
+    assert not found - covered - IRRELEVANT

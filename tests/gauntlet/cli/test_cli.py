@@ -174,7 +174,7 @@ def test_report_and_compare(root, tmp_path, capsys):
         ("report --models tiny-a --require robust(l7)@1>=0.1", "one of linf"),
         ("report --models tiny-a --require clean>=12", "between 0 and 1"),
         ("report --models tiny-a --require clean>=0.9.1", "is no requirement"),
-        ("report --models tiny-a --n 9 --declare outputs=logits", "a shipped model's manifest says it"),
+        ("report --models tiny-a --n 9 --declare outputs=logits", "the manifest of a shipped model has it"),
         ("compare nothing.json nothing.json", "cannot be read"),
     ],
 )
@@ -211,8 +211,8 @@ def test_a_report_on_ones_own_file_and_images(root, own, capsys):
     assert run(root, words) == 0
     told = capsys.readouterr()
     assert "mine: gradients verified" in told.err
-    assert "mine: output logits (not said: " in told.err
-    assert "classes cat, dog, bird (as you say)" in told.err
+    assert "mine: output logits (not declared: " in told.err
+    assert "classes cat, dog, bird (as declared)" in told.err
     made = Report.model_validate_json((own / "own.json").read_bytes())
     assert [model.name for model in made.models] == ["mine"]
     assert made.request.dataset == "my-images"
@@ -231,7 +231,7 @@ def test_own_images_for_a_shipped_model_and_own_model_on_shipped_images(root, ow
     )
     assert run(root, f"{shipped} 'classes=ankle boot,bag,coat'") == 0  # the images' own
     assert run(root, f"{shipped} output=logits") == 2
-    assert "--declare output is about a model's own file" in capsys.readouterr().err
+    assert "--declare output applies only to a model given as a file" in capsys.readouterr().err
     assert run(root, f"report --models {own}/Mine.onnx --n 4 --dataset tiny") == 2
     assert (
         "the 3 outputs of mine have no names; declare the classes of your own model or images"
@@ -273,8 +273,8 @@ def test_folders_named_by_numbers_are_the_outputs_of_a_model_without_names(root,
     assert run(root, f"attack {folder}/bright.onnx noise --eps 0 --n 12 --dataset {folder}/numbers.{kind}") == 0
     told = capsys.readouterr()
     assert printed_accuracy(told.out) == 1
-    assert "bright: classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (not said: nothing in the file names them" in told.err
-    assert "as you say" not in told.err
+    assert "bright: classes 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (not declared: nothing in the file names them" in told.err
+    assert "as declared" not in told.err
 
 
 def shades(path: Path, names: Sequence[str]) -> None:
@@ -296,7 +296,7 @@ def test_classes_of_model_and_images_are_matched_by_name(root, tmp_path, capsys)
     assert run(root, words) == 0
     told = capsys.readouterr()
     assert printed_accuracy(told.out) == 1
-    assert "(not said: the metadata entry 'class_to_idx' of the file, names by the numbers" in told.err
+    assert "(not declared: the metadata entry 'class_to_idx' of the file, names by the numbers" in told.err
     shades(tmp_path / "shades.zip", [*names[:-1], "shade 0"])
     assert run(root, words) == 2
     assert "shades has images of 'shade 0', and named has 'shade o'" in capsys.readouterr().err
@@ -308,7 +308,7 @@ def test_an_order_that_nothing_says_is_called_a_guess(root, tmp_path, capsys):
     assert run(root, words) == 0
     told = capsys.readouterr()
     assert "classes shade a, shade b" in told.err
-    assert "(not said: a guess: nothing names the outputs" in told.err
+    assert "(not declared: a guess: nothing names the outputs" in told.err
     (tmp_path / "bright.onnx").write_bytes(cases.read("bright.onnx"))
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
     assert run(root, words.replace(str(cases.FOLDER), str(tmp_path))) == 0
@@ -322,13 +322,13 @@ def test_names_of_classes_lie_beside_the_model_or_in_a_file_that_is_declared(roo
     words = f"attack {own}/Mine.onnx noise --eps 0 --n 4 --dataset '{own}/My images.npz'"
     (own / "config.json").write_text('{"model_type": "vit", "id2label": {"1": "dog", "0": "cat", "2": "eel"}}')
     assert run(root, f"{words} --declare classes=cat,dog,eel") == 0
-    assert "(as you say)" in capsys.readouterr().err
+    assert "(as declared)" in capsys.readouterr().err
     assert run(root, words) == 0
-    assert "classes cat, dog, eel (not said: the file 'config.json' beside it, by its keys)" in capsys.readouterr().err
+    assert "cat, dog, eel (not declared: the file 'config.json' beside it, by its keys)" in capsys.readouterr().err
     (own / "names.txt").write_text("2: eel\n0: cat\n1: dog\n")
     assert run(root, f"{words} --declare classes=@{own}/names.txt") == 0
     told = capsys.readouterr().err
-    assert "classes cat, dog, eel (as you say; the file 'names.txt', by the numbers of its lines)" in told
+    assert "classes cat, dog, eel (as declared; the file 'names.txt', by the numbers of its lines)" in told
     (own / "names.txt").write_text("cat\ndog\n")
     assert run(root, f"{words} --declare classes=@{own}/names.txt") == 2
     assert "'names.txt' has 2 names for the 3 outputs" in capsys.readouterr().err
@@ -351,9 +351,9 @@ def test_images_choose_the_preprocessing_that_is_not_declared(root, tmp_path, ca
     words = f"report --model {tmp_path}/bytes.onnx --dataset {tmp_path}/images.npz --n 20 --threats l2=0.1"
     assert run(root, f"{words} --out {tmp_path}/r.json") == 0
     told = capsys.readouterr()
-    assert "bytes: pixel_range 0..255 (not said: chosen by the images, not declared: pixels in 0..255)" in told.err
-    assert "bytes: preprocessing pixels in 0..255, chosen by the images, not declared (60 of 60" in told.err
-    assert "The preprocessing of bytes, pixels in 0..255, was chosen by the images, not declared: 60 of 60" in told.out
+    assert "bytes: pixel_range 0..255 (not declared: chosen by the labelled images: pixels in 0..255)" in told.err
+    assert "bytes: preprocessing pixels in 0..255, chosen by the labelled images (60 of 60" in told.err
+    assert "bytes, pixels in 0..255, was not declared but chosen by the labelled images: 60 of 60" in told.out
     (model,) = Report.model_validate_json((tmp_path / "r.json").read_bytes()).models
     assert model.preprocessing.taken == "pixels in 0..255"
     assert model.preprocessing.right["pixels in 0..255"] == (60, 60)

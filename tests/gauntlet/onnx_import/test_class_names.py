@@ -141,7 +141,11 @@ def test_a_file_beside_the_model_that_does_not_fit_is_told_and_not_used() -> Non
 
 def test_a_file_that_its_owner_gives_must_fit() -> None:
     found, choice = named({"anything.json": '{"4": "z", "0": "v", "1": "w", "2": "x", "3": "y"}'}, given=True)
-    assert (found, choice.given, choice.reason) == (tuple("vwxyz"), True, "said; the file 'anything.json', by its keys")
+    assert (found, choice.given, choice.reason) == (
+        tuple("vwxyz"),
+        True,
+        "declared; the file 'anything.json', by its keys",
+    )
     for text, message in (
         ("cat\ndog", "2 names for the 5"),
         ("", "0 names"),

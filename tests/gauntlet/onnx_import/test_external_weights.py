@@ -77,7 +77,7 @@ WEIGHTS = {"w": bytes(64 * 32 * 4)}
         ({"location": "other"}, "'other': bring it along"),
         ({"offset": "4"}, "ends beyond the 8192 bytes"),
         ({"offset": "-4"}, "ends beyond"),
-        ({"offset": "x"}, "not said in numbers"),
+        ({"offset": "x"}, "not given in numbers"),
         ({"length": "4"}, "needs 8192 bytes"),
         ({"length": "-1"}, "needs 8192 bytes"),
         ({"length": str(2**70)}, "needs 8192 bytes"),

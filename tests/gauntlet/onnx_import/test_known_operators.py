@@ -42,7 +42,7 @@ def test_no_import_without_an_operator_matters(domains: list[str], version: int)
     assert [entry.domain for entry in validation.read(model.SerializeToString()).opset_import] == [""]
     if domains:
         model.graph.node[-1].domain = domains[0]
-        with pytest.raises(InvalidInput, match=f"operator {domains[0]}.MatMul is not taken"):
+        with pytest.raises(InvalidInput, match=f"operator {domains[0]}.MatMul is not supported"):
             validation.read(model.SerializeToString())
 
 
@@ -87,12 +87,12 @@ def doubling(depth: int) -> list[FunctionProto]:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (calling(function("Act", node("FusedThing", "a", "b", "evil"))), "operator evil.FusedThing is not taken"),
+        (calling(function("Act", node("FusedThing", "a", "b", "evil"))), "operator evil.FusedThing is not supported"),
         (calling(function("Act", node("Act", "a", "b", "own"))), "calls itself"),
         (calling(*doubling(60), call="F0"), "with its functions inlined it has"),
         (calling(*doubling(300), call="F0"), "301 functions"),
         (calling(function("Act", node("Bernoulli", "a", "b"))), "draws random numbers"),
-        (calling(call="Nobody"), "operator own.Nobody is not taken"),
+        (calling(call="Nobody"), "operator own.Nobody is not supported"),
     ],
 )
 def test_functions_are_judged_by_what_they_do(data: bytes, says: str) -> None:

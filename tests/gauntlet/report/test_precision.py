@@ -83,7 +83,7 @@ def test_the_page_and_the_verdict_say_it(compared: Report, report: Report) -> No
     (told,) = [finding.text for finding in wording.verdict(compared) if "is quantised" in finding.text]
     same = compared.precision[0].same_answer
     assert f"({same.k} of {same.n}) of the clean images as tiny-a does" in told
-    assert told.count("mislead tiny-a on") == 2  # once a norm
+    assert told.count("fool tiny-a on") == 2  # once a norm
     assert Report.model_validate_json(compared.model_dump_json()) == compared
     assert report.precision == []  # of two float models
     assert "Float and quantised" not in render(report)

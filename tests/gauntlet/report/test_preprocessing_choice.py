@@ -43,7 +43,7 @@ def test_the_right_one_is_taken(channels, name, tmp_path):
         assert adoption.trial.right[name] == (found, 200) == (200, 200)
         choice = adoption.choices["normalisation"]
         assert not choice.given
-        assert choice.reason == f"chosen by the images, not declared: {name}"
+        assert choice.reason == f"chosen by the labelled images: {name}"
         told = wording.trial(adoption.trial)
         assert told.startswith(f"200 of 200 are classified correctly, {guessed} of 200 as guessed, ")
 
@@ -67,7 +67,7 @@ def test_what_a_file_beside_the_model_says_is_a_guess_that_images_check(tmp_path
     assert stated.scale == pytest.approx([5, 5, 5])
     chosen = open_classifier(path, images=x, labels=y).manifest.adoption
     assert chosen.trial.taken == "pixels in 0..255, BGR"
-    assert chosen.choices["normalisation"].reason == "chosen by the images, not declared: pixels in 0..255, BGR"
+    assert chosen.choices["normalisation"].reason == "chosen by the labelled images: pixels in 0..255, BGR"
     config.write_text('{"do_rescale": false, "do_normalize": false, "image_mean": 0, "do_flip_channel_order": true}')
     kept = open_classifier(path, images=x, labels=y).manifest.adoption
     assert (kept.trial.taken, kept.trial.guess) == (None, (200, 200))
@@ -77,7 +77,7 @@ def test_what_is_declared_is_not_chosen(tmp_path):
     path = saved(tmp_path, 3)
     x, y = labelled(path, 3, "pixels in 0..255, BGR")
     model = open_classifier(path, images=x, labels=y, pixel_range="0..255")
-    assert model.manifest.adoption.choices["pixel_range"].reason == "said"
+    assert model.manifest.adoption.choices["pixel_range"].reason == "declared"
     assert model.manifest.adoption.choices["channels"].value == "bgr"
     kept = open_classifier(path, images=x, labels=y, channels="rgb", pixel_range="0..1").manifest.adoption
     assert (kept.choices["channels"].given, kept.bgr) == (True, False)
@@ -113,7 +113,7 @@ def test_a_report_on_a_file_says_what_its_images_chose(tmp_path):
     made = robustness_report([path], x, y, n=10, attacks=["noise"], threats=[{"norm": "l2", "eps": [0.1]}])
     assert made.models[0].preprocessing.taken == "pixels in 0..255"
     told = " ".join(finding.text for finding in wording.verdict(made))
-    assert "The preprocessing of model, pixels in 0..255, was chosen by the images, not declared: 200 of 200" in told
+    assert "of model, pixels in 0..255, was not declared but chosen by the labelled images: 200 of 200" in told
 
 
 def test_images_of_another_shape_are_refused(tmp_path):

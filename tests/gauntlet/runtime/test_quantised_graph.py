@@ -258,8 +258,15 @@ def test_an_operator_without_a_rule_leaves_no_gradients() -> None:
     model = onnx.load_from_string(cases.read("qop.onnx"))
     for node in model.graph.node:
         if node.op_type == "QGemm":
-            node.input[4] = "made"  # a scale that is computed
-    model.graph.node.insert(0, helper.make_node("Abs", ["w2_scale"], ["made"]))
+            node.input[4] = "made"  # a scale that is computed from the image
+    computed = [
+        helper.make_node("ReduceMax", [model.graph.input[0].name], ["brightest"], keepdims=0),
+        helper.make_node("Equal", ["brightest", "brightest"], ["true"]),
+        helper.make_node("Cast", ["true"], ["one"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Mul", ["w2_scale", "one"], ["made"]),
+    ]
+    for node in reversed(computed):
+        model.graph.node.insert(0, node)
     found = opened(model.SerializeToString()).manifest.gradients
     assert found.startswith("none (")
     assert "is not a constant" in found

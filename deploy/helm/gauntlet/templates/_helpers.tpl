@@ -2,7 +2,7 @@
 {{ .Values.secret.name | default .Release.Name }}
 {{- end -}}
 
-{{- /* The resources of a pod; .gpus of them are GPUs. */ -}}
+{{- /* The resources of a container, with .gpus GPUs. */ -}}
 {{- define "gauntlet.resources" -}}
 {{- $limits := deepCopy .resources.limits -}}
 {{- if .gpus }}{{ $limits = set $limits "nvidia.com/gpu" (.gpus | toString) }}{{ end -}}
@@ -10,7 +10,7 @@ requests: {{- toYaml .resources.requests | nindent 2 }}
 limits: {{- toYaml $limits | nindent 2 }}
 {{- end -}}
 
-{{- /* What is the same in every pod. */ -}}
+{{- /* The fields that all pods share. */ -}}
 {{- define "gauntlet.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false # they would set GAUNTLET_PORT
@@ -30,7 +30,7 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 volumes:
-  - name: state # lock files, proofs of certificates, counters and rates, all made again when missing; the jobs are in PostgreSQL
+  - name: state # lock files, proofs of certificates, counters and rates, all recreated when missing; the jobs are in PostgreSQL
     emptyDir: {sizeLimit: 64Mi}
 {{- if .Values.store.size }}
   - name: store
@@ -59,7 +59,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* What is the same in every container but that of migrations. */ -}}
+{{- /* The fields that all containers share, except the one for migrations. */ -}}
 {{- define "gauntlet.container" -}}
 {{ include "gauntlet.image" . }}
 envFrom:
@@ -74,7 +74,7 @@ volumeMounts:
   - {name: keys, mountPath: /etc/gauntlet, readOnly: true}
 {{- end -}}
 
-{{- /* Variables of every container. */ -}}
+{{- /* Environment variables of these containers. */ -}}
 {{- define "gauntlet.variables" -}}
 - name: GAUNTLET_DATABASE_URL
   valueFrom:
