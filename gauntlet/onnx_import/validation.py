@@ -1,7 +1,7 @@
 """Validation of untrusted ONNX files: only plain graphs of known operators and limited size pass."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -147,16 +147,32 @@ def _check_sizes(model: onnx.ModelProto) -> None:
         inferred = onnx_skeleton.infer_shapes(model, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise refused(f"its shapes contradict each other ({_first_line(error)})") from error
-    weights = {tensor.name for tensor in model.graph.initializer}
-    weights |= {
-        name
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in weights
-        for name in node.output
-    }
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        if value.name in weights:  # bounded by the size of the file
+    sizes = {value.name: _dims(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
+    weights = _weight_sizes(model, sizes)
+    for name, dims in sizes.items():
+        if name in weights:
             continue
-        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
         if any(dim < 0 for dim in dims) or math.prod(dims) > MAX_VALUES:
-            raise refused(f"the tensor {value.name[:100]} would hold {dims} numbers, at most {MAX_VALUES} are accepted")
+            raise refused(f"the tensor {name[:100]} would hold {dims} numbers, at most {MAX_VALUES} are accepted")
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int]:
+    """Return the sizes of a tensor that are known."""
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+
+
+def _weight_sizes(model: onnx.ModelProto, sizes: Mapping[str, list[int]]) -> dict[str, int]:
+    """Return how many numbers each weight has, and each tensor that is computed from weights and no larger than they.
+
+    The size of the file bounds all of them: for example a weight that is dequantised, transposed or cast.
+    """
+    weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        names = [name for name in node.input if name]
+        if names and all(name in weights for name in names):
+            available = sum(weights[name] for name in names)
+            counts = {
+                name: math.prod(sizes[name]) for name in node.output if min(sizes.get(name, [-1]), default=0) >= 0
+            }
+            weights.update((name, count) for name, count in counts.items() if count <= available)
+    return weights

@@ -101,6 +101,18 @@ def test_where_none_leads_to_the_other_its_owner_says_which():
         adopt(data, ModelSettings(name="m", output_name="nowhere"))
 
 
+def test_what_is_computed_from_weights_may_not_be_larger_than_they_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(validation, "MAX_VALUES", 100)
+    bytes_ = {"w": np.ones((64, 5), np.int8), "scale": np.float32(0.01), "times": np.asarray([1, 9])}
+    tiled = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["floats"]),
+        helper.make_node("Tile", ["floats", "times"], ["wide"]),
+        helper.make_node("MatMul", ["x", "wide"], ["y"]),
+    ]
+    with pytest.raises(InvalidInput, match="the tensor wide would hold"):
+        validation.read(zoo.build(tiled, bytes_, ["n", 64], ["n", 45]))
+
+
 def test_weights_may_be_larger_than_what_is_computed(monkeypatch: pytest.MonkeyPatch):
     """The bytes of the file bound them."""
     monkeypatch.setattr(validation, "MAX_VALUES", 100)
@@ -115,6 +127,12 @@ def test_weights_may_be_larger_than_what_is_computed(monkeypatch: pytest.MonkeyP
         helper.make_node("MatMul", ["x", "floats"], ["y"]),
     ]
     assert validation.read(zoo.build(nodes, bytes_, ["n", 64], ["n", 5])) is not None
+    turned = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["floats"]),
+        helper.make_node("Transpose", ["floats"], ["rows"], perm=[1, 0]),
+        helper.make_node("Gemm", ["x", "rows"], ["y"], transB=1),
+    ]
+    assert validation.read(zoo.build(turned, bytes_, ["n", 64], ["n", 5])) is not None
     monkeypatch.setattr(validation, "MAX_VALUES", 63)
     with pytest.raises(InvalidInput, match="the tensor x would hold"):
         adopt(data, ModelSettings(name="dense"))
